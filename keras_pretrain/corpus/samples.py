@@ -1,0 +1,47 @@
+"""Corpora that are always there: for a first run, for examples and for tests."""
+
+from importlib.resources import files
+
+from datasets import Dataset
+
+
+def load_sample(language: str = "ko") -> Dataset:
+    """Documents to try the package on, without a download.
+
+    Args:
+      language: `"ko"`: 160 short Korean documents on computing and data, written for this package (CC0);
+        `"en"`: the Python language reference as `help()` shows it (`pydoc_data.topics` of the running Python).
+
+    Returns:
+      A dataset with column `text` (str), one row a document, paragraphs separated by `\\n`.
+
+    Raises:
+      ValueError: there is no sample in that language.
+    """
+    if language == "ko":
+        text = files("keras_pretrain.corpus").joinpath("data/ko_computing.txt").read_text(encoding="utf-8")
+        documents = text.strip().split("\n\n")
+    elif language == "en":
+        documents = _python_topics()
+    else:
+        raise ValueError(f"There is a sample in 'ko' and in 'en', not in {language!r}. Give a corpus of your own.")
+    return Dataset.from_dict({"text": documents})
+
+
+def _python_topics() -> list[str]:
+    from pydoc_data.topics import topics
+
+    documents = ["\n".join(_prose_paragraphs(text)) for _, text in sorted(topics.items())]
+    return [document for document in documents if document]
+
+
+def _prose_paragraphs(text: str) -> list[str]:
+    """The prose of a topic, each paragraph on one line; code, tables and headings are left out."""
+    paragraphs = []
+    for block in text.split("\n\n"):
+        lines = block.strip("\n").split("\n")
+        is_prose = all(line[:1].isalnum() or line[:1] in "\"'(*" for line in lines)
+        is_heading = len(lines) > 1 and not lines[1].strip("*=-~^")
+        if is_prose and not is_heading:
+            paragraphs.append(" ".join(line.strip() for line in lines))
+    return paragraphs

@@ -1,0 +1,70 @@
+"""`save_checkpoint`: a 🤗 folder that the fill-mask pipeline loads."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
+
+# The 🤗 class, without "TF", whose weights each of our classes holds.
+_ARCHITECTURES = {"BertPretrainer": "BertForPreTraining"}
+
+
+def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
+    """Write config, tokenizer and weights as a folder that 🤗 readers load.
+
+    The weights are one `model.safetensors` in PyTorch's layout and float32, which transformers' TensorFlow classes and
+    pipelines load without torch; no torch is needed to write it. Each file is written beside its place and then moved
+    there, the weights last, so a folder that is written again is never left with half a file.
+
+    Args:
+      model: a `BertPretrainer` or any of 🤗's TensorFlow models.
+      tokenizer: its tokenizer.
+      directory: made where it is missing.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: the tokenizer has more tokens than the model, so that its ids would be out of range.
+
+    >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
+    >>> model = BertPretrainer.from_size("tiny", tokenizer)
+    >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[:2]
+    ['config.json', 'model.safetensors']
+    """
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model only {model.config.vocab_size}: this is not the "
+            "tokenizer that the model was made with."
+        )
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [_architecture(model)]
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".unfinished-") as temporary:
+        model.config.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        save_file(pytorch_state(model), Path(temporary) / "model.safetensors", metadata={"format": "pt"})
+        # The weights go last: whoever finds them finds the rest.
+        for file in sorted(Path(temporary).iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            os.replace(file, directory / file.name)
+    return directory
+
+
+def pytorch_state(model) -> dict[str, np.ndarray]:
+    """The model's weights under PyTorch's names and in its layout: dense kernels are (out, in) there."""
+    if not model.built:
+        model.build_in_name_scope()
+    state = {}
+    for weight in model.weights:
+        name, transpose = convert_tf_weight_name_to_pt_weight_name(weight.name, tf_weight_shape=weight.shape)
+        value = weight.numpy()
+        state[name] = np.ascontiguousarray(value.T if transpose is TransposeType.SIMPLE else value)
+    return state
+
+
+def _architecture(model) -> str:
+    name = type(model).__name__
+    return _ARCHITECTURES.get(name, name.removeprefix("TF"))

@@ -1,0 +1,155 @@
+"""`build_features`: sentences → examples with special tokens, unpadded, ready to be batched and masked."""
+
+import json
+import logging
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+
+from keras_pretrain.features.next_sentence import SentencePairs, pair_sentences
+from keras_pretrain.features.segments import pack_segments
+from keras_pretrain.features.tokenizing import TokenizedCorpus, tokenize_sentences
+
+logger = logging.getLogger(__name__)
+
+OBJECTIVES = ("mlm+nsp", "mlm", "rtd")
+
+
+def build_features(
+    sentences: Dataset | DatasetDict,
+    tokenizer,
+    *,
+    objective: str = "mlm+nsp",
+    block_size: int = 128,
+    short_seq_prob: float = 0.1,
+    seed: int = 42,
+) -> Dataset | DatasetDict:
+    """Turn sentences into examples.
+
+    Args:
+      sentences: column `sentences` (list[str]), one row a document, as `prepare_sentences` gives it.
+      tokenizer: a fast tokenizer with `[CLS]`, `[SEP]`, `[PAD]` and `[MASK]`.
+      objective: `"mlm+nsp"`: pairs `[CLS] A [SEP] B [SEP]` (see `features.next_sentence.pair_sentences` for the
+        rule, and for what becomes of documents of one sentence); `"mlm"` or `"rtd"`: single segments
+        `[CLS] A [SEP]` packed from the sentences of one document.
+      block_size: the most tokens of an example, special tokens included.
+      short_seq_prob: share of the examples that aim at a random shorter length.
+      seed: the same sentences and seed give the same examples.
+
+    Returns:
+      `input_ids` (list[int32]), `token_type_ids` (list[int8]: 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`) and, for pairs,
+      `next_sentence_label` (int32: 0 = B follows A, 1 = B is random). The log says how many examples, how balanced
+      the labels are and what fell away.
+
+    Raises:
+      ValueError: an unknown objective, a block too small for anything or larger than the tokenizer's
+        `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
+    """
+    _check(tokenizer, objective, block_size, short_seq_prob)
+    if isinstance(sentences, dict):
+        return DatasetDict(
+            {
+                name: _build(part, tokenizer, objective, block_size, short_seq_prob, seed, f"{name}: ")
+                for name, part in sentences.items()
+            }
+        )
+    return _build(sentences, tokenizer, objective, block_size, short_seq_prob, seed, "")
+
+
+def recorded_block_size(features: Dataset) -> int | None:
+    """The block size that examples were built for; `None` for examples made elsewhere."""
+    try:
+        return json.loads(features.info.description)["block_size"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, name) -> Dataset:
+    if "sentences" not in sentences.column_names:
+        hint = " prepare_sentences makes it from 'text'." if "text" in sentences.column_names else ""
+        columns = ", ".join(sentences.column_names)
+        raise ValueError(f"{name}build_features needs a column 'sentences'; the columns are {columns}.{hint}")
+    corpus = tokenize_sentences(sentences, tokenizer)
+    if len(corpus.ids) == 0:
+        raise ValueError(f"{name}the corpus is empty: {len(sentences)} documents and no token in any of them.")
+    settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob, "seed": seed}
+    if objective == "mlm+nsp":
+        pairs = pair_sentences(corpus, **settings)
+        columns = _join(corpus.ids, [(pairs.a_start, pairs.a_end), (pairs.b_start, pairs.b_end)], tokenizer)
+        columns["next_sentence_label"] = pa.array(pairs.next_sentence_label, pa.int32())
+        report = _report_pairs(pairs)
+    else:
+        segments = pack_segments(corpus, **settings)
+        columns = _join(corpus.ids, [segments], tokenizer)
+        report = f"{len(segments[0]):,} segments"
+    _log_report(name, report, corpus, columns, block_size, tokenizer)
+    info = datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size, "seed": seed}))
+    return Dataset(pa.table(columns), info=info)
+
+
+def _num_special(objective: str) -> int:
+    return 3 if objective == "mlm+nsp" else 2
+
+
+def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float) -> None:
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
+    missing = [name for name in ("cls", "sep", "pad", "mask") if getattr(tokenizer, f"{name}_token_id", None) is None]
+    if missing:
+        raise ValueError(f"The tokenizer has no {', '.join(missing)} token; a BERT or ELECTRA tokenizer is needed.")
+    smallest = _num_special(objective) + 2
+    if not smallest <= block_size <= tokenizer.model_max_length:
+        raise ValueError(
+            f"block_size must be from {smallest} to the tokenizer's model_max_length, {tokenizer.model_max_length}, "
+            f"not {block_size}."
+        )
+    if not 0 <= short_seq_prob <= 1:
+        raise ValueError(f"short_seq_prob is a probability, from 0 to 1, not {short_seq_prob}.")
+
+
+def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer) -> dict:
+    """`[CLS] part [SEP]`, and `part [SEP]` for each further part, as Arrow lists; no loop over examples."""
+    lengths = [end - start for start, end in parts]
+    total = 1 + sum(length + 1 for length in lengths)
+    offsets = np.concatenate([[0], np.cumsum(total)])
+    input_ids = np.empty(offsets[-1], np.int32)
+    token_type_ids = np.zeros(offsets[-1], np.int8)
+    input_ids[offsets[:-1]] = tokenizer.cls_token_id
+    position = offsets[:-1] + 1  # where each example is filled up to
+    for segment, ((start, _), length) in enumerate(zip(parts, lengths, strict=True)):
+        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        target = np.repeat(position, length) + within
+        input_ids[target] = ids[np.repeat(start, length) + within]
+        token_type_ids[target] = segment
+        position = position + length
+        input_ids[position] = tokenizer.sep_token_id
+        token_type_ids[position] = segment
+        position = position + 1
+    if offsets[-1] > np.iinfo(np.int32).max:
+        as_list = lambda values: pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)  # noqa: E731
+    else:
+        as_list = lambda values: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)  # noqa: E731
+    return {"input_ids": as_list(pa.array(input_ids)), "token_type_ids": as_list(pa.array(token_type_ids))}
+
+
+def _report_pairs(pairs: SentencePairs) -> str:
+    report = f"{len(pairs):,} pairs, {pairs.next_sentence_label.mean():.1%} with a random B"
+    if pairs.one_sentence_documents:
+        report += f"; {pairs.one_sentence_documents:,} documents of one sentence served as random B only"
+    if pairs.leftover_sentences:
+        report += f"; {pairs.leftover_sentences:,} last sentences were left without a partner"
+    return report
+
+
+def _log_report(name, report, corpus: TokenizedCorpus, columns, block_size, tokenizer) -> None:
+    input_ids = columns["input_ids"]
+    unknown = np.mean(corpus.ids == tokenizer.unk_token_id)
+    padding = 1 - len(input_ids.values) / (len(input_ids) * block_size)
+    empty = f" ({corpus.empty_documents:,} more were empty)" if corpus.empty_documents else ""
+    logger.info(
+        "%s%s, from %d documents%s, %d sentences, %d tokens; %.2f%% of the tokens [UNK], %.1f%% padding at block %d.",
+        name, report, corpus.num_documents, empty, corpus.num_sentences, len(corpus.ids),
+        100 * unknown, 100 * padding, block_size,
+    )  # fmt: skip

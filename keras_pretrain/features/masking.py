@@ -1,0 +1,121 @@
+"""Which positions are predicted, and what stands there instead: BERT's masking, a batch at a time."""
+
+import math
+
+import numpy as np
+
+IGNORED = -100  # a label with no loss, as in 🤗 transformers
+
+
+class MaskingCollator:
+    """Pads examples to `block_size` and masks them, for this package's `to_tf_dataset` and for 🤗's.
+
+    Of an example's ordinary tokens, `mask_prob` (rounded, one at least) are chosen without replacement; special tokens
+    and `[UNK]` never are. Of the chosen, 80% become `[MASK]`, 10% a random ordinary token, 10% stay as they are
+    (Devlin et al., 2019).
+
+    Args:
+      tokenizer: the tokenizer the examples were made with.
+      block_size: length of every row.
+      mask_prob: share of the ordinary tokens to predict; 0 masks nothing.
+      seed: of the draws. The same sequence of calls gives the same masks; `collate` takes a generator of its own.
+
+    Raises:
+      ValueError: mask_prob outside [0, 1], or a tokenizer without `[MASK]`.
+    """
+
+    def __init__(self, tokenizer, *, block_size: int, mask_prob: float = 0.15, seed: int = 42):
+        if not 0 <= mask_prob <= 1:
+            raise ValueError(f"mask_prob is a probability, from 0 to 1, not {mask_prob}.")
+        if tokenizer.mask_token_id is None:
+            raise ValueError("The tokenizer has no mask token; a BERT or ELECTRA tokenizer is needed.")
+        self.block_size = block_size
+        self.mask_prob = mask_prob
+        self.pad_token_id = tokenizer.pad_token_id
+        self.mask_token_id = tokenizer.mask_token_id
+        self.is_special = np.zeros(len(tokenizer), bool)
+        self.is_special[tokenizer.all_special_ids] = True
+        self.ordinary_ids = np.flatnonzero(~self.is_special).astype(np.int32)
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, examples: list[dict]) -> dict[str, np.ndarray]:
+        """Collate as 🤗's data collators do: a list of examples in, one dictionary of arrays out, labels included."""
+        inputs, labels = self.collate(
+            [example["input_ids"] for example in examples],
+            [example["token_type_ids"] for example in examples],
+            self._rng,
+        )
+        if "next_sentence_label" in examples[0]:
+            labels["next_sentence_label"] = np.array([example["next_sentence_label"] for example in examples], np.int32)
+        return inputs | labels
+
+    def collate(self, input_ids: list, token_type_ids: list, rng: np.random.Generator, rows: int | None = None):
+        """Pad and mask.
+
+        Args:
+          input_ids, token_type_ids: one sequence an example.
+          rng: where the draws come from.
+          rows: rows of the result; those beyond the examples are all padding, without attention and without loss.
+
+        Returns:
+          `({input_ids, token_type_ids, attention_mask}, {labels})`, each (rows, block_size) int32.
+
+        Raises:
+          ValueError: an example longer than `block_size`.
+        """
+        lengths = np.fromiter(map(len, input_ids), np.int64, len(input_ids))
+        if lengths.max(initial=0) > self.block_size:
+            raise ValueError(
+                f"An example of {lengths.max()} tokens does not fit into block_size {self.block_size}. Build the "
+                "features with this block_size, or give to_tf_dataset theirs."
+            )
+        rows = len(input_ids) if rows is None else rows
+        lengths = np.pad(lengths, (0, rows - len(lengths)))
+        attention_mask = (np.arange(self.block_size) < lengths[:, None]).astype(np.int32)
+        ids = self._pad(input_ids, attention_mask, self.pad_token_id)
+        types = self._pad(token_type_ids, attention_mask, 0)
+        masked, labels = self.mask(ids, rng)
+        return {"input_ids": masked, "token_type_ids": types, "attention_mask": attention_mask}, {"labels": labels}
+
+    def mask(self, input_ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Mask a padded batch.
+
+        Args:
+          input_ids: (rows, block_size) int32.
+          rng: where the draws come from.
+
+        Returns:
+          `(masked_ids, labels)`, both like `input_ids`; `labels` holds the original where it is to be predicted and
+          -100 elsewhere.
+        """
+        chosen = self._choose(input_ids, rng)
+        labels = np.where(chosen, input_ids, np.int32(IGNORED))
+        fate = rng.random(int(chosen.sum()), np.float32)
+        original = input_ids[chosen]
+        replaced = np.where(fate < 0.8, np.int32(self.mask_token_id), original)
+        is_random = fate >= 0.9
+        replaced[is_random] = rng.choice(self.ordinary_ids, int(is_random.sum()))
+        masked = input_ids.copy()
+        masked[chosen] = replaced
+        return masked, labels
+
+    def _choose(self, input_ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Where to predict: in each row exactly `max(1, round(mask_prob * ordinary tokens))` of the ordinary tokens."""
+        rows, width = input_ids.shape
+        ordinary = ~self.is_special[input_ids]
+        count = ordinary.sum(axis=1)
+        wanted = np.minimum(np.maximum(np.rint(self.mask_prob * count), self.mask_prob > 0), count).astype(np.int64)
+        # The `wanted` smallest of random numbers that are all different: their low bits are the position.
+        position_bits = np.uint32(math.ceil(math.log2(max(width, 2))))
+        scores = rng.integers(0, 1 << 32, (rows, width), np.uint32)
+        scores = ((scores >> position_bits) << position_bits) | np.arange(width, dtype=np.uint32)
+        scores[~ordinary] = np.iinfo(np.uint32).max
+        ranked = np.sort(scores, axis=1)
+        threshold = np.take_along_axis(ranked, np.maximum(wanted - 1, 0)[:, None], axis=1)
+        return (scores <= threshold) & ordinary & (wanted > 0)[:, None]
+
+    def _pad(self, sequences: list, attention_mask: np.ndarray, filler: int) -> np.ndarray:
+        padded = np.full(attention_mask.shape, filler, np.int32)
+        if sequences:
+            padded[attention_mask.astype(bool)] = np.concatenate(sequences)
+        return padded

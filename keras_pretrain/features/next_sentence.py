@@ -1,0 +1,153 @@
+"""A/B pairs for next-sentence prediction, by BERT's algorithm, as slices of a tokenized corpus."""
+
+import random
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_pretrain.features.tokenizing import TokenizedCorpus
+
+_BLOCK = 256  # documents that share a random stream: the same pairs come out however blocks are spread over processes
+
+
+@dataclass(frozen=True)
+class SentencePairs:
+    """Pairs as slices of the corpus' ids: A is `ids[a_start:a_end]`, B is `ids[b_start:b_end]`.
+
+    Attributes:
+      a_start, a_end, b_start, b_end: (pairs,) int64.
+      next_sentence_label: (pairs,) int64; 0 where B follows A, 1 where B is random.
+      one_sentence_documents: documents that gave no pair, because they have one sentence.
+      leftover_sentences: last sentences of longer documents that stood alone when their turn as A came.
+    """
+
+    a_start: np.ndarray
+    a_end: np.ndarray
+    b_start: np.ndarray
+    b_end: np.ndarray
+    next_sentence_label: np.ndarray
+    one_sentence_documents: int
+    leftover_sentences: int
+
+    def __len__(self) -> int:
+        return len(self.next_sentence_label)
+
+
+def pair_sentences(
+    corpus: TokenizedCorpus, *, max_tokens: int, short_seq_prob: float = 0.1, seed: int = 42
+) -> SentencePairs:
+    """Make pairs as `create_pretraining_data.py` of google-research/bert does (Devlin et al., 2019).
+
+    Sentences of a document are gathered until they reach a target length: `max_tokens`, or with `short_seq_prob` a
+    length drawn from 2 to `max_tokens`. The chunk is cut at a random sentence boundary: A is what stands before it.
+    With probability 0.5, B is the rest of the chunk; else B begins at a random sentence of another document, any one
+    of the corpus, and runs until A and B reach the target, and the sentences that were not used are put back. A pair
+    longer than `max_tokens` loses tokens of its longer side, each at a random end.
+
+    Where this differs from BERT's code:
+
+    - There, a chunk of one sentence always gets a random B, which teaches that short means random. Here a chunk
+      always has two sentences: one that reaches the target alone takes the next one in; one that is left alone at the
+      end of its document makes no pair, and neither does a document of one sentence. Such sentences still serve as
+      random B. So the label is a fair coin for every pair, however long its document.
+    - The target length is drawn for each pair, not once a document, where a long document that drew a short one
+      would give many short pairs.
+    - The random document is never the same document (there, ten tries and then perhaps).
+
+    Args:
+      corpus: at least two documents, at least one of them with two sentences.
+      max_tokens: of A and B together, special tokens not counted.
+      short_seq_prob: share of the pairs that aim at a shorter length.
+      seed: the same seed gives the same pairs.
+
+    Returns:
+      The pairs, in the order of the documents.
+
+    Raises:
+      ValueError: no document has two sentences, or there is no other document to take a random B from.
+    """
+    if corpus.num_documents < 2:
+        raise ValueError(
+            f"Next-sentence prediction takes random sentences from other documents, and the corpus has "
+            f"{corpus.num_documents} with text. Give more documents, or use objective='mlm'."
+        )
+    if not np.any(np.diff(corpus.document_starts) > 1):
+        raise ValueError(
+            "Next-sentence prediction needs documents of two sentences or more, and each document of this corpus has "
+            "one. Use objective='mlm', or join the sentences that belong together into documents."
+        )
+    pairs, one_sentence, leftover = array("q"), 0, 0
+    with tqdm(total=corpus.num_documents, desc="Pairing", unit=" documents", delay=2) as progress:
+        for first in range(0, corpus.num_documents, _BLOCK):
+            rng = random.Random(f"next_sentence {seed} {first // _BLOCK}")
+            last = min(first + _BLOCK, corpus.num_documents)
+            for document in range(first, last):
+                alone = _pair_document(corpus, document, max_tokens, short_seq_prob, rng, pairs)
+                one_sentence += alone == "document"
+                leftover += alone == "leftover"
+            progress.update(last - first)
+    table = np.frombuffer(pairs, np.int64).reshape(-1, 5)
+    spans = _truncate(*table[:, :4].T, max_tokens, np.random.default_rng([seed, 1]))
+    return SentencePairs(*spans, table[:, 4], one_sentence, leftover)
+
+
+def _pair_document(corpus, document: int, max_tokens: int, short_seq_prob: float, rng, pairs: array) -> str | None:
+    """Append the pairs of one document, `(a_start, a_end, b_start, b_end, label)` in tokens, not yet truncated.
+
+    Returns:
+      `"document"` for a document of one sentence, `"leftover"` where the last sentence stood alone.
+    """
+    first, end = corpus.document_starts[document : document + 2].tolist()
+    starts = corpus.sentence_starts[first : end + 1].tolist()  # in tokens, of this document's sentences
+    count = end - first
+    if count == 1:
+        return "document"
+    i = 0
+    while count - i >= 2:
+        target = max_tokens
+        if rng.random() < short_seq_prob:
+            target = rng.randint(2, max_tokens)
+        chunk_end = i + 2
+        while chunk_end < count and starts[chunk_end] - starts[i] < target:
+            chunk_end += 1
+        split = rng.randint(i + 1, chunk_end - 1)
+        a_start, a_end = starts[i], starts[split]
+        if rng.random() < 0.5:
+            pairs.extend((a_start, a_end, a_end, starts[chunk_end], 0))
+            i = chunk_end
+        else:
+            b_start, b_end = _random_sentences(corpus, document, target - (a_end - a_start), rng)
+            pairs.extend((a_start, a_end, b_start, b_end, 1))
+            i = split
+    return "leftover" if i < count else None
+
+
+def _random_sentences(corpus, document: int, target: int, rng) -> tuple[int, int]:
+    """From a random sentence of another document on, until `target` tokens or the document's end."""
+    other = rng.randrange(corpus.num_documents - 1)
+    other += other >= document
+    first, end = corpus.document_starts[other : other + 2].tolist()
+    start = rng.randrange(first, end)
+    b_start = int(corpus.sentence_starts[start])
+    # The first boundary at which the target is reached; one sentence at least.
+    stop = int(np.searchsorted(corpus.sentence_starts[start + 1 : end], b_start + target)) + start + 1
+    return b_start, int(corpus.sentence_starts[stop])
+
+
+def _truncate(a_start, a_end, b_start, b_end, max_tokens: int, rng):
+    """Cut pairs down to `max_tokens` as BERT does: token by token from the longer side (B where both are equal), at
+    the front or the back by a coin. All tokens at once: how many go is arithmetic, how many of them at the front is
+    binomial."""
+    a_length, b_length = a_end - a_start, b_end - b_start
+    excess = np.maximum(a_length + b_length - max_tokens, 0)
+    # First the longer side comes down to the other's length; what is then still too much is shared, B giving first.
+    gap = np.abs(a_length - b_length)
+    from_longer = np.minimum(excess, gap)
+    shared = excess - from_longer
+    a_is_longer = a_length > b_length
+    from_a = np.where(a_is_longer, from_longer, 0) + shared // 2
+    from_b = np.where(a_is_longer, 0, from_longer) + (shared + 1) // 2
+    a_front, b_front = rng.binomial(from_a, 0.5), rng.binomial(from_b, 0.5)
+    return a_start + a_front, a_end - (from_a - a_front), b_start + b_front, b_end - (from_b - b_front)

@@ -1,0 +1,80 @@
+"""Sentences → token ids, laid end to end, so that any run of sentences is one slice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Token ids of all sentences of all documents, in order; no sentence and no document is empty.
+
+    Attributes:
+      ids: (tokens,) int32.
+      sentence_starts: (sentences + 1,) int64: sentence `i` is `ids[sentence_starts[i]:sentence_starts[i + 1]]`.
+      document_starts: (documents + 1,) int64: the sentences of document `i` are `document_starts[i]` to
+        `document_starts[i + 1]`.
+      empty_documents: how many documents had no token at all and were left out.
+    """
+
+    ids: np.ndarray
+    sentence_starts: np.ndarray
+    document_starts: np.ndarray
+    empty_documents: int
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.document_starts) - 1
+
+    @property
+    def num_sentences(self) -> int:
+        return len(self.sentence_starts) - 1
+
+    @classmethod
+    def from_documents(cls, documents) -> "TokenizedCorpus":
+        """From an iterable with, for each document, an iterable of token-id lists."""
+        ids, sentence_lengths, document_lengths, empty = [], [], [], 0
+        for document in documents:
+            sentences = [sentence for sentence in document if len(sentence)]
+            if not sentences:
+                empty += 1
+                continue
+            ids += [np.asarray(sentence, np.int32) for sentence in sentences]
+            sentence_lengths += map(len, sentences)
+            document_lengths.append(len(sentences))
+        return cls(
+            ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
+            sentence_starts=_starts(sentence_lengths),
+            document_starts=_starts(document_lengths),
+            empty_documents=empty,
+        )
+
+
+def tokenize_sentences(sentences: Dataset, tokenizer, batch_size: int = 500) -> TokenizedCorpus:
+    """Tokenize every sentence, on all processors (the tokenizer's own threads), without special tokens.
+
+    Args:
+      sentences: column `sentences` (list[str]), one row a document.
+      tokenizer: a fast tokenizer.
+      batch_size: documents tokenized at a time.
+    """
+    return TokenizedCorpus.from_documents(_tokenized_documents(sentences, tokenizer, batch_size))
+
+
+def _tokenized_documents(sentences: Dataset, tokenizer, batch_size: int):
+    batches = sentences.select_columns(["sentences"]).iter(batch_size)
+    with tqdm(total=len(sentences), desc="Tokenizing", unit=" documents", delay=2) as progress:
+        for batch in batches:
+            documents = batch["sentences"]
+            flat = [sentence for document in documents for sentence in document]
+            # verbose=False: a sentence longer than the model's length is no fault here, it is cut later.
+            ids = iter(tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else ())
+            for document in documents:
+                yield [next(ids) for _ in document]
+            progress.update(len(documents))
+
+
+def _starts(lengths: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

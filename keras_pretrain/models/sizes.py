@@ -1,0 +1,29 @@
+"""Model sizes by name."""
+
+# Layers, hidden size, attention heads. tiny, mini and small are those of Turc et al. (2019, "Well-Read Students Learn
+# Better"), base and large those of Devlin et al. (2019): heads are 64 wide, the feed-forward layer is four times the
+# hidden size.
+BERT_SIZES = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (4, 512, 8),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+
+def bert_size(size: str) -> dict:
+    """The settings of a size, as keyword arguments of `BertConfig`.
+
+    Raises:
+      ValueError: no size of that name.
+    """
+    if size not in BERT_SIZES:
+        raise ValueError(f"There is no size {size!r}; choose one of {', '.join(BERT_SIZES)}.")
+    layers, hidden, heads = BERT_SIZES[size]
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+    }

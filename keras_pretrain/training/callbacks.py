@@ -1,0 +1,126 @@
+"""What a user watches while `model.fit` runs."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+_NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
+_NO_SPACE_AFTER = set("([{“‘")
+
+
+class FillMaskPreview(tf_keras.callbacks.Callback):
+    """Shows, every so many steps, one sentence with its `[MASK]`s and what the model puts there.
+
+    The sentence is the same each time, so that one can watch it getting better:
+
+        step 200
+          masked  파일 시스템은 [MASK] 장치에 파일을 저장한다.
+          filled  파일 시스템은 «저장» 장치에 파일을 저장한다.
+          actual  파일 시스템은 «기억» 장치에 파일을 저장한다.
+
+    Args:
+      batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches; a sentence of its first batch is shown.
+      tokenizer: the tokenizer of the batches.
+      every_steps: batches between two looks.
+      max_tokens: a longer sentence is not chosen where there is a shorter one, and is cut.
+    """
+
+    def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40):
+        super().__init__()
+        if every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
+        inputs, labels = next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches
+        self.tokenizer = tokenizer
+        self.every_steps = every_steps
+        self.max_tokens = max_tokens
+        row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
+        self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
+        self._labels = np.asarray(labels["labels"][row])
+        self._step = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step += 1
+        if self._step % self.every_steps == 0:
+            print(f"\nstep {self._step}\n{self.render()}", flush=True)
+
+    def render(self) -> str:
+        """The three lines, for the model as it is now."""
+        logits = self.model(self._inputs, training=False)["prediction_logits"]
+        predicted = tf.argmax(logits[0], axis=-1).numpy()
+        input_ids = self._inputs["input_ids"][0].numpy()
+        shown = _first_sentence(input_ids, self._inputs["token_type_ids"][0].numpy(), self.tokenizer)[: self.max_tokens]
+        ids = input_ids[shown]
+        is_mask = ids == self.tokenizer.mask_token_id
+        lines = {
+            "masked": _join_wordpieces(self._tokens(ids)),
+            "filled": _join_wordpieces(self._tokens(np.where(is_mask, predicted[shown], ids)), is_mask),
+            "actual": _join_wordpieces(self._tokens(np.where(is_mask, self._labels[shown], ids)), is_mask),
+        }
+        return "\n".join(f"  {name}  {line}" for name, line in lines.items())
+
+    def _tokens(self, ids) -> list[str]:
+        return self.tokenizer.convert_ids_to_tokens(ids.tolist())
+
+
+class Throughput(tf_keras.callbacks.Callback):
+    """Measures how fast training is; validation, callbacks and the first, compiling, step are not counted.
+
+    After `fit`, `tokens_per_second` and `seconds_per_step` hold the figures.
+
+    Args:
+      tokens_per_step: real tokens (not padding) of a batch, on average.
+    """
+
+    def __init__(self, tokens_per_step: float):
+        super().__init__()
+        self.tokens_per_step = tokens_per_step
+        self._seconds = 0.0
+        self._steps = -1
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self._seconds / max(self._steps, 1)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_per_step / self.seconds_per_step if self._steps > 0 else 0.0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._begun = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._steps >= 0:
+            self._seconds += time.perf_counter() - self._begun
+        self._steps += 1
+
+
+def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:
+    """The row whose first sentence has a mask and is the longest that is not too long to read."""
+
+    def rank(row):
+        shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
+        masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)
+        return (masks > 0, len(shown) <= max_tokens, len(shown) if len(shown) <= max_tokens else -len(shown))
+
+    return max(range(len(input_ids)), key=rank)
+
+
+def _first_sentence(input_ids, token_type_ids, tokenizer) -> np.ndarray:
+    """The positions of A, without the special tokens around it."""
+    around = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    return np.flatnonzero((token_type_ids == 0) & ~np.isin(input_ids, around))
+
+
+def _join_wordpieces(tokens: list[str], marked=None) -> str:
+    """Wordpieces as readable text, those that are marked in «»."""
+    text, glue = "", True
+    for i, token in enumerate(tokens):
+        continues = token.startswith("##") and len(token) > 2
+        piece = token[2:] if continues else token
+        is_marked = marked is not None and marked[i]
+        space = "" if glue or continues or piece in _NO_SPACE_BEFORE else " "
+        text += space + (f"«{piece}»" if is_marked else piece)
+        glue = piece in _NO_SPACE_AFTER
+    return text
