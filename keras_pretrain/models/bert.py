@@ -29,12 +29,14 @@ class BertPretrainer(TFBertForPreTraining):
     def __init__(self, config: BertConfig, *inputs, **kwargs):
         super().__init__(config, *inputs, **kwargs)
         names = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
+        means = {name: tf_keras.metrics.Mean(name=name) for name in names}
         # Past Keras' __setattr__: a tracked metric's variables would be among the model's weights and be saved.
-        self.__dict__["_means"] = {name: tf_keras.metrics.Mean(name=name) for name in names}
+        self.__dict__["_means"] = means
+        self.__dict__["_total"] = TotalLoss([means["mlm_loss"], means["nsp_loss"]])
 
     @property
     def metrics(self) -> list:
-        return [*super().metrics, *self._means.values()]
+        return [*super().metrics, self._total, *self._means.values()]
 
     @classmethod
     def from_size(cls, size: str, tokenizer, **config) -> "BertPretrainer":
@@ -56,9 +58,11 @@ class BertPretrainer(TFBertForPreTraining):
         }
         return cls(BertConfig(**(settings | config)))
 
-    def compile(self, optimizer="adam", *args, jit_compile=True, **kwargs):
-        """As `keras.Model.compile`, with XLA unless `jit_compile=False`: the step is about twice as fast."""
-        super().compile(optimizer, *args, jit_compile=jit_compile, **kwargs)
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`."""
+        # Before a training step calls the layers one by one, which would leave the model's name out of theirs.
+        self.build_in_name_scope()
+        super().compile(*args, **kwargs)
 
     def train_step(self, data) -> dict:
         inputs, labels = _unpack(data)
@@ -74,10 +78,13 @@ class BertPretrainer(TFBertForPreTraining):
 
     def _loss(self, inputs, labels, training: bool) -> tf.Tensor:
         """The loss of a batch, a float32 scalar; brings the metrics up to date."""
-        outputs = self(inputs, training=training)
-        heads = {"mlm": (outputs.prediction_logits, labels["labels"])}
+        hidden, pooled = self.bert(**inputs, training=training)[:2]
+        # Six positions in seven have no label: the vocabulary-wide product is for the others only.
+        masked = tf.where(labels["labels"] != IGNORED)
+        logits = self.mlm(tf.gather_nd(hidden, masked)[tf.newaxis])[0]
+        heads = {"mlm": (logits, tf.gather_nd(labels["labels"], masked))}
         if "next_sentence_label" in labels:
-            heads["nsp"] = (outputs.seq_relationship_logits, labels["next_sentence_label"])
+            heads["nsp"] = (self.nsp(pooled), labels["next_sentence_label"])
         losses = []
         for head, (logits, targets) in heads.items():
             loss, accuracy, count = masked_crossentropy(logits, targets)
@@ -88,8 +95,8 @@ class BertPretrainer(TFBertForPreTraining):
 
     def _results(self, labels) -> dict:
         heads = ("mlm", "nsp") if "next_sentence_label" in labels else ("mlm",)
-        results = {name: mean.result() for name, mean in self._means.items() if name.startswith(heads)}
-        return {"loss": tf.add_n([results[f"{head}_loss"] for head in heads])} | results
+        means = {name: mean.result() for name, mean in self._means.items() if name.startswith(heads)}
+        return {"loss": self._total.result()} | means
 
     def _trained_variables(self, labels) -> list:
         """Without NSP labels, the pooler and the NSP head stay as they are."""
@@ -97,6 +104,20 @@ class BertPretrainer(TFBertForPreTraining):
             return self.trainable_variables
         unused = {id(variable) for layer in (self.bert.pooler, self.nsp) for variable in layer.trainable_variables}
         return [variable for variable in self.trainable_variables if id(variable) not in unused]
+
+
+class TotalLoss(tf_keras.metrics.Metric):
+    """The sum of other metrics; being one itself, the progress bar shows it as it is and does not average it again."""
+
+    def __init__(self, parts: list):
+        super().__init__(name="loss")
+        self.__dict__["_parts"] = parts
+
+    def update_state(self, *args, **kwargs):
+        """The parts are brought up to date on their own."""
+
+    def result(self) -> tf.Tensor:
+        return tf.add_n([part.result() for part in self._parts])
 
 
 def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

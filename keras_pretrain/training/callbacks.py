@@ -1,6 +1,6 @@
 """What a user watches while `model.fit` runs."""
 
-import time
+from time import perf_counter
 
 import numpy as np
 import tensorflow as tf
@@ -47,16 +47,23 @@ class FillMaskPreview(tf_keras.callbacks.Callback):
 
     def render(self) -> str:
         """The three lines, for the model as it is now."""
-        logits = self.model(self._inputs, training=False)["prediction_logits"]
+        logits = self.model(self._inputs, training=False).prediction_logits
         predicted = tf.argmax(logits[0], axis=-1).numpy()
         input_ids = self._inputs["input_ids"][0].numpy()
         shown = _first_sentence(input_ids, self._inputs["token_type_ids"][0].numpy(), self.tokenizer)[: self.max_tokens]
         ids = input_ids[shown]
         is_mask = ids == self.tokenizer.mask_token_id
+        filled = self._tokens(np.where(is_mask, predicted[shown], ids))
+        actual = self._tokens(np.where(is_mask, self._labels[shown], ids))
+        # A mask inside a word stands where the word goes on: ##[MASK].
+        masked = [
+            ("##" if word.startswith("##") else "") + token if hidden else token
+            for token, word, hidden in zip(self._tokens(ids), actual, is_mask, strict=True)
+        ]
         lines = {
-            "masked": _join_wordpieces(self._tokens(ids)),
-            "filled": _join_wordpieces(self._tokens(np.where(is_mask, predicted[shown], ids)), is_mask),
-            "actual": _join_wordpieces(self._tokens(np.where(is_mask, self._labels[shown], ids)), is_mask),
+            "masked": _join_wordpieces(masked),
+            "filled": _join_wordpieces(filled, is_mask),
+            "actual": _join_wordpieces(actual, is_mask),
         }
         return "\n".join(f"  {name}  {line}" for name, line in lines.items())
 
@@ -77,7 +84,7 @@ class Throughput(tf_keras.callbacks.Callback):
         super().__init__()
         self.tokens_per_step = tokens_per_step
         self._seconds = 0.0
-        self._steps = -1
+        self._steps = -1  # so that the first step is not counted
 
     @property
     def seconds_per_step(self) -> float:
@@ -88,11 +95,12 @@ class Throughput(tf_keras.callbacks.Callback):
         return self.tokens_per_step / self.seconds_per_step if self._steps > 0 else 0.0
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._begun = time.perf_counter()
+        self._begun = perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        elapsed = perf_counter() - self._begun
         if self._steps >= 0:
-            self._seconds += time.perf_counter() - self._begun
+            self._seconds += elapsed
         self._steps += 1
 
 

@@ -1,0 +1,46 @@
+"""What all tests share: no network, caches of their own, and a vocabulary small enough to read."""
+
+import logging
+import os
+import tempfile
+
+_cache = tempfile.TemporaryDirectory(prefix="keras_pretrain_tests_")
+os.environ["HF_HOME"] = _cache.name
+os.environ["HF_DATASETS_CACHE"] = os.path.join(_cache.name, "datasets")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "true"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+from datasets import Dataset
+
+import keras_pretrain as kp
+
+WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
+
+
+@pytest.fixture
+def package_log(caplog):
+    """`caplog` that sees the package's log, which does not reach the root logger."""
+    logger = logging.getLogger("keras_pretrain")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Five special tokens, then ten words of one syllable, each a token: 가 = 5 … 차 = 14."""
+    tokenizer = kp.train_tokenizer([" ".join(WORDS)] * 2, vocab_size=15)
+    assert sorted(tokenizer.convert_ids_to_tokens(range(5, 15))) == WORDS
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def sentences():
+    """Forty documents of eight sentences; in each document, words follow one another in a fixed order."""
+    documents = [
+        [" ".join(WORDS[(start + i + k) % 10] for k in range(3 + (start * i) % 5)) for i in range(8)]
+        for start in range(40)
+    ]
+    return Dataset.from_dict({"sentences": documents})

@@ -1,0 +1,242 @@
+"""`load_corpus`: every kind of source gives its documents, every wrong one an error that names what is wrong."""
+
+import csv
+import gzip
+import io
+import json
+import logging
+import os
+import re
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict
+
+from keras_pretrain import load_corpus
+
+DOCUMENTS = ['첫 문서, 첫 줄.\n둘째 줄에는 "따옴표"가 있다.', "둘째 문서는\t탭을 품는다.", "A third one."]
+ROWS = [{"id": i, "text": text} for i, text in enumerate(DOCUMENTS)]
+LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
+
+
+def as_table(delimiter):
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, ["id", "text"], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return table.getvalue()
+
+
+FILES = {
+    "blocks.txt": "\n" + "\n\n \t\n".join(DOCUMENTS) + "\n",
+    "table.csv": as_table(","),
+    "table.tsv": as_table("\t"),
+    "list.json": json.dumps(ROWS, indent=2),
+    "lines.json": LINES,
+    "lines.jsonl": LINES.replace("\n", "\n\n") + "\n",
+}
+
+
+def write(path, content, encoding="utf-8"):
+    content = content.encode(encoding) if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def documents_of(source, **options):
+    corpus = load_corpus(source, validation_fraction=0, **options)
+    assert corpus.column_names == {"train": ["text"]}
+    return list(corpus["train"]["text"])
+
+
+@pytest.fixture
+def package_log(caplog):
+    logger = logging.getLogger("keras_pretrain")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+@pytest.mark.parametrize(
+    ("ending", "encoding"), [("", "utf-8"), (".gz", "utf-8"), ("", "utf-8-sig")], ids=["plain", "gz", "byte-order mark"]
+)
+@pytest.mark.parametrize("name", FILES)
+def test_each_kind_of_file_gives_its_documents(tmp_path, name, ending, encoding):
+    assert documents_of(write(tmp_path / (name + ending), FILES[name], encoding)) == DOCUMENTS
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+def test_parquet_gives_its_documents(tmp_path, kind):
+    pq.write_table(pa.table({"id": [0, 1, 2], "text": pa.array(DOCUMENTS, kind)}), tmp_path / "table.parquet")
+    assert documents_of(tmp_path / "table.parquet") == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    ("sample_by", "documents"),
+    [("line", ["하나", "둘", "셋"]), ("paragraph", ["하나\n둘", "셋"])],
+    ids=["line", "block"],
+)
+def test_a_document_is_a_line_or_a_block(tmp_path, sample_by, documents):
+    assert documents_of(write(tmp_path / "a.txt", "하나\r\n둘\r\n\r\n셋\r\n"), sample_by=sample_by) == documents
+
+
+def test_another_column_becomes_text(tmp_path):
+    path = write(tmp_path / "posts.csv", 'text,body\nwrong,right\nwrong,"also\nright"\n')
+    assert documents_of(path, text_column="body") == ["right", "also\nright"]
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.*", "[ab]*/*"], ids=["folder", "recursive glob", "glob"])
+def test_a_folder_and_a_glob_give_the_files_in_order(tmp_path, pattern):
+    write(tmp_path / "b" / "second.txt.gz", "셋\n\n넷")
+    write(tmp_path / "a" / "first.jsonl", '{"text": "하나"}\n{"text": "둘"}')
+    assert documents_of(str(tmp_path / pattern)) == ["하나", "둘", "셋", "넷"]
+
+
+def test_a_folder_may_hold_other_files(tmp_path):
+    write(tmp_path / "LICENSE", "not a document")
+    write(tmp_path / "notes.md", "not a document")
+    write(tmp_path / "one.TXT", "a document")
+    assert documents_of(tmp_path) == ["a document"]
+
+
+def test_a_dataset_loses_its_other_columns():
+    assert documents_of(Dataset.from_list(ROWS)) == DOCUMENTS
+
+
+@pytest.mark.parametrize("held_out", ["validation", "test"])
+def test_a_split_of_the_source_stays(held_out):
+    source = DatasetDict({"train": Dataset.from_list(ROWS), held_out: Dataset.from_dict({"text": ["held out"]})})
+    corpus = load_corpus(source, validation_fraction=0.5)
+    assert {name: list(split["text"]) for name, split in corpus.items()} == {
+        "train": DOCUMENTS,
+        "validation": ["held out"],
+    }
+
+
+def test_a_dataset_dict_without_validation_is_split():
+    corpus = load_corpus(DatasetDict(train=Dataset.from_list(ROWS)), validation_fraction=0.34)
+    assert sorted([*corpus["train"]["text"], *corpus["validation"]["text"]]) == sorted(DOCUMENTS)
+    assert len(corpus["validation"]) == 1
+
+
+def test_a_name_on_the_hub_is_loaded_from_there(monkeypatch):
+    on_the_hub = {"someone/documents": DatasetDict(train=Dataset.from_list(ROWS))}
+    monkeypatch.setattr(datasets, "load_dataset", on_the_hub.__getitem__)
+    assert documents_of("someone/documents") == DOCUMENTS
+
+
+def test_the_seed_decides_the_split():
+    source = Dataset.from_dict({"text": [f"문서 {i}" for i in range(40)]})
+    first, again, other = (load_corpus(source, validation_fraction=0.25, seed=seed) for seed in (1, 1, 2))
+    train, validation = set(first["train"]["text"]), set(first["validation"]["text"])
+    assert len(validation) == 10
+    assert not train & validation
+    assert train | validation == set(source["text"])
+    assert first["train"].to_list() == again["train"].to_list()
+    assert first["validation"].to_list() == again["validation"].to_list()
+    assert validation != set(other["validation"]["text"])
+
+
+def test_a_changed_file_gives_what_is_in_it_now(tmp_path):
+    path = write(tmp_path / "a.txt", "old")
+    assert documents_of(path) == ["old"]
+    stamp = path.stat().st_mtime_ns
+    os.utime(write(path, "new"), ns=(stamp, stamp + 1))
+    assert documents_of(path) == ["new"]
+
+
+def test_rows_without_text_are_skipped_and_counted(tmp_path, package_log):
+    values = ["하나", "", " \n", None, 3, ["둘"], "셋"]
+    lines = [json.dumps({"text": value}) for value in values] + ['{"other": "넷"}']
+    path = write(tmp_path / "rows.jsonl", "\n".join(lines))
+    assert documents_of(path) == ["하나", "셋"]
+    assert package_log.messages == [f"{path} (train): 6 of 8 rows skipped: 2 empty, 4 missing or not text."]
+
+
+def test_nothing_is_said_where_nothing_is_skipped(package_log):
+    documents_of(Dataset.from_list(ROWS))
+    assert package_log.messages == []
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        *(
+            (name, rf"no file or folder {name} \(looked from {{here}}\)")
+            for name in ("no.txt", "./no", "n/o/t", "~/no")
+        ),
+        ("keras-pretrain/no", r"no file or folder keras-pretrain/no \(looked from {here}\).* from the Hub"),
+        ("*.txt", r"No file matches \*\.txt"),
+        (".", r"The folder \. holds no file that can be read \(\.txt, .*\.parquet\)"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=message.format(here=tmp_path)):
+        load_corpus(source)
+
+
+@pytest.mark.parametrize("options", [{"validation_fraction": value} for value in (-0.1, 1, 1.5)] + [{"sample_by": "x"}])
+def test_an_option_out_of_range_is_named(options):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=f"{name} must be .*, not {value!r}"):
+        load_corpus(Dataset.from_list(ROWS), **options)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (["a.txt"], "a Dataset or a DatasetDict, not a list"),
+        (DatasetDict(dev=Dataset.from_list(ROWS)), r"split named 'train'; this one has \['dev'\]"),
+        (Dataset.from_list(ROWS).rename_column("text", "body"), "no column 'text'; its columns are id, body"),
+        (Dataset.from_dict({"text": [1, 2]}), "'text' of Dataset .* holds int64, not text"),
+        (Dataset.from_dict({"text": [["a"], ["b"]]}), "'text' of Dataset .* holds List.*, not text"),
+        (Dataset.from_dict({"text": ["", " "]}), "corpus is empty: Dataset .* has 2 rows and no text"),
+        (Dataset.from_dict({"text": ["one"]}), "one document.*sample_by='line'.*validation_fraction=0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_source_that_cannot_be_used_is_explained(source, message):
+    with pytest.raises(ValueError, match=message):
+        load_corpus(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.docx", "text", "is of an unknown kind. A corpus file ends in .txt, .*, or .parquet"),
+        ("a.csv", "id,body\n1,x\n", "has no column 'text'; its columns are id, body"),
+        ("a.tsv.gz", "id\tbody\n1\tx\n", "has no column 'text'; its columns are id, body"),
+        ("a.jsonl", '{"id": 1, "body": "x"}', "has no column 'text'; its columns are id, body"),
+        ("a.parquet", b"PAR0", "is not a parquet file"),
+        ("a.txt", "가나".encode() + b"\xb4\xd9", r"is not UTF-8: byte 6 \(0xb4\).*iconv"),
+        ("a.txt", "가나".encode()[:5], r"is not UTF-8: byte 3 \(0xeb\)"),
+        ("a.csv.gz", b"text\n\xff", r"is not UTF-8: byte 5 \(0xff\)"),
+        ("a.txt", b"a" * (2**24 - 1) + "가".encode() + b"\xff", r"is not UTF-8: byte 16777218 \(0xff\)"),
+        ("a.txt", b"a" * (2**24 - 1) + b"\xeaa", r"is not UTF-8: byte 16777215 \(0xea\)"),
+        ("a.jsonl", '{"text": "x"}\n\n{"text": "y"', "line 3, is not JSON: Expecting .* at character 12"),
+        ("a.json", '[{"text": "x"},', "is not JSON: .* line 1 column 16"),
+        ("a.jsonl", '{"text": "x"}\n["y"]', "line 2, is a list, not an object"),
+        ("a.json", '[{"text": "x"}, "y"]', "item 1, is a str, not an object"),
+        *((name, "", "corpus is empty: .*{name}") for name in ("a.txt", "a.jsonl.gz")),
+        ("a.csv", "text\n", "corpus is empty: .*{name}"),
+        ("a.json", "[]", "corpus is empty: .*{name}"),
+        ("a.jsonl", '{"text": ""}\n{"text": null}', "corpus is empty: .*{name} .* has 2 rows and no text"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("a.") else "",
+)
+def test_a_file_that_cannot_be_used_is_explained(tmp_path, name, content, message):
+    with pytest.raises(ValueError, match=f"(?s){message.format(name=re.escape(name))}") as error:
+        load_corpus(write(tmp_path / name, content))
+    assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize("cut", [lambda whole: whole[:-12], lambda whole: b"no gzip" + whole], ids=["cut", "not gzip"])
+def test_a_broken_gzip_file_is_explained(tmp_path, cut):
+    path = write(tmp_path / "a.txt.gz", "\n\n".join(DOCUMENTS))
+    path.write_bytes(cut(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"{path} is not a whole gzip file"):
+        load_corpus(path)

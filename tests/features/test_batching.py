@@ -1,0 +1,136 @@
+"""Batches: shapes that never change, every example counted, epochs that differ and can be had again."""
+
+import numpy as np
+import pytest
+from datasets import Dataset, concatenate_datasets
+
+import keras_pretrain as kp
+from keras_pretrain.features.batching import Batches
+from keras_pretrain.features.masking import IGNORED
+
+
+@pytest.fixture(scope="module")
+def features(sentences, tokenizer):
+    return kp.build_features(sentences, tokenizer, block_size=32)
+
+
+def collect(dataset):
+    return [({k: v.numpy() for k, v in x.items()}, {k: v.numpy() for k, v in y.items()}) for x, y in dataset]
+
+
+def originals(batches):
+    """The unmasked rows of batches, without padding, as tuples."""
+    rows = []
+    for inputs, labels in batches:
+        ids = np.where(labels["labels"] == IGNORED, inputs["input_ids"], labels["labels"])
+        rows += [tuple(row[mask == 1]) for row, mask in zip(ids, inputs["attention_mask"], strict=True) if mask.any()]
+    return rows
+
+
+def test_shapes_and_dtypes_are_static(features, tokenizer):
+    dataset = kp.to_tf_dataset(features, tokenizer, batch_size=7)
+    inputs, labels = dataset.element_spec
+    assert {name: tuple(spec.shape) for name, spec in inputs.items()} == {
+        "input_ids": (7, 32), "token_type_ids": (7, 32), "attention_mask": (7, 32),
+    }  # fmt: skip
+    assert {name: tuple(spec.shape) for name, spec in labels.items()} == {
+        "labels": (7, 32),
+        "next_sentence_label": (7,),
+    }
+    assert {spec.dtype.name for part in (inputs, labels) for spec in part.values()} == {"int32"}
+    assert int(dataset.cardinality()) == len(features) // 7 == len(collect(dataset))
+
+
+def test_without_nsp_there_is_no_nsp_label(sentences, tokenizer):
+    features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=16)
+    _, labels = kp.to_tf_dataset(features, tokenizer, batch_size=4).element_spec
+    assert set(labels) == {"labels"}
+
+
+def test_rows_are_the_examples_padded(features, tokenizer):
+    batches = collect(kp.to_tf_dataset(features, tokenizer, batch_size=8, training=False))
+    assert originals(batches) == [tuple(ids) for ids in features["input_ids"]]
+    for (inputs, _), start in zip(batches, range(0, len(features), 8), strict=True):
+        for row, example in enumerate(features.select(range(start, min(start + 8, len(features))))):
+            types = inputs["token_type_ids"][row]
+            assert types[: len(example["token_type_ids"])].tolist() == example["token_type_ids"]
+            assert not types[len(example["token_type_ids"]) :].any()
+            assert (inputs["input_ids"][row][inputs["attention_mask"][row] == 0] == tokenizer.pad_token_id).all()
+
+
+def test_validation_keeps_its_last_batch_filled_up_with_rows_that_do_not_count(features, tokenizer):
+    size = 64
+    assert len(features) % size
+    batches = collect(kp.to_tf_dataset(features, tokenizer, batch_size=size, training=False))
+    inputs, labels = batches[-1]
+    real = len(features) % size
+    assert inputs["input_ids"].shape == (size, 32)
+    assert not inputs["attention_mask"][real:].any()
+    assert (labels["labels"][real:] == IGNORED).all()
+    assert (labels["next_sentence_label"][real:] == IGNORED).all()
+    np.testing.assert_array_equal(labels["next_sentence_label"][:real], features["next_sentence_label"][-real:])
+
+
+def test_validation_is_the_same_each_time(features, tokenizer):
+    dataset = kp.to_tf_dataset(features, tokenizer, batch_size=16, training=False)
+    for (x1, y1), (x2, y2) in zip(collect(dataset), collect(dataset), strict=True):
+        np.testing.assert_array_equal(x1["input_ids"], x2["input_ids"])
+        np.testing.assert_array_equal(y1["labels"], y2["labels"])
+
+
+def test_training_epochs_differ_in_order_and_masks_and_hold_the_same_examples(features, tokenizer):
+    features = features.select(range(len(features) // 8 * 8))
+    dataset = kp.to_tf_dataset(features, tokenizer, batch_size=8)
+    first, second = collect(dataset), collect(dataset)
+    assert originals(first) != originals(second)
+    assert sorted(originals(first)) == sorted(originals(second)) == sorted(map(tuple, features["input_ids"]))
+    masks = [{(row, tuple(m)) for x, y in part for row, m in zip(originals([(x, y)]), y["labels"], strict=True)}
+             for part in (first, second)]  # fmt: skip
+    assert len(masks[0] & masks[1]) < 0.5 * len(masks[0])
+
+
+def test_the_same_seed_gives_the_same_epochs(features, tokenizer):
+    def two_epochs(seed):
+        dataset = kp.to_tf_dataset(features, tokenizer, batch_size=8, seed=seed)
+        return np.concatenate([inputs["input_ids"] for _ in range(2) for inputs, _ in collect(dataset)])
+
+    np.testing.assert_array_equal(two_epochs(1), two_epochs(1))
+    assert (two_epochs(1) != two_epochs(2)).any()
+
+
+def test_a_batch_is_computed_from_its_number_alone(features, tokenizer):
+    batches = Batches(features, tokenizer, 8, 0.15, 3, True, None)
+    epochs = [list(batches.next_epoch()) for _ in range(3)]
+    inputs, labels = batches.batch(2, 5, batches.order(2))
+    np.testing.assert_array_equal(inputs["input_ids"], epochs[2][5][0]["input_ids"])
+    np.testing.assert_array_equal(labels["labels"], epochs[2][5][1]["labels"])
+
+
+def test_shuffled_selected_and_joined_features_are_read_right(features, tokenizer):
+    chosen = concatenate_datasets([features.shuffle(seed=0).select(range(30)), features.select(range(5))])
+    batches = collect(kp.to_tf_dataset(chosen, tokenizer, batch_size=10, training=False, block_size=32))
+    assert originals(batches) == [tuple(ids) for ids in chosen["input_ids"]]
+
+
+def test_ready_made_features_are_padded_to_their_longest(tokenizer):
+    features = Dataset.from_dict({"input_ids": [[2, 5, 3], [2, 5, 6, 7, 3]], "token_type_ids": [[0] * 3, [0] * 5]})
+    inputs, _ = kp.to_tf_dataset(features, tokenizer, batch_size=2).element_spec
+    assert inputs["input_ids"].shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"text": ["가"]}, {}, "no column input_ids, token_type_ids; their columns are text. build_features"),
+        ({"input_ids": [], "token_type_ids": []}, {}, "There are no examples"),
+        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"batch_size": 0}, "batch_size must be at least 1"),
+        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"batch_size": 2}, "1 examples do not fill one"),
+        ({"input_ids": [[2, 99, 3]], "token_type_ids": [[0] * 3]}, {}, "id 99, outside the tokenizer's vocabulary of 15"),
+        ({"input_ids": [[2, -1, 3]], "token_type_ids": [[0] * 3]}, {}, "id -1, outside"),
+        ({"input_ids": [[2, 3]], "token_type_ids": [[0]]}, {}, "differ in length"),
+        ({"input_ids": [[2, 5, 3]], "token_type_ids": [[0] * 3]}, {"block_size": 2}, "3 tokens and does not fit into 2"),
+    ],
+)  # fmt: skip
+def test_wrong_features_are_refused(tokenizer, columns, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kp.to_tf_dataset(Dataset.from_dict(columns), tokenizer, **({"batch_size": 1} | settings))

@@ -1,0 +1,102 @@
+"""Examples: what they look like, what is said about them, what is refused."""
+
+import pytest
+from datasets import Dataset, DatasetDict, load_from_disk
+
+import keras_pretrain as kp
+from keras_pretrain.features.building import recorded_block_size
+
+
+def test_a_pair_is_cls_a_sep_b_sep_as_the_tokenizer_builds_it(sentences, tokenizer):
+    features = kp.build_features(sentences, tokenizer, block_size=32)
+    sep = tokenizer.sep_token_id
+    for example in features:
+        ids = example["input_ids"]
+        assert ids.count(sep) == 2
+        a, b = ids[1 : ids.index(sep)], ids[ids.index(sep) + 1 : -1]
+        assert ids == tokenizer.build_inputs_with_special_tokens(a, b)
+        assert example["token_type_ids"] == tokenizer.create_token_type_ids_from_sequences(a, b)
+        assert len(ids) <= 32
+
+
+def test_a_positive_pair_reads_on_in_its_document(tokenizer):
+    document = ["가 나", "다 라", "마 바", "사 아"]
+    sentences = Dataset.from_dict({"sentences": [document, ["자 차"] * 4]})
+    features = kp.build_features(sentences, tokenizer, block_size=32, short_seq_prob=0)
+    texts = {"".join(tokenizer.decode(e["input_ids"], skip_special_tokens=True).split()) for e in features
+             if e["next_sentence_label"] == 0}  # fmt: skip
+    assert texts
+    assert all(text in "가나다라마바사아" or set(text) <= set("자차") for text in texts)
+
+
+@pytest.mark.parametrize("objective", ["mlm", "rtd"])
+def test_segments_keep_every_token_in_order(sentences, tokenizer, objective):
+    features = kp.build_features(sentences, tokenizer, objective=objective, block_size=16)
+    assert features.column_names == ["input_ids", "token_type_ids"]
+    inner = [token for ids in features["input_ids"] for token in ids[1:-1]]
+    flat = [sentence for document in sentences["sentences"] for sentence in document]
+    assert inner == [token for ids in tokenizer(flat, add_special_tokens=False)["input_ids"] for token in ids]
+    assert {(ids[0], ids[-1]) for ids in features["input_ids"]} == {(tokenizer.cls_token_id, tokenizer.sep_token_id)}
+    assert max(map(len, features["input_ids"])) <= 16
+    assert not any(any(types) for types in features["token_type_ids"])
+
+
+def test_the_same_seed_gives_the_same_bytes(sentences, tokenizer):
+    first, again, other = (kp.build_features(sentences, tokenizer, block_size=32, seed=seed) for seed in (1, 1, 2))
+    assert first.data.table.equals(again.data.table)
+    assert not first.data.table.equals(other.data.table)
+
+
+def test_the_report_counts_what_fell_away(tokenizer, package_log):
+    sentences = Dataset.from_dict({"sentences": [["가 나", "다"], ["라"], [], ["마", "바 사", "아"]]})
+    kp.build_features(sentences, tokenizer, block_size=16)
+    report = package_log.messages[-1]
+    assert "with a random B" in report
+    assert "1 documents of one sentence served as random B only" in report
+    assert "from 3 documents (1 more were empty), 6 sentences, 8 tokens" in report
+
+
+def test_splits_are_built_alike_and_the_block_size_is_kept_with_them(sentences, tokenizer, tmp_path):
+    features = kp.build_features(DatasetDict(train=sentences, validation=sentences), tokenizer, block_size=24)
+    assert features["train"].data.table.equals(features["validation"].data.table)
+    features["train"].save_to_disk(tmp_path / "features")
+    assert recorded_block_size(load_from_disk(tmp_path / "features").select(range(3))) == 24
+
+
+def test_examples_made_elsewhere_record_no_block_size():
+    assert recorded_block_size(Dataset.from_dict({"input_ids": [[1]]})) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "nsp"}, "objective must be one of mlm\\+nsp, mlm, rtd, not 'nsp'"),
+        ({"block_size": 4}, "block_size must be from 5 to the tokenizer's model_max_length, 512, not 4"),
+        ({"block_size": 1024}, "model_max_length, 512, not 1024"),
+        ({"short_seq_prob": 1.5}, "short_seq_prob is a probability"),
+    ],
+)
+def test_wrong_settings_are_refused(sentences, tokenizer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kp.build_features(sentences, tokenizer, **settings)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["가."]}, "needs a column 'sentences'; the columns are text. prepare_sentences makes it"),
+        ({"body": ["가."]}, "needs a column 'sentences'; the columns are body.$"),
+        ({"sentences": [[""], [" "]]}, "the corpus is empty: 2 documents and no token"),
+    ],
+)
+def test_a_corpus_without_sentences_is_refused(tokenizer, columns, message):
+    with pytest.raises(ValueError, match=message):
+        kp.build_features(Dataset.from_dict(columns), tokenizer)
+
+
+def test_a_tokenizer_without_a_mask_token_is_refused(sentences, tokenizer):
+    from transformers import PreTrainedTokenizerFast
+
+    other = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]")
+    with pytest.raises(ValueError, match="no cls, sep, mask token"):
+        kp.build_features(sentences, other)

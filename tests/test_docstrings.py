@@ -1,0 +1,21 @@
+"""The examples in docstrings run as they are written."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+from transformers import BertConfig
+
+import keras_pretrain as kp
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(kp.__path__, "keras_pretrain."))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name, tmp_path):
+    names = {public: getattr(kp, public) for public in kp.__all__}
+    results = doctest.testmod(
+        importlib.import_module(name), extraglobs={**names, "BertConfig": BertConfig, "directory": tmp_path}
+    )
+    assert results.failed == 0

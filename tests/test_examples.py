@@ -1,0 +1,59 @@
+"""The examples run through their own entry points, with smaller settings."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = ["--steps", "4", "--batch-size", "4", "--block-size", "32", "--vocab-size", "600", "--num-proc", "1"]
+
+
+@pytest.fixture(scope="module")
+def pretrain_bert():
+    spec = importlib.util.spec_from_file_location("pretrain_bert", EXAMPLES / "pretrain_bert.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def first_run(pretrain_bert, tmp_path_factory):
+    output = tmp_path_factory.mktemp("first_run")
+    pretrain_bert.main([*SMALL, "--output", str(output)])
+    return output
+
+
+def test_the_sample_is_pretrained_and_the_figures_are_written(first_run):
+    metrics = json.loads((first_run / "metrics.json").read_text())
+    names = {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"}
+    assert names | {f"val_{name}" for name in names} <= set(metrics)
+    assert metrics["tokens_per_second"] > 0
+    assert metrics["arguments"]["steps"] == 4
+    assert metrics["seed"] == 42
+    assert {"keras_pretrain", "tensorflow", "transformers"} <= set(metrics["versions"])
+
+
+def test_training_goes_on_from_a_checkpoint_with_its_tokenizer(pretrain_bert, first_run, tmp_path, capsys):
+    text = tmp_path / "corpus.txt"
+    text.write_text(
+        "\n\n".join(f"문서 {i}번이다. 데이터를 모은다. 모델을 배운다." for i in range(40)), encoding="utf-8"
+    )
+    pretrain_bert.main([*SMALL, "--corpus", str(text), "--init-from", str(first_run), "--objective", "mlm",
+                        "--output", str(tmp_path / "out")])  # fmt: skip
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "val_mlm_loss" in metrics
+    assert "val_nsp_loss" not in metrics
+    assert (tmp_path / "out" / "vocab.txt").read_text() == (first_run / "vocab.txt").read_text()
+    assert "컴퓨터는 데이터를" in capsys.readouterr().out.split("is ready")[1]
+
+
+def test_english_runs_too(pretrain_bert, tmp_path):
+    text = tmp_path / "corpus.csv"
+    rows = [f'{i},"Dr. Smith has {i} cats. They don\'t sleep. The cats eat fish."' for i in range(40)]
+    text.write_text("\n".join(["id,story", *rows]), encoding="utf-8")
+    pretrain_bert.main([*SMALL, "--corpus", str(text), "--text-column", "story", "--language", "en",
+                        "--output", str(tmp_path / "out")])  # fmt: skip
+    assert "##'" not in (tmp_path / "out" / "vocab.txt").read_text()
+    assert "val_nsp_accuracy" in json.loads((tmp_path / "out" / "metrics.json").read_text())

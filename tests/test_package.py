@@ -1,0 +1,105 @@
+"""What `import keras_pretrain` does, each time in a Python of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import keras_pretrain
+
+
+def run_python(code, **environment):
+    """Run `code` in a fresh Python, without the setting that importing the package made in this one."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    environment = {**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+def output_of(code, **environment):
+    done = run_python(code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_loads_nothing_heavy():
+    code = """
+import sys
+import keras_pretrain
+heavy = ("tensorflow", "tf_keras", "keras", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "kss", "nltk")
+print([name for name in heavy if name in sys.modules])
+"""
+    assert output_of(code) == "[]"
+
+
+def test_import_sets_legacy_keras():
+    code = """
+import os
+import keras_pretrain
+import tensorflow as tf
+print(os.environ["TF_USE_LEGACY_KERAS"], tf.keras.optimizers.Adam.__module__.split(".")[0])
+"""
+    assert output_of(code) == "1 tf_keras"
+
+
+@pytest.mark.parametrize("setting", ["1", "true", "True"])
+def test_a_setting_that_tensorflow_takes_for_true_stays(setting):
+    code = "import os, keras_pretrain; print(os.environ['TF_USE_LEGACY_KERAS'])"
+    assert output_of(code, TF_USE_LEGACY_KERAS=setting) == setting
+
+
+@pytest.mark.parametrize("setting", ["0", "false", ""])
+def test_a_contrary_setting_is_refused(setting):
+    done = run_python("import keras_pretrain", TF_USE_LEGACY_KERAS=setting)
+    assert done.returncode == 1
+    assert f"ImportError: TF_USE_LEGACY_KERAS is set to {setting!r}" in done.stderr
+    assert "Unset the variable or set it to 1 before Python starts." in done.stderr
+
+
+def test_keras_3_already_in_use_is_refused():
+    done = run_python("import tensorflow as tf; tf.keras.layers.Dense; import keras_pretrain")
+    assert done.returncode == 1
+    assert "ImportError: tf.keras was already used as Keras 3 in this process" in done.stderr
+    assert "Import keras_pretrain before anything that touches tf.keras" in done.stderr
+    assert "restart the kernel" in done.stderr
+
+
+def test_tensorflow_imported_first_is_fine_while_tf_keras_is_untouched():
+    code = """
+import tensorflow as tf
+import keras_pretrain
+print(tf.keras.optimizers.Adam.__module__.split(".")[0])
+"""
+    assert output_of(code) == "tf_keras"
+
+
+def test_every_public_name_resolves():
+    code = """
+import keras_pretrain
+for name in keras_pretrain.__all__:
+    print(name, getattr(keras_pretrain, name).__name__)
+"""
+    resolved = dict(line.split() for line in output_of(code).splitlines())
+    assert resolved.pop("callbacks") == "keras_pretrain.training.callbacks"
+    assert resolved == {name: name for name in keras_pretrain.__all__ if name != "callbacks"}
+
+
+def test_public_names_are_listed():
+    assert set(keras_pretrain.__all__) <= set(dir(keras_pretrain))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'keras_pretrain' has no attribute 'load_corpse'"):
+        keras_pretrain.load_corpse  # noqa: B018
+
+
+def test_reports_go_to_standard_output_and_nowhere_else():
+    code = """
+import logging
+logging.basicConfig(format="root: %(message)s")
+import keras_pretrain
+logging.getLogger("keras_pretrain.corpus").info("3 documents.")
+"""
+    done = run_python(code)
+    assert done.stdout == "3 documents.\n"
+    assert done.stderr == ""

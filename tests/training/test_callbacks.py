@@ -1,0 +1,81 @@
+"""What a user sees while training."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_pretrain as kp
+from keras_pretrain.training.callbacks import _join_wordpieces
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (["데이터", "##베이스", "##를", "쓴다", "."], "데이터베이스를 쓴다."),
+        (["값", "(", "예", ":", "10", "%", ")", "은", "?"], "값 (예: 10%) 은?"),
+        (["##를", "##", "가"], "를 ## 가"),
+    ],
+)
+def test_wordpieces_read_as_text(tokens, text):
+    assert _join_wordpieces(tokens) == text
+
+
+def test_marked_pieces_stand_in_guillemets():
+    assert _join_wordpieces(["파일", "##을", "연다"], [False, True, True]) == "파일«을» «연다»"
+
+
+@pytest.fixture
+def korean_tokenizer():
+    return kp.train_tokenizer(["데이터베이스를 쓴다", "데이터를 쓴다", "베이스를 쓴다"] * 3, vocab_size=40)
+
+
+@pytest.fixture
+def batch(korean_tokenizer):
+    """Two rows; only the second has masks in its first sentence: the 를 of 데이터를, and 쓴다 of the same sentence."""
+    tokens = ["[CLS]", "데이터", "##를", "쓴다", "[SEP]", "베이스를", "[SEP]", "[PAD]"]
+    original = np.array(korean_tokenizer.convert_tokens_to_ids(tokens))
+    assert korean_tokenizer.unk_token_id not in original
+    rows = np.stack([original, original])
+    rows[1, [2, 3]] = korean_tokenizer.mask_token_id
+    labels = np.where(rows == korean_tokenizer.mask_token_id, original, -100)
+    types = np.array([[0, 0, 0, 0, 0, 1, 1, 0]] * 2)
+    return {"input_ids": rows, "token_type_ids": types, "attention_mask": types * 0 + 1}, {"labels": labels}
+
+
+def test_the_preview_shows_masked_filled_and_actual(batch, korean_tokenizer):
+    preview = kp.callbacks.FillMaskPreview(batch, korean_tokenizer)
+    answers = korean_tokenizer.convert_tokens_to_ids(["[PAD]", "[PAD]", "##를", "데이터", *["[PAD]"] * 4])
+    logits = tf.one_hot([answers], len(korean_tokenizer))
+    preview.set_model(lambda inputs, training: SimpleNamespace(prediction_logits=logits))
+    assert preview.render().split("\n") == [
+        "  masked  데이터[MASK] [MASK]",
+        "  filled  데이터«를» «데이터»",
+        "  actual  데이터«를» «쓴다»",
+    ]
+
+
+def test_the_preview_comes_every_so_many_steps(batch, korean_tokenizer, capsys):
+    preview = kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=3)
+    preview.render = lambda: "rendered"
+    for step in range(7):
+        preview.on_train_batch_end(step)
+    assert capsys.readouterr().out.split() == ["step", "3", "rendered", "step", "6", "rendered"]
+
+
+def test_a_preview_of_every_zeroth_step_is_refused(batch, korean_tokenizer):
+    with pytest.raises(ValueError, match="every_steps must be at least 1, not 0"):
+        kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=0)
+
+
+def test_throughput_leaves_out_the_first_step(monkeypatch):
+    now = iter([0.0, 60.0, 100.0, 101.0, 200.0, 203.0])  # begin and end of three steps: 60 s, 1 s, 3 s
+    monkeypatch.setattr("keras_pretrain.training.callbacks.perf_counter", lambda: next(now))
+    throughput = kp.callbacks.Throughput(tokens_per_step=1000)
+    assert throughput.tokens_per_second == 0
+    for step in range(3):
+        throughput.on_train_batch_begin(step)
+        throughput.on_train_batch_end(step)
+    assert throughput.seconds_per_step == 2.0
+    assert throughput.tokens_per_second == 500
