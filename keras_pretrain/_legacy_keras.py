@@ -20,7 +20,9 @@ def require_legacy_keras() -> None:
             f"TF_USE_LEGACY_KERAS is set to {setting!r}, but transformers' TensorFlow models need legacy Keras. "
             "Unset the variable or set it to 1 before Python starts."
         )
-    if "keras._tf_keras.keras" in sys.modules:  # what tf.keras becomes when it is touched without the setting
+    # TensorFlow decides what tf.keras is when it is first touched; until then it is a loader without a module's name.
+    keras = vars(sys.modules["tensorflow"]).get("keras") if "tensorflow" in sys.modules else None
+    if keras is not None and vars(keras).get("__name__") in ("keras._tf_keras.keras", "tensorflow.keras"):
         raise ImportError(
             "tf.keras was already used as Keras 3 in this process, but transformers' TensorFlow models need legacy "
             "Keras. Import keras_pretrain before anything that touches tf.keras, or set TF_USE_LEGACY_KERAS=1 before "

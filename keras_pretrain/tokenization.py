@@ -44,7 +44,7 @@ def train_tokenizer(
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.tokenize("데이터를 모은다")
-    ['데이터를', '모은다']
+    ['데이터를', '모', '##은', '##다']
     """
     tokenizer = _empty_tokenizer() if base is None else _empty_copy(base)
     special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)

@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from datasets import Dataset, DatasetDict
 from keras_pretrain.corpus import readers
 
 logger = logging.getLogger(__name__)
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def load_corpus(
@@ -93,7 +96,7 @@ def _open(source, text_column: str, sample_by: str) -> dict[str, Dataset]:
 
 def _find_files(source: str) -> list[Path]:
     """The files that `source` names; none where it can only be a name on the Hub."""
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -106,7 +109,9 @@ def _find_files(source: str) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"No file matches {source}.")
         return found
-    if source.startswith((".", "~", os.sep)) or source.count("/") > 1 or readers.is_known(path):
+    # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
+    is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
+    if is_reader or source.startswith((".", "~", os.sep)) or source.count("/") > 1 or readers.is_known(path):
         raise FileNotFoundError(f"There is no file or folder {source} (looked from {os.getcwd()}).")
     return []
 
@@ -124,24 +129,31 @@ def _from_hub(name: str) -> dict[str, Dataset]:
 def _read_files(paths: list[Path], text_column: str, sample_by: str) -> Dataset:
     for path in paths:
         readers.check(path, text_column)
-    return Dataset.from_generator(
-        _rows,
-        features=datasets.Features({text_column: datasets.Value("string")}),
-        # `datasets` keeps what a generator gave under a hash of these: a changed file must change them.
-        gen_kwargs={
-            "paths": [str(path.resolve()) for path in paths],
-            "stamps": [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths],
-            "text_column": text_column,
-            "sample_by": sample_by,
-        },
-        split="train",
-    )
+    if not any(True for path in paths for _ in readers.read(path, text_column, sample_by)):
+        raise ValueError(f"The corpus is empty: there is no record in {', '.join(map(str, paths))}.")
+    try:
+        return Dataset.from_generator(
+            _rows,
+            features=datasets.Features({text_column: datasets.Value("string")}),
+            # `datasets` keeps what a generator gave under a hash of these: a changed file must change them.
+            gen_kwargs={
+                "paths": [str(path.resolve()) for path in paths],
+                "stamps": [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths],
+                "text_column": text_column,
+                "sample_by": sample_by,
+            },
+            split="train",
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        # What a reader says of its file is the message; `datasets` wraps it in one that names nothing.
+        raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
 
 
 def _rows(paths, stamps, text_column, sample_by) -> Iterator[dict]:
     for path in paths:
         for text in readers.read(Path(path), text_column, sample_by):
-            yield {text_column: text if isinstance(text, str) else None}
+            # Half of an emoji, as JSON can hold it (\ud83d), is no character, and Arrow takes no text that has one.
+            yield {text_column: _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None}
 
 
 def _only_text(dataset: Dataset, text_column: str, name: str) -> Dataset:

@@ -17,6 +17,8 @@ from keras_pretrain.corpus.sentences import choose_backend, make_splitter
 
 logger = logging.getLogger(__name__)
 
+_FEATURES = datasets.Features({"sentences": datasets.List(datasets.Value("string"))})
+
 _RULES = 1  # goes up whenever cleaning or splitting gives other sentences than before: old results are then not used
 
 
@@ -59,9 +61,11 @@ def prepare_sentences(
                 f"The corpus{f' ({name})' if name else ''} has no column 'text'; its columns are "
                 f"{', '.join(documents.column_names)}. load_corpus(..., text_column=...) makes one."
             )
+        if documents.data.column("text").null_count or documents.features["text"].dtype not in ("string", "large_string"):
+            raise ValueError("Some rows of 'text' hold no text. load_corpus leaves such rows out, and says how many.")
     cache = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "keras_pretrain"
     # Punkt learns from the training part alone, and splits every part alike.
-    learn_from = next(iter(parts.values())) if backend == "punkt" else None
+    learn_from = parts.get("train", next(iter(parts.values()))) if backend == "punkt" else None
     prepared = {
         name: _prepare_part(documents, learn_from, backend, clean, num_proc, cache)
         for name, documents in parts.items()
@@ -70,6 +74,8 @@ def prepare_sentences(
 
 
 def _prepare_part(documents, learn_from, backend, clean, num_proc, cache: Path) -> Dataset:
+    if len(documents) == 0:
+        return Dataset.from_dict({"sentences": []}, features=_FEATURES)
     directory = cache / f"sentences-{_fingerprint(documents, learn_from, backend, clean)}"
     if directory.exists():
         logger.info("Sentences of %d documents taken from %s.", len(documents), directory)
@@ -86,7 +92,7 @@ def _prepare_part(documents, learn_from, backend, clean, num_proc, cache: Path) 
             batch_size=100,
             num_proc=_workers(documents, num_proc),
             remove_columns=documents.column_names,
-            features=datasets.Features({"sentences": datasets.List(datasets.Value("string"))}),
+            features=_FEATURES,
             cache_file_name=str(Path(temporary) / "mapped.arrow"),
             # `datasets` would pickle the analyser to find a name; the directory has one already.
             new_fingerprint=directory.name.removeprefix("sentences-"),
@@ -100,8 +106,7 @@ def _prepare_part(documents, learn_from, backend, clean, num_proc, cache: Path) 
 
 
 def _clean_and_split(batch: dict, splitter, clean: bool) -> dict:
-    texts = map(clean_text, batch["text"]) if clean else batch["text"]
-    return {"sentences": [splitter(text) for text in texts]}
+    return {"sentences": [splitter(clean_text(text) if clean else text) for text in batch["text"]]}
 
 
 def _workers(documents: Dataset, num_proc: int | None) -> int | None:

@@ -165,7 +165,7 @@ def _check_utf8(path: Path) -> None:
         byte = position - pending + error.start
         raise ValueError(
             f"{path} is not UTF-8: byte {byte} (0x{error.object[error.start]:02x}) cannot be read. Convert it first, "
-            f"for example: iconv -f CP949 -t UTF-8 {path.name} > utf8_{path.name}"
+            "for example with iconv -f CP949 -t UTF-8 (or -f UTF-16, where it begins with 0xff or 0xfe)."
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error

@@ -24,6 +24,7 @@ def build_features(
     objective: str = "mlm+nsp",
     block_size: int = 128,
     short_seq_prob: float = 0.1,
+    dupe_factor: int = 1,
     seed: int = 42,
 ) -> Dataset | DatasetDict:
     """Turn sentences into examples.
@@ -36,6 +37,9 @@ def build_features(
         `[CLS] A [SEP]` packed from the sentences of one document.
       block_size: the most tokens of an example, special tokens included.
       short_seq_prob: share of the examples that aim at a random shorter length.
+      dupe_factor: how many times the corpus is gone through, each time with other cuts and other random sentences
+        (BERT's code: 10). Training that sees the same pairs in each epoch learns their labels by heart; about as many
+        as there will be epochs is enough. Of a `DatasetDict`, only `train` is multiplied.
       seed: the same sentences and seed give the same examples.
 
     Returns:
@@ -47,15 +51,16 @@ def build_features(
       ValueError: an unknown objective, a block too small for anything or larger than the tokenizer's
         `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
     """
-    _check(tokenizer, objective, block_size, short_seq_prob)
+    _check(tokenizer, objective, block_size, short_seq_prob, dupe_factor)
+    settings = (tokenizer, objective, block_size, short_seq_prob, seed)
     if isinstance(sentences, dict):
         return DatasetDict(
             {
-                name: _build(part, tokenizer, objective, block_size, short_seq_prob, seed, f"{name}: ")
+                name: _build(part, *settings, dupe_factor if name == "train" else 1, f"{name}: ")
                 for name, part in sentences.items()
             }
         )
-    return _build(sentences, tokenizer, objective, block_size, short_seq_prob, seed, "")
+    return _build(sentences, *settings, dupe_factor, "")
 
 
 def recorded_block_size(features: Dataset) -> int | None:
@@ -66,7 +71,9 @@ def recorded_block_size(features: Dataset) -> int | None:
         return None
 
 
-def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, name) -> Dataset:
+def _build(
+    sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name
+) -> Dataset:
     if "sentences" not in sentences.column_names:
         hint = " prepare_sentences makes it from 'text'." if "text" in sentences.column_names else ""
         columns = ", ".join(sentences.column_names)
@@ -74,16 +81,18 @@ def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob,
     corpus = tokenize_sentences(sentences, tokenizer)
     if len(corpus.ids) == 0:
         raise ValueError(f"{name}the corpus is empty: {len(sentences)} documents and no token in any of them.")
-    settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob, "seed": seed}
+    settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
+    seeds = [(seed, passage) for passage in range(dupe_factor)]
     if objective == "mlm+nsp":
-        pairs = pair_sentences(corpus, **settings)
+        pairs = SentencePairs.join([pair_sentences(corpus, **settings, seed=each) for each in seeds])
         columns = _join(corpus.ids, [(pairs.a_start, pairs.a_end), (pairs.b_start, pairs.b_end)], tokenizer)
         columns["next_sentence_label"] = pa.array(pairs.next_sentence_label, pa.int32())
         report = _report_pairs(pairs)
     else:
-        segments = pack_segments(corpus, **settings)
-        columns = _join(corpus.ids, [segments], tokenizer)
-        report = f"{len(segments[0]):,} segments"
+        segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
+        columns = _join(corpus.ids, [tuple(map(np.concatenate, zip(*segments, strict=True)))], tokenizer)
+        report = f"{len(columns['input_ids']):,} segments"
+    report += f", in {dupe_factor} passes" if dupe_factor > 1 else ""
     _log_report(name, report, corpus, columns, block_size, tokenizer)
     info = datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size, "seed": seed}))
     return Dataset(pa.table(columns), info=info)
@@ -93,7 +102,7 @@ def _num_special(objective: str) -> int:
     return 3 if objective == "mlm+nsp" else 2
 
 
-def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float) -> None:
+def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int) -> None:
     if objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
     missing = [name for name in ("cls", "sep", "pad", "mask") if getattr(tokenizer, f"{name}_token_id", None) is None]
@@ -107,6 +116,8 @@ def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float) ->
         )
     if not 0 <= short_seq_prob <= 1:
         raise ValueError(f"short_seq_prob is a probability, from 0 to 1, not {short_seq_prob}.")
+    if dupe_factor < 1:
+        raise ValueError(f"dupe_factor must be at least 1, not {dupe_factor}.")
 
 
 def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer) -> dict:

@@ -2,6 +2,7 @@
 
 import random
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,17 @@ class SentencePairs:
     def __len__(self) -> int:
         return len(self.next_sentence_label)
 
+    @classmethod
+    def join(cls, passes: list["SentencePairs"]) -> "SentencePairs":
+        """The pairs of several passes over one corpus, one pass after the other."""
+        names = ("a_start", "a_end", "b_start", "b_end", "next_sentence_label")
+        columns = {name: np.concatenate([getattr(pairs, name) for pairs in passes]) for name in names}
+        leftover = sum(pairs.leftover_sentences for pairs in passes)
+        return cls(**columns, one_sentence_documents=passes[0].one_sentence_documents, leftover_sentences=leftover)
+
 
 def pair_sentences(
-    corpus: TokenizedCorpus, *, max_tokens: int, short_seq_prob: float = 0.1, seed: int = 42
+    corpus: TokenizedCorpus, *, max_tokens: int, short_seq_prob: float = 0.1, seed: int | Sequence[int] = 42
 ) -> SentencePairs:
     """Make pairs as `create_pretraining_data.py` of google-research/bert does (Devlin et al., 2019).
 
@@ -60,7 +69,7 @@ def pair_sentences(
       corpus: at least two documents, at least one of them with two sentences.
       max_tokens: of A and B together, special tokens not counted.
       short_seq_prob: share of the pairs that aim at a shorter length.
-      seed: the same seed gives the same pairs.
+      seed: one number or several; the same seed gives the same pairs.
 
     Returns:
       The pairs, in the order of the documents.
@@ -89,7 +98,7 @@ def pair_sentences(
                 leftover += alone == "leftover"
             progress.update(last - first)
     table = np.frombuffer(pairs, np.int64).reshape(-1, 5)
-    spans = _truncate(*table[:, :4].T, max_tokens, np.random.default_rng([seed, 1]))
+    spans = _truncate(*table[:, :4].T, max_tokens, np.random.default_rng([*np.atleast_1d(seed), 1]))
     return SentencePairs(*spans, table[:, 4], one_sentence, leftover)
 
 

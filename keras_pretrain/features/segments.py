@@ -3,6 +3,7 @@
 import random
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -13,7 +14,7 @@ _BLOCK = 256  # documents that share a random stream, as in next_sentence.py
 
 
 def pack_segments(
-    corpus: TokenizedCorpus, *, max_tokens: int, short_seq_prob: float = 0.1, seed: int = 42
+    corpus: TokenizedCorpus, *, max_tokens: int, short_seq_prob: float = 0.1, seed: int | Sequence[int] = 42
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pack whole sentences of one document into segments; every token of the corpus is in exactly one.
 
@@ -25,7 +26,7 @@ def pack_segments(
       corpus: the documents.
       max_tokens: of a segment, special tokens not counted.
       short_seq_prob: share of the segments that aim at a shorter length.
-      seed: the same seed gives the same segments.
+      seed: one number or several; the same seed gives the same segments.
 
     Returns:
       `(start, end)`, each (segments,) int64: segment `i` is `corpus.ids[start[i]:end[i]]`.

@@ -5,6 +5,7 @@ import tf_keras
 from transformers import BertConfig, TFBertForPreTraining
 
 from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.models.encoder import Dropout, activation, dense, encode, layer_norm
 from keras_pretrain.models.sizes import bert_size
 
 
@@ -20,14 +21,42 @@ class BertPretrainer(TFBertForPreTraining):
 
     A batch without a masked token has an MLM loss of 0, not NaN as in the stock model.
 
+    A step's losses and gradients are one XLA program (`models.encoder` has the forward pass), the optimizer's update
+    stands outside it, so that the same step runs under `tf.distribute`. Batches must have static shapes, as
+    `to_tf_dataset` gives them.
+
+    Args:
+      config: a `BertConfig`.
+      mask_prob: what the batches were masked with. It sets how many positions of a sequence can be predicted,
+        `round(mask_prob * (length - 2))`: room for more would be computed for nothing.
+      gradient_accumulation_steps: parts that a batch is computed in, one after the other, with the memory of one; the
+        update is that of the whole batch.
+      seed: of the dropout masks, which follow from it and the optimizer's step.
+
+    Raises:
+      tf.errors.InvalidArgumentError: while training, labels at more positions than `mask_prob` allows for.
+
     >>> config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
     ...                     intermediate_size=16)
     >>> model = BertPretrainer(config)
     >>> model.compile("adam")
     """
 
-    def __init__(self, config: BertConfig, *inputs, **kwargs):
+    def __init__(
+        self,
+        config: BertConfig,
+        *inputs,
+        mask_prob: float = 0.15,
+        gradient_accumulation_steps: int = 1,
+        seed: int = 42,
+        **kwargs,
+    ):
         super().__init__(config, *inputs, **kwargs)
+        if gradient_accumulation_steps < 1:
+            raise ValueError(f"gradient_accumulation_steps must be at least 1, not {gradient_accumulation_steps}.")
+        self.mask_prob = mask_prob
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.seed = seed
         names = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
         means = {name: tf_keras.metrics.Mean(name=name) for name in names}
         # Past Keras' __setattr__: a tracked metric's variables would be among the model's weights and be saved.
@@ -39,63 +68,140 @@ class BertPretrainer(TFBertForPreTraining):
         return [*super().metrics, self._total, *self._means.values()]
 
     @classmethod
-    def from_size(cls, size: str, tokenizer, **config) -> "BertPretrainer":
+    def from_size(cls, size: str, tokenizer, *, mask_prob=0.15, gradient_accumulation_steps=1, seed=42, **config):
         """A new model, with random weights.
 
         Args:
           size: `"tiny"` (2 layers of 128), `"mini"` (4 of 256), `"small"` (4 of 512), `"base"` (12 of 768) or
-            `"large"` (24 of 1024).
+            `"large"` (24 of 1024). The activation is GELU in its tanh form, which is cheaper than the exact one.
           tokenizer: whose vocabulary the model gets.
+          mask_prob, gradient_accumulation_steps, seed: as for the class.
           **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.0`.
 
         Raises:
           ValueError: no such size.
         """
-        settings = bert_size(size) | {
+        longest = tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 512
+        settings = {
             "vocab_size": len(tokenizer),
             "pad_token_id": tokenizer.pad_token_id,
-            "max_position_embeddings": max(512, tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 0),
+            "max_position_embeddings": max(512, longest),
+            "hidden_act": "gelu_new",
         }
-        return cls(BertConfig(**(settings | config)))
+        return cls(
+            BertConfig(**(settings | bert_size(size) | config)),
+            mask_prob=mask_prob,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            seed=seed,
+        )
 
-    def compile(self, *args, **kwargs):
-        """As `keras.Model.compile`."""
+    def compile(self, optimizer="adam", *args, jit_compile: bool = True, **kwargs):
+        """As `keras.Model.compile`; `jit_compile=False` leaves XLA out, which is easier to debug.
+
+        Raises:
+          ValueError: an optimizer of Keras 3.
+        """
+        if type(optimizer).__module__.startswith("keras."):
+            raise ValueError(
+                f"{type(optimizer).__name__} is an optimizer of Keras 3, and 🤗's TensorFlow models are legacy Keras: "
+                "take it from tf_keras.optimizers, or use kp.create_optimizer."
+            )
         # Before a training step calls the layers one by one, which would leave the model's name out of theirs.
         self.build_in_name_scope()
-        super().compile(*args, **kwargs)
+        super().compile(optimizer, *args, **kwargs)
+        self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
+        self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
 
     def train_step(self, data) -> dict:
         inputs, labels = _unpack(data)
-        with tf.GradientTape() as tape:
-            loss = self._loss(inputs, labels, training=True)
-        self.optimizer.minimize(loss, self._trained_variables(labels), tape=tape)
-        return self._results(labels)
+        with tf.control_dependencies([self._check_capacity(labels)]):
+            seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        scale = self._loss_scale()
+        results, gradients = self._forward_backward(inputs, labels, seed, scale)
+        gradients = [gradient / scale for gradient in gradients] if scale is not None else gradients
+        self.optimizer.apply_gradients(zip(gradients, self._trained_variables(labels), strict=True))
+        return self._report(results)
 
     def test_step(self, data) -> dict:
         inputs, labels = _unpack(data)
-        self._loss(inputs, labels, training=False)
-        return self._results(labels)
+        with tf.control_dependencies([self._check_capacity(labels)]):
+            return self._report(self._forward(inputs, labels))
 
-    def _loss(self, inputs, labels, training: bool) -> tf.Tensor:
-        """The loss of a batch, a float32 scalar; brings the metrics up to date."""
-        hidden, pooled = self.bert(**inputs, training=training)[:2]
-        # Six positions in seven have no label: the vocabulary-wide product is for the others only.
-        masked = tf.where(labels["labels"] != IGNORED)
-        logits = self.mlm(tf.gather_nd(hidden, masked)[tf.newaxis])[0]
-        heads = {"mlm": (logits, tf.gather_nd(labels["labels"], masked))}
-        if "next_sentence_label" in labels:
-            heads["nsp"] = (self.nsp(pooled), labels["next_sentence_label"])
-        losses = []
-        for head, (logits, targets) in heads.items():
-            loss, accuracy, count = masked_crossentropy(logits, targets)
-            self._means[f"{head}_loss"].update_state(loss, sample_weight=count)
-            self._means[f"{head}_accuracy"].update_state(accuracy, sample_weight=count)
-            losses.append(loss)
-        return tf.add_n(losses)
+    def capacity(self, length: int) -> int:
+        """How many positions of a sequence of `length` tokens can be predicted."""
+        return min(length, max(1, round(self.mask_prob * (length - 2))))
 
-    def _results(self, labels) -> dict:
-        heads = ("mlm", "nsp") if "next_sentence_label" in labels else ("mlm",)
-        means = {name: mean.result() for name, mean in self._means.items() if name.startswith(heads)}
+    def _check_capacity(self, labels) -> tf.Operation:
+        label = labels["labels"]
+        capacity = self.capacity(label.shape[1])
+        most = tf.reduce_max(tf.reduce_sum(tf.cast(label != IGNORED, tf.int32), axis=1))
+        return tf.debugging.assert_less_equal(
+            most,
+            capacity,
+            f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and length "
+            f"{label.shape[1]} allow for. Give BertPretrainer the mask_prob that the batches were masked with.",
+        )
+
+    def _loss_scale(self) -> tf.Tensor | None:
+        """What mixed_float16 multiplies the loss by, so that small gradients do not vanish."""
+        if isinstance(self.optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+            return tf.convert_to_tensor(self.optimizer.loss_scale)
+        return None
+
+    def _evaluate(self, inputs, labels) -> dict:
+        """`{head: (loss sum, correct, count)}` of a batch, float32 scalars."""
+        return self._heads(inputs, labels, dropout=None)
+
+    def _differentiate(self, inputs, labels, seed, scale) -> tuple[dict, list[tf.Tensor]]:
+        """As `_evaluate`, with dropout, and the gradients of the (scaled) loss for each trained variable."""
+        variables = self._trained_variables(labels)
+        counts = {head: tf.maximum(_count(label), 1.0) for head, label in _labels_by_head(labels).items()}
+
+        def part(number, inputs, labels):
+            with tf.GradientTape() as tape:
+                results = self._heads(inputs, labels, Dropout(seed, number))
+                loss = tf.add_n([results[head][0] / counts[head] for head in results])
+                loss = loss if scale is None else loss * scale
+            gradients = tape.gradient(loss, variables)
+            return results, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+        if self.gradient_accumulation_steps == 1:
+            return part(0, inputs, labels)
+        return _accumulate(part, inputs, labels, self.gradient_accumulation_steps)
+
+    def _heads(self, inputs, labels, dropout) -> dict:
+        """Losses of the heads, computed only where there are labels."""
+        label = labels["labels"]
+        positions, targets = _gather_labels(label, self.capacity(label.shape[1]))
+        has_nsp = "next_sentence_label" in labels
+        if has_nsp:
+            positions = tf.concat([tf.zeros_like(positions[:, :1]), positions], axis=1)
+        hidden = encode(self.bert, inputs, positions, dropout)
+        results = {"mlm": masked_crossentropy(self._mlm_logits(hidden[:, 1:] if has_nsp else hidden), targets)}
+        if has_nsp:
+            results["nsp"] = masked_crossentropy(self._nsp_logits(hidden[:, 0]), labels["next_sentence_label"])
+        return results
+
+    def _mlm_logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """(batch, chosen, hidden) → (batch, chosen, vocabulary)."""
+        head = self.mlm.predictions
+        hidden = activation(self.config.hidden_act)(dense(head.transform.dense, hidden))
+        hidden = layer_norm(head.transform.LayerNorm, hidden)
+        table = tf.cast(head.input_embeddings.weight, hidden.dtype)
+        logits = tf.matmul(tf.reshape(hidden, (-1, hidden.shape[-1])), table, transpose_b=True)
+        return tf.reshape(tf.cast(logits, tf.float32) + head.bias, (-1, hidden.shape[1], table.shape[0]))
+
+    def _nsp_logits(self, first: tf.Tensor) -> tf.Tensor:
+        """Hidden states of [CLS], (batch, hidden) → (batch, 2)."""
+        return dense(self.nsp.seq_relationship, tf.tanh(dense(self.bert.pooler.dense, first)))
+
+    def _report(self, results: dict) -> dict:
+        """Bring the metrics up to date and return them."""
+        for head, (loss, correct, count) in results.items():
+            divisor = tf.maximum(count, 1.0)
+            self._means[f"{head}_loss"].update_state(loss / divisor, sample_weight=count)
+            self._means[f"{head}_accuracy"].update_state(correct / divisor, sample_weight=count)
+        means = {name: mean.result() for name, mean in self._means.items() if name.startswith(tuple(results))}
         return {"loss": self._total.result()} | means
 
     def _trained_variables(self, labels) -> list:
@@ -121,14 +227,15 @@ class TotalLoss(tf_keras.metrics.Metric):
 
 
 def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Mean cross-entropy and accuracy over the labels that are not -100.
+    """Cross-entropy and hits over the labels that are not -100.
 
     Args:
       logits: (..., classes).
       labels: (...) int32.
 
     Returns:
-      `(loss, accuracy, count)`, float32 scalars; loss and accuracy are 0 where nothing counts.
+      `(loss, correct, count)`, float32 scalars: the sum of the losses, how often the label has the highest logit, and
+      how many labels there are.
     """
     logits = tf.cast(logits, tf.float32)
     counted = labels != IGNORED
@@ -136,9 +243,57 @@ def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
     hits = tf.cast(tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets, tf.float32)
     weights = tf.cast(counted, tf.float32)
-    count = tf.reduce_sum(weights)
-    divisor = tf.maximum(count, 1.0)
-    return tf.reduce_sum(losses * weights) / divisor, tf.reduce_sum(hits * weights) / divisor, count
+    return tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights), tf.reduce_sum(weights)
+
+
+def _labels_by_head(labels: dict) -> dict:
+    return {head: labels[name] for head, name in (("mlm", "labels"), ("nsp", "next_sentence_label")) if name in labels}
+
+
+def _count(labels: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(labels != IGNORED, tf.float32))
+
+
+def _gather_labels(labels: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first `count` labels of each row that are not -100, and where they stand.
+
+    Args:
+      labels: (batch, length) int32.
+
+    Returns:
+      `(positions, labels)`, each (batch, count) int32; where a row has fewer, position 0 and label -100.
+    """
+    flags = labels != IGNORED
+    rank = tf.cumsum(tf.cast(flags, tf.int32), axis=1)  # 1 at the first label, 2 at the second
+    is_nth = flags[:, tf.newaxis] & (rank[:, tf.newaxis] == tf.range(1, count + 1)[:, tf.newaxis])
+    positions = tf.reduce_sum(tf.cast(is_nth, tf.int32) * tf.range(labels.shape[1]), axis=-1)
+    found = tf.reduce_any(is_nth, axis=-1)
+    return positions, tf.where(found, tf.gather(labels, positions, batch_dims=1), IGNORED)
+
+
+def _accumulate(part, inputs: dict, labels: dict, steps: int):
+    """Sum `part(number, inputs, labels)`, a nest of tensors, over `steps` equal parts of a batch, in one loop.
+
+    Raises:
+      ValueError: the batch cannot be parted so.
+    """
+    batch = labels["labels"].shape[0]
+    if batch % steps:
+        raise ValueError(f"A batch of {batch} cannot be computed in {steps} equal parts (gradient_accumulation_steps).")
+
+    def parted(value):
+        return tf.reshape(value, (steps, batch // steps, *value.shape[1:]))
+
+    values = tf.nest.map_structure(parted, (inputs, labels))
+
+    def compute(number):
+        return part(number, *tf.nest.map_structure(lambda value: value[number], values))
+
+    def body(number, total):
+        return number + 1, tf.nest.map_structure(tf.add, total, compute(number))
+
+    # The first part stands before the loop: its shapes are the loop's.
+    return tf.while_loop(lambda number, _: number < steps, body, (tf.constant(1), compute(tf.constant(0))))[1]
 
 
 def _unpack(data) -> tuple[dict, dict]:

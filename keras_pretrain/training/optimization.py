@@ -26,7 +26,7 @@ def create_optimizer(
       ValueError: a setting outside its range.
 
     >>> optimizer = create_optimizer(num_train_steps=1000)
-    >>> float(optimizer.learning_rate)
+    >>> round(float(optimizer.learning_rate), 9)
     5e-06
     """
     if learning_rate <= 0 or weight_decay < 0:

@@ -172,5 +172,5 @@ def test_an_unknown_size_is_refused(tokenizer):
 
 
 def test_crossentropy_over_nothing_is_zero():
-    loss, accuracy, count = masked_crossentropy(tf.ones((3, 4)), tf.fill((3,), -100))
-    assert (float(loss), float(accuracy), float(count)) == (0.0, 0.0, 0.0)
+    loss, correct, count = masked_crossentropy(tf.ones((3, 4)), tf.fill((3,), -100))
+    assert (float(loss), float(correct), float(count)) == (0.0, 0.0, 0.0)

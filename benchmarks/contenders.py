@@ -1,0 +1,156 @@
+"""The training steps that are compared, each in a process of its own that runs a few steps whenever it is told to.
+
+    python benchmarks/contenders.py NAME '{"layers": 4, "hidden": 512, ...}'
+
+reads a number of steps from each line of standard input and answers with one JSON line: seconds a step, and the peak
+memory so far. Only what a contender needs is imported, so that the torch ones run where there is no TensorFlow.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+
+def make_batch(shape: dict) -> tuple[dict, dict]:
+    """Random full-length sequences; 15% of the positions have a label."""
+    rng = np.random.default_rng(0)
+    batch, length, vocabulary = shape["batch"], shape["length"], shape["vocabulary"]
+    predicted = round(0.15 * (length - 2))
+    input_ids = rng.integers(5, vocabulary, (batch, length)).astype(np.int32)
+    labels = np.full((batch, length), -100, np.int32)
+    for row in range(batch):
+        chosen = rng.choice(np.arange(1, length - 1), predicted, replace=False)
+        labels[row, chosen] = input_ids[row, chosen]
+        input_ids[row, chosen] = 4
+    inputs = {
+        "input_ids": input_ids,
+        "token_type_ids": np.repeat([np.arange(length) >= length // 2], batch, axis=0).astype(np.int32),
+        "attention_mask": np.ones((batch, length), np.int32),
+    }
+    return inputs, {"labels": labels, "next_sentence_label": rng.integers(0, 2, batch).astype(np.int32)}
+
+
+def config_settings(shape: dict) -> dict:
+    return {
+        "vocab_size": shape["vocabulary"],
+        "hidden_size": shape["hidden"],
+        "num_hidden_layers": shape["layers"],
+        "num_attention_heads": shape["hidden"] // 64,
+        "intermediate_size": 4 * shape["hidden"],
+    }
+
+
+def sgemm(shape: dict):
+    """The machine's rate: one product of two 2,048 × 2,048 float32 matrices; a "step" is one product."""
+    import tensorflow as tf
+
+    matrix = tf.random.normal((2048, 2048))
+    product = tf.function(lambda: tf.matmul(matrix, matrix))
+
+    def run(steps):
+        for _ in range(steps):
+            result = product()
+        result.numpy()
+
+    return run
+
+
+def _fit(model, shape: dict):
+    import tensorflow as tf
+
+    batch = tf.nest.map_structure(tf.constant, make_batch(shape))
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    return lambda steps: model.fit(dataset, steps_per_epoch=steps, verbose=0)
+
+
+def ours(shape: dict):
+    """`BertPretrainer` through `fit`, AdamW with clipping, dropout 0.1."""
+    import keras_pretrain as kp
+    from transformers import BertConfig
+
+    model = kp.BertPretrainer(BertConfig(**config_settings(shape), hidden_act="gelu_new"))
+    model.compile(kp.create_optimizer(num_train_steps=10_000))
+    return _fit(model, shape)
+
+
+def _stock(shape: dict, **compile_settings):
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    import tf_keras
+    from transformers import BertConfig, TFBertForPreTraining
+
+    model = TFBertForPreTraining(BertConfig(**config_settings(shape)))
+    model.compile(tf_keras.optimizers.Adam(1e-4), **compile_settings)
+    return _fit(model, shape)
+
+
+def stock(shape: dict):
+    """`TFBertForPreTraining` through `fit`, as the tutorials run it."""
+    return _stock(shape)
+
+
+def stock_xla(shape: dict):
+    """The same with `jit_compile=True`."""
+    return _stock(shape, jit_compile=True)
+
+
+def _torch(shape: dict, compiled: bool):
+    import torch
+    from transformers import BertConfig, BertForPreTraining
+
+    model = BertForPreTraining(BertConfig(**config_settings(shape)))
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
+    inputs, labels = make_batch(shape)
+    batch = {name: torch.tensor(value, dtype=torch.long) for name, value in (inputs | labels).items()}
+    forward = torch.compile(model) if compiled else model
+
+    def run(steps):
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss = forward(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        return float(loss)
+
+    return run
+
+
+def torch_eager(shape: dict):
+    """torch's `BertForPreTraining`, eager."""
+    return _torch(shape, compiled=False)
+
+
+def torch_compile(shape: dict):
+    """The same with `torch.compile`."""
+    return _torch(shape, compiled=True)
+
+
+CONTENDERS = {maker.__name__: maker for maker in (sgemm, ours, stock, stock_xla, torch_eager, torch_compile)}
+
+
+def main(name: str, shape: str):
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints must not stand among the answers
+    run = CONTENDERS[name](json.loads(shape))
+    run(2)  # compiles
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        steps = int(line)
+        start = time.perf_counter()
+        run(steps)
+        seconds = (time.perf_counter() - start) / steps
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({"seconds": seconds, "memory_gib": memory}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

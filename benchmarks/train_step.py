@@ -1,0 +1,111 @@
+"""Our training step beside its peers, all in one run and in turn, on this machine.
+
+    python -m benchmarks.train_step [--sizes small mini] [--torch-python PATH] [--rounds 5] [--steps 5]
+
+`--torch-python` is the interpreter of an environment with torch and transformers; without it torch is left out, and
+the table says so.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from keras_pretrain.models.sizes import BERT_SIZES
+
+PEERS = ("ours", "stock", "stock_xla")
+TORCH_PEERS = ("torch_eager", "torch_compile")
+
+
+def counted_flops(shape: dict) -> float:
+    """Floating-point operations of the matrix products of our step, forward and backward (twice the forward).
+
+    The last layer's queries, output and feed-forward and the vocabulary are counted for the predicted positions and
+    [CLS] alone, since they are computed only there; the peers' work is greater, their useful work is not.
+    """
+    batch, length, hidden = shape["batch"], shape["length"], shape["hidden"]
+    predicted = round(0.15 * (length - 2))
+    tokens, chosen = batch * length, batch * (predicted + 1)
+    product = 2 * hidden * hidden  # of one token with one (hidden, hidden) matrix
+    full_layer = tokens * 12 * product + 2 * 2 * tokens * length * hidden
+    last_layer = (tokens * 2 + chosen * 10) * product + 2 * 2 * chosen * length * hidden
+    heads = batch * predicted * (product + 2 * hidden * shape["vocabulary"])
+    return 3.0 * ((shape["layers"] - 1) * full_layer + last_layer + heads)
+
+
+class Contender:
+    """One process of `contenders.py`."""
+
+    def __init__(self, name: str, shape: dict, python: str):
+        command = [python, str(Path(__file__).parent / "contenders.py"), name, json.dumps(shape)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.seconds, self.memory_gib = [], 0.0
+        if not self.process.stdout.readline():
+            raise RuntimeError(f"{name} did not start:\n{self.process.communicate()[1][-2000:]}")
+
+    def run(self, steps: int) -> None:
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        self.seconds.append(answer["seconds"])
+        self.memory_gib = answer["memory_gib"]
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(size: str, options) -> None:
+    layers, hidden, _ = BERT_SIZES[size]
+    shape = {
+        "layers": layers, "hidden": hidden, "batch": options.batch_size, "length": options.block_size,
+        "vocabulary": options.vocab_size,
+    }  # fmt: skip
+    pythons = dict.fromkeys(("sgemm", *PEERS), sys.executable)
+    if options.torch_python:
+        pythons |= dict.fromkeys(TORCH_PEERS, options.torch_python)
+    contenders = {name: Contender(name, shape, python) for name, python in pythons.items()}
+    for _ in range(options.rounds):
+        for name, contender in contenders.items():
+            contender.run(20 if name == "sgemm" else options.steps)
+    for contender in contenders.values():
+        contender.stop()
+
+    # Of a quantity that the machine's other load only ever lowers, the best round is the nearest to the truth.
+    rates = [2 * 2048**3 / seconds for seconds in contenders.pop("sgemm").seconds]
+    ours = contenders["ours"].seconds
+    print(f"\n{size}: {layers} × {hidden}, vocabulary {options.vocab_size}, batch {shape['batch']} × {shape['length']}; "
+          f"SGEMM {statistics.median(rates) / 1e9:.0f} GFLOP/s ({min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f})")  # fmt: skip
+    print("| | s/step, median (min to max) | ours is faster by (median of rounds) | memory, GiB |\n|---|---|---|---|")
+    for name, contender in contenders.items():
+        ratios = [theirs / own for theirs, own in zip(contender.seconds, ours, strict=True)]
+        spread = f"{min(contender.seconds):.3f} to {max(contender.seconds):.3f}"
+        print(f"| {name} | {statistics.median(contender.seconds):.3f} ({spread}) | {statistics.median(ratios):.2f} | "
+              f"{contender.memory_gib:.1f} |")  # fmt: skip
+    shares = [counted_flops(shape) / own / rate for own, rate in zip(ours, rates, strict=True)]
+    print(f"ours: {counted_flops(shape) / 1e9:.0f} GFLOP a step by count, {statistics.median(shares):.0%} of the SGEMM "
+          f"rate of the same round (median; {min(shares):.0%} to {max(shares):.0%})")  # fmt: skip
+    if not options.torch_python:
+        print("torch is left out: give --torch-python an interpreter that has torch and transformers.")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=list(BERT_SIZES), default=["small"])
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--block-size", type=int, default=128)
+    parser.add_argument("--vocab-size", type=int, default=25_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--torch-python")
+    options = parser.parse_args()
+    for size in options.sizes:
+        compare(size, options)
+
+
+if __name__ == "__main__":
+    main()

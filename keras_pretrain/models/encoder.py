@@ -1,0 +1,170 @@
+"""The training-time forward pass of a BERT or ELECTRA encoder, over the 🤗 model's own variables.
+
+The 🤗 layers stay the owners of every weight; only the arithmetic of a training step is written here, for XLA: one
+product for Q, K and V, hidden states as one matrix of all tokens, and a last layer that is computed only where a head
+looks.
+"""
+
+import math
+
+import tensorflow as tf
+from transformers.activations_tf import get_tf_activation
+
+_PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores of padding
+
+
+class Dropout:
+    """Dropout whose masks are a function of a seed and of the order of calls.
+
+    A mask costs one byte of Philox a element (four to a 32-bit draw): on a CPU, XLA's default generator (Threefry)
+    made dropout dearer than the matrix products. Rates are therefore multiples of 1/256 (0.1 becomes 26/256), and
+    what is kept is scaled by exactly its share.
+
+    Args:
+      seed: (2,) int32 tensor, another one for each step.
+      part: number of the part of the batch, where it is computed in several.
+    """
+
+    def __init__(self, seed: tf.Tensor, part: tf.Tensor | int = 0):
+        self._seed = seed
+        self._part = part
+        self._calls = 0
+
+    def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
+        """`values` with a share of `rate` set to 0 and the rest scaled up; any shape, any float dtype."""
+        dropped = round(256 * rate)
+        if dropped == 0:
+            return values
+        self._calls += 1
+        # A hash of (seed, step, part, call), so that no two masks of a run are the same stream.
+        call = tf.stack([tf.cast(self._part, tf.int32), tf.constant(self._calls, tf.int32)])
+        seed = tf.random.experimental.stateless_fold_in(self._seed, call[0] * 4096 + call[1], alg="philox")
+        size = tf.size(values)
+        words = tf.random.stateless_uniform((-(-size // 4),), seed, None, None, tf.uint32, alg="philox")
+        octets = tf.reshape(tf.bitcast(words, tf.uint8), (-1,))[:size]
+        keep = tf.reshape(octets >= dropped, tf.shape(values))
+        scale = tf.constant(256 / (256 - dropped), values.dtype)
+        return tf.where(keep, values * scale, tf.zeros((), values.dtype))
+
+
+def encode(
+    encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None
+) -> tf.Tensor:
+    """Hidden states of the last layer.
+
+    Args:
+      encoder: the main layer of a 🤗 TensorFlow model, `model.bert` or `model.electra`.
+      inputs: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32 of static shape.
+      positions: (batch, chosen) int32: where the last layer is wanted; everywhere where it is not given. Queries,
+        output and feed-forward of the last layer are computed there alone, a sixth of the layer's work.
+      dropout: none for evaluation.
+
+    Returns:
+      (batch, length, hidden), or (batch, chosen, hidden) with `positions`, in the layers' compute dtype.
+    """
+    config = encoder.config
+    dropout = dropout or (lambda values, rate: values)
+    hidden = _embed(encoder, inputs, dropout)
+    scores_mask = (1.0 - tf.cast(inputs["attention_mask"], tf.float32)) * _PADDING_SCORE
+    for number, layer in enumerate(encoder.encoder.layer, start=1):
+        is_last = number == len(encoder.encoder.layer)
+        hidden = _layer(layer, hidden, scores_mask, positions if is_last else None, dropout, config)
+    return hidden
+
+
+def select(values: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """`values` (batch, length, width) at `positions` (batch, chosen) → (batch, chosen, width).
+
+    As a product with a one-hot matrix, which is exact: its gradient is a product too, where that of a gather is a
+    scatter, slow on a CPU and of no fixed order on a GPU.
+    """
+    one_hot = tf.one_hot(positions, values.shape[1], dtype=values.dtype)
+    return tf.matmul(one_hot, values)
+
+
+def dense(layer, values: tf.Tensor) -> tf.Tensor:
+    """A Keras `Dense` without its activation, on the last axis, as one matrix product."""
+    kernel = tf.cast(layer.kernel, values.dtype)
+    flat = tf.matmul(tf.reshape(values, (-1, values.shape[-1])), kernel) + tf.cast(layer.bias, values.dtype)
+    return _unflatten(flat, values)
+
+
+def layer_norm(layer, values: tf.Tensor) -> tf.Tensor:
+    """A Keras `LayerNormalization` on the last axis, in float32 whatever the dtype of `values`."""
+    wide = tf.cast(values, tf.float32)
+    mean = tf.reduce_mean(wide, axis=-1, keepdims=True)
+    centred = wide - mean
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    normal = centred * tf.math.rsqrt(variance + layer.epsilon)
+    return tf.cast(normal * tf.cast(layer.gamma, tf.float32) + tf.cast(layer.beta, tf.float32), values.dtype)
+
+
+def activation(name) -> callable:
+    """The activation that a config names."""
+    if name == "gelu_new":  # the tanh form; 🤗's keeps the constants as variables of its own dtype
+        return lambda values: tf.nn.gelu(values, approximate=True)
+    return get_tf_activation(name) if isinstance(name, str) else name
+
+
+def _embed(encoder, inputs: dict, dropout) -> tf.Tensor:
+    embeddings, config = encoder.embeddings, encoder.config
+    length = inputs["input_ids"].shape[1]
+    values = tf.gather(embeddings.weight, inputs["input_ids"])
+    # Two or so token types: a product with a one-hot matrix, so that the gradient is one too.
+    types = tf.one_hot(inputs["token_type_ids"], config.type_vocab_size, dtype=values.dtype)
+    values += tf.matmul(types, tf.convert_to_tensor(embeddings.token_type_embeddings))
+    values += embeddings.position_embeddings[:length]
+    values = dropout(layer_norm(embeddings.LayerNorm, values), config.hidden_dropout_prob)
+    values = tf.cast(values, encoder.compute_dtype)
+    if hasattr(encoder, "embeddings_project"):
+        values = dense(encoder.embeddings_project, values)
+    return values
+
+
+def _layer(layer, hidden, scores_mask, positions, dropout, config) -> tf.Tensor:
+    rate = config.hidden_dropout_prob
+    attention = layer.attention.self_attention
+    if positions is None:
+        queries, keys, values = _project(hidden, attention.query, attention.key, attention.value)
+    else:
+        keys, values = _project(hidden, attention.key, attention.value)
+        hidden = select(hidden, positions)
+        (queries,) = _project(hidden, attention.query)
+    context = _attend(queries, keys, values, scores_mask, dropout, config)
+
+    output = layer.attention.dense_output
+    hidden = layer_norm(output.LayerNorm, dropout(dense(output.dense, context), rate) + hidden)
+    inner = activation(config.hidden_act)(dense(layer.intermediate.dense, hidden))
+    output = layer.bert_output
+    return layer_norm(output.LayerNorm, dropout(dense(output.dense, inner), rate) + hidden)
+
+
+def _project(hidden: tf.Tensor, *layers) -> list[tf.Tensor]:
+    """Several `Dense` layers of one input as one product."""
+    kernel = tf.cast(tf.concat([layer.kernel for layer in layers], axis=1), hidden.dtype)
+    bias = tf.cast(tf.concat([layer.bias for layer in layers], axis=0), hidden.dtype)
+    flat = tf.matmul(tf.reshape(hidden, (-1, hidden.shape[-1])), kernel) + bias
+    return tf.split(_unflatten(flat, hidden), len(layers), axis=-1)
+
+
+def _unflatten(flat: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """(rows, width) → the leading axes of `like`, and width. Keras may call with a batch size it does not tell."""
+    if like.shape.rank == 2:
+        return flat
+    return tf.reshape(flat, (-1, *like.shape[1:-1], flat.shape[-1]))
+
+
+def _attend(queries, keys, values, scores_mask, dropout, config) -> tf.Tensor:
+    """Scaled dot-product attention; softmax in float32. Each argument (batch, length, hidden)."""
+    heads = config.num_attention_heads
+    depth = queries.shape[-1] // heads
+
+    def split_heads(x):
+        return tf.transpose(tf.reshape(x, (-1, x.shape[1], heads, depth)), (0, 2, 1, 3))
+
+    queries, keys, values = split_heads(queries), split_heads(keys), split_heads(values)
+    scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) / math.sqrt(depth)
+    weights = tf.nn.softmax(scores + scores_mask[:, tf.newaxis, tf.newaxis, :])
+    weights = dropout(tf.cast(weights, values.dtype), config.attention_probs_dropout_prob)
+    context = tf.transpose(tf.matmul(weights, values), (0, 2, 1, 3))
+    return tf.reshape(context, (-1, context.shape[1], heads * depth))

@@ -1,0 +1,126 @@
+"""`split_sentences` in both languages, with and without what nltk downloads."""
+
+import logging
+import subprocess
+import sys
+
+import nltk
+import pytest
+from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
+
+from keras_pretrain import split_sentences
+from keras_pretrain.corpus import sentences
+
+KOREAN = "회의가 끝났어요 이제 집에 갈게요. 밥은 3.5인분입니다! 내일 봐요"
+ENGLISH = "We met Dr. Kim today. He left."
+# What Punkt needs to see that "Dr." does not end a sentence.
+ABOUT_DOCTORS = "The index of Dr. Kim is here. The test by Dr. Lee failed. We asked Dr. Park again. It was Dr. Choi."
+HOW_TO_GET_PUNKT_TAB = r"python -m nltk\.downloader punkt_tab .*punkt_tab\.zip.*~/nltk_data/tokenizers"
+
+
+@pytest.fixture
+def nltk_data(tmp_path, monkeypatch):
+    """An empty folder, the only one in which nltk looks for data."""
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    loaded_once = (sentences._load_punkt_tab, sentences._say_how_to_get_punkt_tab)
+    for function in loaded_once:
+        function.cache_clear()
+    yield tmp_path
+    for function in loaded_once:
+        function.cache_clear()
+
+
+@pytest.fixture
+def punkt_tab(nltk_data):
+    """A small `punkt_tab` as the download would leave it."""
+    folder = nltk_data / "tokenizers" / "punkt_tab" / "english"
+    folder.mkdir(parents=True, mode=0o700)
+    save_punkt_params(PunktTrainer(ABOUT_DOCTORS).get_params(), dir=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("backend", "first"),
+    [
+        ("mecab", ["회의가 끝났어요", "이제 집에 갈게요."]),
+        ("pecab", ["회의가 끝났어요", "이제 집에 갈게요."]),
+        ("fast", ["회의가 끝났어요", "이제 집에 갈게요."]),
+        ("punct", ["회의가 끝났어요 이제 집에 갈게요."]),
+    ],
+)
+def test_korean_is_split_by_each_backend(backend, first):
+    assert split_sentences(KOREAN, backend=backend) == [*first, "밥은 3.5인분입니다!", "내일 봐요"]
+
+
+def test_mecab_is_the_default_for_korean():
+    assert sentences.choose_backend("ko") == "mecab"
+    text = "그는 “집에 가자. 배고프다.”라고 말했다 나는 웃었다"
+    assert split_sentences(text) == split_sentences(text, "ko", backend="mecab")
+
+
+@pytest.mark.parametrize(("language", "backend"), [("ko", "mecab"), ("ko", "punct"), ("en", "punkt")])
+def test_a_line_break_ends_a_sentence(language, backend):
+    text = "  마침표 없는 제목\n\n \r\n본문이다.  끝났다.\n"
+    assert split_sentences(text, language, backend) == ["마침표 없는 제목", "본문이다.", "끝났다."]
+
+
+@pytest.mark.parametrize(("language", "backend"), [("ko", "mecab"), ("en", "punkt")])
+def test_blank_text_has_no_sentences(language, backend):
+    assert split_sentences(" \n\t\n", language, backend) == []
+
+
+@pytest.mark.parametrize(
+    ("language", "backend", "message"),
+    [
+        ("fr", None, "'ko' and 'en', not in 'fr'"),
+        ("ko", "punkt", "'punkt' is not for 'ko'; choose one of mecab, pecab, punct, fast"),
+        ("en", "mecab", "'mecab' is not for 'en'; choose one of punkt_tab, punkt"),
+    ],
+)
+def test_an_unknown_language_or_backend_is_named(language, backend, message):
+    with pytest.raises(ValueError, match=message):
+        split_sentences(KOREAN, language, backend)
+
+
+def test_english_without_punkt_tab_learns_from_the_text(nltk_data):
+    assert split_sentences(ENGLISH, "en") == ["We met Dr.", "Kim today.", "He left."]
+    assert split_sentences(f"{ABOUT_DOCTORS} {ENGLISH}", "en")[-2:] == ["We met Dr. Kim today.", "He left."]
+
+
+def test_punkt_learns_from_all_texts_together(nltk_data):
+    split = sentences.make_splitter("punkt", (f"{part}." for part in ABOUT_DOCTORS.split(". ")))
+    assert split(ENGLISH) == ["We met Dr. Kim today.", "He left."]
+
+
+def test_the_log_says_once_how_to_get_punkt_tab(nltk_data, package_log):
+    split_sentences(ENGLISH, "en")
+    split_sentences(ENGLISH, "en")
+    [message] = package_log.messages
+    assert package_log.records[0].levelno == logging.WARNING
+    assert "python -m nltk.downloader punkt_tab" in message
+    assert "Until then abbreviations are learned from the text itself." in message
+
+
+def test_punkt_tab_that_is_not_there_is_an_error_that_says_how_to_get_it(nltk_data):
+    with pytest.raises(LookupError, match=f"{HOW_TO_GET_PUNKT_TAB}.*backend='punkt'"):
+        split_sentences(ENGLISH, "en", backend="punkt_tab")
+
+
+def test_punkt_tab_is_the_default_where_it_is_installed(punkt_tab, package_log):
+    assert sentences.choose_backend("en") == "punkt_tab"
+    assert split_sentences(ENGLISH, "en") == ["We met Dr. Kim today.", "He left."]
+    assert package_log.messages == []
+
+
+def test_punkt_stays_available_where_punkt_tab_is_installed(punkt_tab):
+    assert split_sentences(ENGLISH, "en", backend="punkt") == ["We met Dr.", "Kim today.", "He left."]
+
+
+def test_kss_leaves_the_root_logger_alone():
+    code = """
+import logging
+from keras_pretrain import split_sentences
+assert split_sentences("하나다. 둘이다.", backend="fast") == ["하나다.", "둘이다."]
+print(logging.getLogger().handlers)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
