@@ -72,8 +72,9 @@ def _fit(model, shape: dict):
 
 def ours(shape: dict):
     """`BertPretrainer` through `fit`, AdamW with clipping, dropout 0.1."""
-    import keras_pretrain as kp
     from transformers import BertConfig
+
+    import keras_pretrain as kp
 
     model = kp.BertPretrainer(BertConfig(**config_settings(shape), hidden_act="gelu_new"))
     model.compile(kp.create_optimizer(num_train_steps=10_000))

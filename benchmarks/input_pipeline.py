@@ -72,9 +72,13 @@ def main():
     words = [chr(0xAC00 + i) for i in range(5000)]
     tokenizer = kp.train_tokenizer([" ".join(words)] * 2, vocab_size=5005)
     features = make_features(tokenizer)
-    print("| batch | ours, sequences/s: median (min to max) | 🤗's collator | ratio, median of rounds |\n|---|---|---|---|")
+    print("sequences a second: median (min to max); ratio: median of rounds")
+    print("| batch | ours | 🤗's collator | ratio |\n|---|---|---|---|")
     for batch_size in options.batch_sizes:
-        pipelines = {"ours": ours(features, tokenizer, batch_size), "tutorial": tutorial(features, tokenizer, batch_size)}
+        pipelines = {
+            "ours": ours(features, tokenizer, batch_size),
+            "tutorial": tutorial(features, tokenizer, batch_size),
+        }
         rates = {name: [] for name in pipelines}
         for _ in range(options.rounds):
             for name, pipeline in pipelines.items():

@@ -75,20 +75,23 @@ def compare(size: str, options) -> None:
     for contender in contenders.values():
         contender.stop()
 
-    # Of a quantity that the machine's other load only ever lowers, the best round is the nearest to the truth.
     rates = [2 * 2048**3 / seconds for seconds in contenders.pop("sgemm").seconds]
     ours = contenders["ours"].seconds
-    print(f"\n{size}: {layers} × {hidden}, vocabulary {options.vocab_size}, batch {shape['batch']} × {shape['length']}; "
-          f"SGEMM {statistics.median(rates) / 1e9:.0f} GFLOP/s ({min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f})")  # fmt: skip
+    print(
+        f"\n{size}: {layers} × {hidden}, vocabulary {shape['vocabulary']}, batch {shape['batch']} × {shape['length']}; "
+        f"SGEMM {statistics.median(rates) / 1e9:.0f} GFLOP/s ({min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f})"
+    )
     print("| | s/step, median (min to max) | ours is faster by (median of rounds) | memory, GiB |\n|---|---|---|---|")
     for name, contender in contenders.items():
         ratios = [theirs / own for theirs, own in zip(contender.seconds, ours, strict=True)]
         spread = f"{min(contender.seconds):.3f} to {max(contender.seconds):.3f}"
-        print(f"| {name} | {statistics.median(contender.seconds):.3f} ({spread}) | {statistics.median(ratios):.2f} | "
-              f"{contender.memory_gib:.1f} |")  # fmt: skip
+        median, ratio = statistics.median(contender.seconds), statistics.median(ratios)
+        print(f"| {name} | {median:.3f} ({spread}) | {ratio:.2f} | {contender.memory_gib:.1f} |")
     shares = [counted_flops(shape) / own / rate for own, rate in zip(ours, rates, strict=True)]
-    print(f"ours: {counted_flops(shape) / 1e9:.0f} GFLOP a step by count, {statistics.median(shares):.0%} of the SGEMM "
-          f"rate of the same round (median; {min(shares):.0%} to {max(shares):.0%})")  # fmt: skip
+    print(
+        f"ours: {counted_flops(shape) / 1e9:.0f} GFLOP a step by count, {statistics.median(shares):.0%} of the SGEMM "
+        f"rate of the same round (median; {min(shares):.0%} to {max(shares):.0%})"
+    )
     if not options.torch_python:
         print("torch is left out: give --torch-python an interpreter that has torch and transformers.")
 

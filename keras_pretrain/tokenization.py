@@ -115,7 +115,9 @@ def _each_text(texts) -> Iterator[str]:
             yield from text
 
 
-def _train_vocabulary(backend: Tokenizer, chunks: Counter, special_tokens: list[str], vocab_size: int) -> dict[str, int]:
+def _train_vocabulary(
+    backend: Tokenizer, chunks: Counter, special_tokens: list[str], vocab_size: int
+) -> dict[str, int]:
     words = _count_words(backend, chunks)
     alphabet, dropped = _choose_alphabet(words, vocab_size - len(special_tokens))
     trainer = trainers.WordPieceTrainer(

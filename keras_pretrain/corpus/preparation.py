@@ -61,14 +61,16 @@ def prepare_sentences(
                 f"The corpus{f' ({name})' if name else ''} has no column 'text'; its columns are "
                 f"{', '.join(documents.column_names)}. load_corpus(..., text_column=...) makes one."
             )
-        if documents.data.column("text").null_count or documents.features["text"].dtype not in ("string", "large_string"):
+        if documents.data.column("text").null_count or documents.features["text"].dtype not in (
+            "string",
+            "large_string",
+        ):
             raise ValueError("Some rows of 'text' hold no text. load_corpus leaves such rows out, and says how many.")
     cache = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "keras_pretrain"
     # Punkt learns from the training part alone, and splits every part alike.
     learn_from = parts.get("train", next(iter(parts.values()))) if backend == "punkt" else None
     prepared = {
-        name: _prepare_part(documents, learn_from, backend, clean, num_proc, cache)
-        for name, documents in parts.items()
+        name: _prepare_part(documents, learn_from, backend, clean, num_proc, cache) for name, documents in parts.items()
     }
     return DatasetDict(prepared) if isinstance(corpus, dict) else prepared[""]
 

@@ -123,10 +123,8 @@ class _Rows:
                     raise ValueError("input_ids and token_type_ids differ in length in some example.")
                 lengths.append(np.diff(offsets))
                 type_offsets = token_type_ids.offsets.to_numpy()
-                self._chunks.append((input_ids.values, offsets, token_type_ids.values, type_offsets))
-        self._chunks = [
-            (ids.to_numpy(), offsets, types.to_numpy(), type_offsets) for ids, offsets, types, type_offsets in self._chunks
-        ]
+                values = input_ids.values.to_numpy(), offsets, token_type_ids.values.to_numpy(), type_offsets
+                self._chunks.append(values)
         self.lengths = np.concatenate(lengths)
         self._first = np.cumsum([0, *map(len, lengths)])
 

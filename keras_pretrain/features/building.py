@@ -71,9 +71,7 @@ def recorded_block_size(features: Dataset) -> int | None:
         return None
 
 
-def _build(
-    sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name
-) -> Dataset:
+def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name) -> Dataset:
     if "sentences" not in sentences.column_names:
         hint = " prepare_sentences makes it from 'text'." if "text" in sentences.column_names else ""
         columns = ", ".join(sentences.column_names)
@@ -94,7 +92,9 @@ def _build(
         report = f"{len(columns['input_ids']):,} segments"
     report += f", in {dupe_factor} passes" if dupe_factor > 1 else ""
     _log_report(name, report, corpus, columns, block_size, tokenizer)
-    info = datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size, "seed": seed}))
+    info = datasets.DatasetInfo(
+        description=json.dumps({"objective": objective, "block_size": block_size, "seed": seed})
+    )
     return Dataset(pa.table(columns), info=info)
 
 

@@ -1,5 +1,7 @@
 """`BertPretrainer`: 🤗's `TFBertForPreTraining` with a training step that reports what pretraining is about."""
 
+import numpy as np
+import pyarrow.compute as pc
 import tensorflow as tf
 import tf_keras
 from transformers import BertConfig, TFBertForPreTraining
@@ -68,13 +70,26 @@ class BertPretrainer(TFBertForPreTraining):
         return [*super().metrics, self._total, *self._means.values()]
 
     @classmethod
-    def from_size(cls, size: str, tokenizer, *, mask_prob=0.15, gradient_accumulation_steps=1, seed=42, **config):
+    def from_size(
+        cls,
+        size: str,
+        tokenizer,
+        *,
+        features=None,
+        mask_prob: float = 0.15,
+        gradient_accumulation_steps: int = 1,
+        seed: int = 42,
+        **config,
+    ) -> "BertPretrainer":
         """A new model, with random weights.
 
         Args:
           size: `"tiny"` (2 layers of 128), `"mini"` (4 of 256), `"small"` (4 of 512), `"base"` (12 of 768) or
             `"large"` (24 of 1024). The activation is GELU in its tanh form, which is cheaper than the exact one.
           tokenizer: whose vocabulary the model gets.
+          features: the examples it will be trained on. Given, the bias of the MLM head starts as the logarithm of how
+            often each token occurs in them, which training would otherwise have to learn first: about a hundred of
+            600 steps for a `mini` model on 4 MB of text.
           mask_prob, gradient_accumulation_steps, seed: as for the class.
           **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.0`.
 
@@ -88,12 +103,16 @@ class BertPretrainer(TFBertForPreTraining):
             "max_position_embeddings": max(512, longest),
             "hidden_act": "gelu_new",
         }
-        return cls(
+        model = cls(
             BertConfig(**(settings | bert_size(size) | config)),
             mask_prob=mask_prob,
             gradient_accumulation_steps=gradient_accumulation_steps,
             seed=seed,
         )
+        if features is not None:
+            model.build_in_name_scope()
+            model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer))
+        return model
 
     def compile(self, optimizer="adam", *args, jit_compile: bool = True, **kwargs):
         """As `keras.Model.compile`; `jit_compile=False` leaves XLA out, which is easier to debug.
@@ -210,6 +229,19 @@ class BertPretrainer(TFBertForPreTraining):
             return self.trainable_variables
         unused = {id(variable) for layer in (self.bert.pooler, self.nsp) for variable in layer.trainable_variables}
         return [variable for variable in self.trainable_variables if id(variable) not in unused]
+
+
+def token_log_frequencies(features, tokenizer) -> np.ndarray:
+    """The logarithm of each token's share of the ordinary tokens, (vocabulary,) float32.
+
+    Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
+    count as if they occurred once.
+    """
+    counts = np.zeros(len(tokenizer))
+    for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
+        counts += np.bincount(pc.list_flatten(table["input_ids"]).to_numpy(), minlength=len(tokenizer))
+    counts[tokenizer.all_special_ids] = 0
+    return np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
 
 
 class TotalLoss(tf_keras.metrics.Metric):

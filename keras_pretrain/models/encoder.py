@@ -47,9 +47,7 @@ class Dropout:
         return tf.where(keep, values * scale, tf.zeros((), values.dtype))
 
 
-def encode(
-    encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None
-) -> tf.Tensor:
+def encode(encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None) -> tf.Tensor:
     """Hidden states of the last layer.
 
     Args:

@@ -47,6 +47,19 @@ def test_the_same_seed_gives_the_same_bytes(sentences, tokenizer):
     assert not first.data.table.equals(other.data.table)
 
 
+def test_each_pass_cuts_otherwise_and_only_training_is_multiplied(sentences, tokenizer, package_log):
+    once = kp.build_features(sentences, tokenizer, block_size=32)
+    splits = DatasetDict(train=sentences, validation=sentences)
+    features = kp.build_features(splits, tokenizer, block_size=32, dupe_factor=3)
+    assert len(features["validation"]) == len(once)
+    first, rest = features["train"].select(range(len(once))), features["train"].select(range(len(once), 2 * len(once)))
+    assert first["input_ids"][:] == once["input_ids"][:]
+    assert 2.5 * len(once) < len(features["train"]) < 3.5 * len(once)
+    common = set(map(tuple, first["input_ids"])) & set(map(tuple, rest["input_ids"]))
+    assert len(common) < 0.1 * len(once)
+    assert "in 3 passes" in package_log.text
+
+
 def test_the_report_counts_what_fell_away(tokenizer, package_log):
     sentences = Dataset.from_dict({"sentences": [["가 나", "다"], ["라"], [], ["마", "바 사", "아"]]})
     kp.build_features(sentences, tokenizer, block_size=16)
@@ -74,6 +87,7 @@ def test_examples_made_elsewhere_record_no_block_size():
         ({"block_size": 4}, "block_size must be from 5 to the tokenizer's model_max_length, 512, not 4"),
         ({"block_size": 1024}, "model_max_length, 512, not 1024"),
         ({"short_seq_prob": 1.5}, "short_seq_prob is a probability"),
+        ({"dupe_factor": 0}, "dupe_factor must be at least 1, not 0"),
     ],
 )
 def test_wrong_settings_are_refused(sentences, tokenizer, settings, message):

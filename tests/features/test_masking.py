@@ -121,7 +121,7 @@ def test_the_choice_equals_the_obvious_one(big_tokenizer, input_ids):
     for row, row_ids in enumerate(input_ids):
         candidates = np.flatnonzero(ordinary(big_tokenizer, row_ids))
         wanted = min(max(1, round(0.15 * len(candidates))), len(candidates))
-        order = sorted(candidates, key=lambda position: (scores[row, position], position))  # noqa: B023
+        order = sorted(candidates, key=lambda position: (scores[row, position], position))
         np.testing.assert_array_equal(np.flatnonzero(fast[row]), sorted(order[:wanted]))
 
 

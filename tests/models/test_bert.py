@@ -166,6 +166,17 @@ def test_from_size_takes_the_tokenizers_vocabulary_and_any_setting(tokenizer):
     assert config.max_position_embeddings == 512
 
 
+def test_given_features_the_mlm_head_starts_from_the_tokens_frequencies(features, tokenizer):
+    model = kp.BertPretrainer.from_size("tiny", tokenizer, features=features)
+    counts = np.zeros(len(tokenizer))
+    for ids in features["input_ids"]:
+        for token in ids:
+            counts[token] += token not in tokenizer.all_special_ids
+    share = np.exp(model.mlm.predictions.bias.numpy())
+    assert share.sum() == pytest.approx(1)
+    np.testing.assert_allclose(share, (counts + 1) / (counts + 1).sum(), rtol=1e-5)
+
+
 def test_an_unknown_size_is_refused(tokenizer):
     with pytest.raises(ValueError, match="no size 'huge'; choose one of tiny, mini, small, base, large"):
         kp.BertPretrainer.from_size("huge", tokenizer)

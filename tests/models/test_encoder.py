@@ -81,14 +81,14 @@ def test_at_chosen_positions_too_with_any_activation(activation, inputs):
 
 
 def test_bfloat16_is_close(inputs):
-    model, main = make("bert", "small")
+    model, _ = make("bert", "small")
     expected = model(inputs).last_hidden_state
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        narrow, narrow_main = make("bert", "small")
+        _, narrow = make("bert", "small")
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
-    got = encode(narrow_main, inputs)
+    got = encode(narrow, inputs)
     assert got.dtype == tf.bfloat16
     real = inputs["attention_mask"].numpy().astype(bool)
     error = np.linalg.norm(tf.cast(got, tf.float32)[real] - expected[real]) / np.linalg.norm(expected[real])

@@ -104,9 +104,7 @@ def test_labels_anywhere_are_counted_once(tokenizer, batch):
     label[0, 0], label[3, 31] = 7, 8
     model = make(tokenizer, **NO_DROPOUT)
     logits = model(inputs).prediction_logits.numpy()
-    expected = np.mean(
-        [np.log(np.exp(logits[i, j]).sum()) - logits[i, j, label[i, j]] for i, j in ((0, 0), (3, 31))]
-    )
+    expected = np.mean([np.log(np.exp(logits[i, j]).sum()) - logits[i, j, label[i, j]] for i, j in ((0, 0), (3, 31))])
     labels = {"labels": tf.constant(label, tf.int32)}
     results = model.evaluate(tf.data.Dataset.from_tensors((inputs, labels)), verbose=0, return_dict=True)
     assert results["mlm_loss"] == pytest.approx(expected, rel=1e-5)
