@@ -20,6 +20,8 @@ import keras_pretrain as kp  # before TensorFlow: it makes tf.keras legacy Keras
 import tensorflow as tf
 from transformers import AutoTokenizer, pipeline
 
+from keras_pretrain.models.sizes import LEARNING_RATES
+
 PROMPTS = {
     "ko": "컴퓨터는 데이터를 [MASK]에 저장한다.",
     "en": "The function returns a [MASK] object.",
@@ -37,9 +39,11 @@ def parse_arguments(argv=None):
     parser.add_argument("--vocab-size", type=positive, default=25_000)
     parser.add_argument("--block-size", type=positive, default=128)
     parser.add_argument("--batch-size", type=positive, default=32)
-    parser.add_argument("--steps", type=positive, default=600)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--steps", type=positive, default=600, help="rounded up to a multiple of ten")
+    parser.add_argument(
+        "--learning-rate", type=float, help="the peak; default: by size, 1e-3 for tiny to 1e-4 for large"
+    )
+    parser.add_argument("--seed", type=positive, default=42)
     parser.add_argument("--num-proc", type=positive, help="processes that split sentences; default: one a processor")
     parser.add_argument("--output", type=Path, default=Path("output/bert"))
     return parser.parse_args(argv)
@@ -53,15 +57,19 @@ def positive(text):
 
 def main(argv=None):
     args = parse_arguments(argv)
+    epochs = min(10, args.steps)
+    args.steps = epochs * math.ceil(args.steps / epochs)
     tf.keras.utils.set_random_seed(args.seed)
     seconds = {}
 
     # What can be wrong is found out now, not after an hour of preparation.
     args.output.mkdir(parents=True, exist_ok=True)
+    args.learning_rate = args.learning_rate or LEARNING_RATES[args.size]
     optimizer = kp.create_optimizer(learning_rate=args.learning_rate, num_train_steps=args.steps)
     if args.init_from:
         tokenizer = AutoTokenizer.from_pretrained(args.init_from)
-        model = kp.BertPretrainer.from_pretrained(args.init_from)
+        model = kp.BertPretrainer.from_pretrained(args.init_from, seed=args.seed)
+        model.require_fit(tokenizer, args.block_size)
 
     # Documents → sentences.
     start = time.perf_counter()
@@ -72,12 +80,10 @@ def main(argv=None):
     sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
     seconds["sentences"] = time.perf_counter() - start
 
-    # Tokenizer and model, where they are new.
-    start = time.perf_counter()
     if not args.init_from:
+        start = time.perf_counter()
         tokenizer = kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
-        model = kp.BertPretrainer.from_size(args.size, tokenizer)
-    seconds["tokenizer_and_model"] = time.perf_counter() - start
+        seconds["tokenizer"] = time.perf_counter() - start
 
     # Sentences → batches. A run that goes through the corpus several times makes new pairs for each time.
     start = time.perf_counter()
@@ -91,9 +97,11 @@ def main(argv=None):
     validation = kp.to_tf_dataset(features["validation"], **batching, training=False)
     seconds["features"] = time.perf_counter() - start
 
-    # Training, evaluated up to ten times.
+    if not args.init_from:
+        model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
+
+    # Training, evaluated ten times.
     start = time.perf_counter()
-    epochs = max(n for n in range(1, 11) if args.steps % n == 0)
     model.compile(optimizer)
     tokens_per_step = args.batch_size * sum(map(len, features["train"]["input_ids"])) / len(features["train"])
     throughput = kp.callbacks.Throughput(tokens_per_step)

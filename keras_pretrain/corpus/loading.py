@@ -17,6 +17,7 @@ from keras_pretrain.corpus import readers
 
 logger = logging.getLogger(__name__)
 
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -72,7 +73,8 @@ def _split(documents: Dataset, validation_fraction: float, seed: int) -> Dataset
             "The corpus has one document, and validation needs another. Give more documents (in .txt files a blank "
             "line separates them; sample_by='line' takes each line for one), or validation_fraction=0."
         )
-    count = min(max(1, round(validation_fraction * len(documents))), len(documents) - 1)
+    fewest = 2 if len(documents) >= 4 else 1  # next-sentence prediction needs two
+    count = min(max(fewest, round(validation_fraction * len(documents))), len(documents) - 1)
     parts = documents.train_test_split(test_size=count, seed=seed)
     return DatasetDict(train=parts["train"], validation=parts["test"])
 
@@ -111,7 +113,13 @@ def _find_files(source: str) -> list[Path]:
         return found
     # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
     is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
-    if is_reader or source.startswith((".", "~", os.sep)) or source.count("/") > 1 or readers.is_known(path):
+    if (
+        is_reader
+        or not _HUB_NAME.fullmatch(source)
+        or source.startswith((".", "~", os.sep))
+        or source.count("/") > 1
+        or readers.is_known(path)
+    ):
         raise FileNotFoundError(f"There is no file or folder {source} (looked from {os.getcwd()}).")
     return []
 

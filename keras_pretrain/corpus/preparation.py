@@ -36,8 +36,8 @@ def prepare_sentences(
     Args:
       corpus: documents, column `text` (str).
       language: `"ko"` or `"en"`.
-      clean: whether `clean_text` is applied first (its rules are made for Korean; for other scripts than Latin and
-        Hangul they would leave nothing).
+      clean: whether `clean_text` is applied first. Its rules are made for Korean: of English it would take typographic
+        quotes, dashes and accents (don’t becomes don t), of other scripts all. Switch it off for those.
       num_proc: worker processes, each with one analyser; by default one for each processor that this process may use
         where there is work for them. The result is the same for any number.
       backend: what splits, as in `split_sentences`.
@@ -61,11 +61,8 @@ def prepare_sentences(
                 f"The corpus{f' ({name})' if name else ''} has no column 'text'; its columns are "
                 f"{', '.join(documents.column_names)}. load_corpus(..., text_column=...) makes one."
             )
-        if documents.data.column("text").null_count or documents.features["text"].dtype not in (
-            "string",
-            "large_string",
-        ):
-            raise ValueError("Some rows of 'text' hold no text. load_corpus leaves such rows out, and says how many.")
+        if documents.features["text"].dtype not in ("string", "large_string"):
+            raise ValueError(f"The column 'text' holds {documents.features['text']}, not text.")
     cache = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "keras_pretrain"
     # Punkt learns from the training part alone, and splits every part alike.
     learn_from = parts.get("train", next(iter(parts.values()))) if backend == "punkt" else None
@@ -84,6 +81,7 @@ def _prepare_part(documents, learn_from, backend, clean, num_proc, cache: Path) 
         return datasets.load_from_disk(str(directory))
 
     splitter = make_splitter(backend, () if learn_from is None else _texts(learn_from, clean))
+    logger.info("Loading the sentence splitter (%s); this can take some seconds.", backend)
     splitter.load()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as temporary:
@@ -131,6 +129,8 @@ def _fingerprint(documents: Dataset, learn_from: Dataset | None, backend: str, c
     for part in (documents,) if learn_from in (None, documents) else (documents, learn_from):
         digest.update(b"\0part")
         for text in _texts(part, clean=False):
+            if text is None:
+                raise ValueError("A row of 'text' holds nothing. load_corpus leaves such rows out, and says how many.")
             encoded = text.encode()
             digest.update(len(encoded).to_bytes(8, "little"))
             digest.update(encoded)

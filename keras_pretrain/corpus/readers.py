@@ -1,4 +1,4 @@
-"""The text of each record of a file, one kind of file a function; nothing is held in memory but the record."""
+"""The text of each record of a file. Only a JSON file that is one list is held in memory as a whole."""
 
 import codecs
 import csv
@@ -8,6 +8,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -123,7 +124,7 @@ def _as_record(record, path: Path, where: str) -> dict:
 
 
 def _columns(path: Path) -> list[str] | None:
-    """The columns of a table file, as far as the first record shows them; `None` for a kind without columns."""
+    """The columns of a table file, as far as its first records show them; `None` for a kind without columns."""
     kind = kind_of(path)
     if kind == ".txt":
         return None
@@ -135,8 +136,8 @@ def _columns(path: Path) -> list[str] | None:
     if kind in (".csv", ".tsv"):
         with _open_text(path) as file:
             return next(csv.reader(file, delimiter="\t" if kind == ".tsv" else ","), [])
-    first = next(_records(path), None)
-    return None if first is None else list(first)  # a file without records is found empty later
+    names = dict.fromkeys(name for record in islice(_records(path), 1000) for name in record)
+    return list(names) or None  # a file without records is found empty later
 
 
 def _open_text(path: Path) -> io.TextIOBase:

@@ -37,7 +37,7 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
 
 
 def choose_backend(language: str, backend: str | None = None) -> str:
-    """The backend asked for, or the best that is installed for a language."""
+    """The backend asked for, or a language's default."""
     if language not in BACKENDS:
         raise ValueError(f"Sentences can be split in 'ko' and 'en', not in {language!r}.")
     if backend is None:

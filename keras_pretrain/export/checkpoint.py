@@ -1,5 +1,6 @@
 """`save_checkpoint`: a 🤗 folder that the fill-mask pipeline loads."""
 
+import copy
 import os
 import tempfile
 from pathlib import Path
@@ -8,16 +9,13 @@ import numpy as np
 from safetensors.numpy import save_file
 from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
-# The 🤗 class, without "TF", whose weights each of our classes holds.
-_ARCHITECTURES = {"BertPretrainer": "BertForPreTraining"}
-
 
 def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
     """Write config, tokenizer and weights as a folder that 🤗 readers load.
 
     The weights are one `model.safetensors` in PyTorch's layout and float32, which transformers' TensorFlow classes and
-    pipelines load without torch; no torch is needed to write it. Each file is written beside its place and then moved
-    there, the weights last, so a folder that is written again is never left with half a file.
+    pipelines load without torch; no torch is needed to write it. Each file is written whole and then moved to its
+    place, the weights last: no file is ever half written.
 
     Args:
       model: a `BertPretrainer` or any of 🤗's TensorFlow models.
@@ -42,12 +40,12 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
         )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    model.config.architectures = [_architecture(model)]
+    config = copy.deepcopy(model.config)
+    config.architectures = [_architecture(model)]
     with tempfile.TemporaryDirectory(dir=directory, prefix=".unfinished-") as temporary:
-        model.config.save_pretrained(temporary)
+        config.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         save_file(pytorch_state(model), Path(temporary) / "model.safetensors", metadata={"format": "pt"})
-        # The weights go last: whoever finds them finds the rest.
         for file in sorted(Path(temporary).iterdir(), key=lambda path: path.suffix == ".safetensors"):
             os.replace(file, directory / file.name)
     return directory
@@ -66,5 +64,6 @@ def pytorch_state(model) -> dict[str, np.ndarray]:
 
 
 def _architecture(model) -> str:
-    name = type(model).__name__
-    return _ARCHITECTURES.get(name, name.removeprefix("TF"))
+    """The 🤗 class that readers know the model by: its own, or the one that it is made from."""
+    names = (kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
+    return next(names).removeprefix("TF")

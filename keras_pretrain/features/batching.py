@@ -1,14 +1,15 @@
 """Examples → batches: a `tf.data.Dataset` with static shapes, masked afresh each epoch."""
 
-import logging
-
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from keras_pretrain.features.building import recorded_block_size
 from keras_pretrain.features.masking import IGNORED, MaskingCollator
 
-logger = logging.getLogger(__name__)
+# What a random stream is for: a part of its seed, so that order, training masks and validation masks are independent.
+_ORDER, _MASKS = 1, {True: 2, False: 3}
 
 
 def to_tf_dataset(
@@ -23,8 +24,9 @@ def to_tf_dataset(
 ):
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
-    Every batch is a pure function of `seed`, epoch and step. While training, each pass over the dataset is a new
-    epoch: another order, other masks, and the few examples that do not fill a last batch stay out. Otherwise order
+    Every batch is a pure function of `seed`, epoch and step. While training, each iterator over the dataset (each
+    epoch of `fit`, but also a look at its first batch) is a new epoch: another order, other masks, and the few examples
+    that do not fill a last batch stay out. Otherwise order
     and masks are the same each time and the last batch is filled up with rows that have no attention and no loss, so
     that every example counts, and XLA compiles one shape.
 
@@ -96,12 +98,12 @@ class Batches:
         """The examples' order in an epoch, (examples,) int64."""
         if not self.training:
             return np.arange(len(self.rows))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.rows))
 
     def batch(self, epoch: int, step: int, order: np.ndarray):
         """`(inputs, labels)` as numpy arrays."""
         chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-        rng = np.random.default_rng([self.seed, epoch, step])
+        rng = np.random.default_rng([self.seed, _MASKS[self.training], epoch, step])
         inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=self.batch_size)
         if self.next_sentence_label is not None:
             labels["next_sentence_label"] = np.full(self.batch_size, IGNORED, np.int32)
@@ -117,7 +119,7 @@ class _Rows:
         lengths = []
         for table in features.select_columns(["input_ids", "token_type_ids"]).with_format("arrow").iter(10_000):
             for batch in table.to_batches():
-                input_ids, token_type_ids = batch.column("input_ids"), batch.column("token_type_ids")
+                input_ids, token_type_ids = (_as_list(batch.column(i)) for i in range(2))
                 offsets = input_ids.offsets.to_numpy()
                 if not np.array_equal(np.diff(offsets), np.diff(token_type_ids.offsets.to_numpy())):
                     raise ValueError("input_ids and token_type_ids differ in length in some example.")
@@ -141,6 +143,13 @@ class _Rows:
             input_ids.append(ids[offsets[row] : offsets[row + 1]])
             token_type_ids.append(types[type_offsets[row] : type_offsets[row + 1]])
         return input_ids, token_type_ids
+
+
+def _as_list(column: pa.Array) -> pa.Array:
+    """Lists of any length, where the type says that all have one (as already padded data may)."""
+    if pa.types.is_fixed_size_list(column.type):
+        return column.cast(pa.list_(column.type.value_type))
+    return column
 
 
 def _check(features: Dataset, tokenizer, batch_size: int, training: bool) -> None:
@@ -169,8 +178,6 @@ def _check(features: Dataset, tokenizer, batch_size: int, training: bool) -> Non
 
 
 def _id_range(features: Dataset) -> tuple[int, int]:
-    import pyarrow.compute as pc
-
     lowest, highest = 0, 0
     for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
         found = pc.min_max(pc.list_flatten(table["input_ids"])).as_py()

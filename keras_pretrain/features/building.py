@@ -15,6 +15,7 @@ from keras_pretrain.features.tokenizing import TokenizedCorpus, tokenize_sentenc
 logger = logging.getLogger(__name__)
 
 OBJECTIVES = ("mlm+nsp", "mlm", "rtd")
+_EXAMPLES_AT_ONCE = 50_000  # joined in one go: the indices this takes are ten times the size of the result
 
 
 def build_features(
@@ -66,9 +67,11 @@ def build_features(
 def recorded_block_size(features: Dataset) -> int | None:
     """The block size that examples were built for; `None` for examples made elsewhere."""
     try:
-        return json.loads(features.info.description)["block_size"]
+        # `datasets` joins the descriptions of datasets that it concatenates, equal ones once.
+        sizes = {json.loads(part)["block_size"] for part in features.info.description.split("\n\n")}
     except (json.JSONDecodeError, KeyError, TypeError):
         return None
+    return max(sizes)
 
 
 def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name) -> Dataset:
@@ -82,7 +85,10 @@ def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob,
     settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
     seeds = [(seed, passage) for passage in range(dupe_factor)]
     if objective == "mlm+nsp":
-        pairs = SentencePairs.join([pair_sentences(corpus, **settings, seed=each) for each in seeds])
+        try:
+            pairs = SentencePairs.join([pair_sentences(corpus, **settings, seed=each) for each in seeds])
+        except ValueError as error:
+            raise ValueError(f"{name}{error}") from None
         columns = _join(corpus.ids, [(pairs.a_start, pairs.a_end), (pairs.b_start, pairs.b_end)], tokenizer)
         columns["next_sentence_label"] = pa.array(pairs.next_sentence_label, pa.int32())
         report = _report_pairs(pairs)
@@ -92,9 +98,7 @@ def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob,
         report = f"{len(columns['input_ids']):,} segments"
     report += f", in {dupe_factor} passes" if dupe_factor > 1 else ""
     _log_report(name, report, corpus, columns, block_size, tokenizer)
-    info = datasets.DatasetInfo(
-        description=json.dumps({"objective": objective, "block_size": block_size, "seed": seed})
-    )
+    info = datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size}))
     return Dataset(pa.table(columns), info=info)
 
 
@@ -109,10 +113,11 @@ def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float, du
     if missing:
         raise ValueError(f"The tokenizer has no {', '.join(missing)} token; a BERT or ELECTRA tokenizer is needed.")
     smallest = _num_special(objective) + 2
-    if not smallest <= block_size <= tokenizer.model_max_length:
+    if block_size < smallest:
+        raise ValueError(f"block_size must be at least {smallest}, not {block_size}.")
+    if block_size > tokenizer.model_max_length:
         raise ValueError(
-            f"block_size must be from {smallest} to the tokenizer's model_max_length, {tokenizer.model_max_length}, "
-            f"not {block_size}."
+            f"block_size {block_size} is more than the tokenizer's model_max_length, {tokenizer.model_max_length}."
         )
     if not 0 <= short_seq_prob <= 1:
         raise ValueError(f"short_seq_prob is a probability, from 0 to 1, not {short_seq_prob}.")
@@ -121,7 +126,18 @@ def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float, du
 
 
 def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer) -> dict:
-    """`[CLS] part [SEP]`, and `part [SEP]` for each further part, as Arrow lists; no loop over examples."""
+    """`[CLS] part [SEP]`, and `part [SEP]` for each further part, as Arrow lists of many examples at a time."""
+    chunks = []
+    for first in range(0, len(parts[0][0]), _EXAMPLES_AT_ONCE):
+        rows = slice(first, first + _EXAMPLES_AT_ONCE)
+        chunks.append(_join_rows(ids, [(start[rows], end[rows]) for start, end in parts], tokenizer))
+    return {
+        name: pa.chunked_array(column)
+        for name, column in zip(("input_ids", "token_type_ids"), zip(*chunks, strict=True), strict=True)
+    }
+
+
+def _join_rows(ids: np.ndarray, parts, tokenizer) -> tuple[pa.ListArray, pa.ListArray]:
     lengths = [end - start for start, end in parts]
     total = 1 + sum(length + 1 for length in lengths)
     offsets = np.concatenate([[0], np.cumsum(total)])
@@ -138,11 +154,8 @@ def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer
         input_ids[position] = tokenizer.sep_token_id
         token_type_ids[position] = segment
         position = position + 1
-    if offsets[-1] > np.iinfo(np.int32).max:
-        as_list = lambda values: pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)  # noqa: E731
-    else:
-        as_list = lambda values: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)  # noqa: E731
-    return {"input_ids": as_list(pa.array(input_ids)), "token_type_ids": as_list(pa.array(token_type_ids))}
+    offsets = pa.array(offsets, pa.int32())
+    return tuple(pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (input_ids, token_type_ids))
 
 
 def _report_pairs(pairs: SentencePairs) -> str:
@@ -155,9 +168,9 @@ def _report_pairs(pairs: SentencePairs) -> str:
 
 
 def _log_report(name, report, corpus: TokenizedCorpus, columns, block_size, tokenizer) -> None:
-    input_ids = columns["input_ids"]
+    examples, filled = len(columns["input_ids"]), sum(len(chunk.values) for chunk in columns["input_ids"].chunks)
     unknown = np.mean(corpus.ids == tokenizer.unk_token_id)
-    padding = 1 - len(input_ids.values) / (len(input_ids) * block_size)
+    padding = 1 - filled / (examples * block_size)
     empty = f" ({corpus.empty_documents:,} more were empty)" if corpus.empty_documents else ""
     logger.info(
         "%s%s, from %d documents%s, %d sentences, %d tokens; %.2f%% of the tokens [UNK], %.1f%% padding at block %d.",

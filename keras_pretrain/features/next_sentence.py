@@ -1,16 +1,12 @@
 """A/B pairs for next-sentence prediction, by BERT's algorithm, as slices of a tokenized corpus."""
 
-import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from keras_pretrain.features.tokenizing import TokenizedCorpus
-
-_BLOCK = 256  # documents that share a random stream: the same pairs come out however blocks are spread over processes
+from keras_pretrain.features.tokenizing import TokenizedCorpus, seeded_documents
 
 
 @dataclass(frozen=True)
@@ -88,15 +84,10 @@ def pair_sentences(
             "one. Use objective='mlm', or join the sentences that belong together into documents."
         )
     pairs, one_sentence, leftover = array("q"), 0, 0
-    with tqdm(total=corpus.num_documents, desc="Pairing", unit=" documents", delay=2) as progress:
-        for first in range(0, corpus.num_documents, _BLOCK):
-            rng = random.Random(f"next_sentence {seed} {first // _BLOCK}")
-            last = min(first + _BLOCK, corpus.num_documents)
-            for document in range(first, last):
-                alone = _pair_document(corpus, document, max_tokens, short_seq_prob, rng, pairs)
-                one_sentence += alone == "document"
-                leftover += alone == "leftover"
-            progress.update(last - first)
+    for rng, document in seeded_documents(corpus, "Pairing", seed):
+        alone = _pair_document(corpus, document, max_tokens, short_seq_prob, rng, pairs)
+        one_sentence += alone == "document"
+        leftover += alone == "leftover"
     table = np.frombuffer(pairs, np.int64).reshape(-1, 5)
     spans = _truncate(*table[:, :4].T, max_tokens, np.random.default_rng([*np.atleast_1d(seed), 1]))
     return SentencePairs(*spans, table[:, 4], one_sentence, leftover)

@@ -1,16 +1,12 @@
 """Single segments for MLM alone and for ELECTRA: sentences of one document packed up to a length."""
 
-import random
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from keras_pretrain.features.tokenizing import TokenizedCorpus
-
-_BLOCK = 256  # documents that share a random stream, as in next_sentence.py
+from keras_pretrain.features.tokenizing import TokenizedCorpus, seeded_documents
 
 
 def pack_segments(
@@ -32,13 +28,8 @@ def pack_segments(
       `(start, end)`, each (segments,) int64: segment `i` is `corpus.ids[start[i]:end[i]]`.
     """
     ends = array("q")
-    with tqdm(total=corpus.num_documents, desc="Packing", unit=" documents", delay=2) as progress:
-        for first in range(0, corpus.num_documents, _BLOCK):
-            rng = random.Random(f"segments {seed} {first // _BLOCK}")
-            last = min(first + _BLOCK, corpus.num_documents)
-            for document in range(first, last):
-                _pack_document(corpus, document, max_tokens, short_seq_prob, rng, ends)
-            progress.update(last - first)
+    for rng, document in seeded_documents(corpus, "Packing", seed):
+        _pack_document(corpus, document, max_tokens, short_seq_prob, rng, ends)
     ends = np.frombuffer(ends, np.int64) if ends else np.zeros(0, np.int64)
     return np.concatenate([[0], ends])[:-1].astype(np.int64), ends  # a segment begins where the one before it ended
 

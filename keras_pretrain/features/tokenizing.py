@@ -1,10 +1,15 @@
 """Sentences → token ids, laid end to end, so that any run of sentences is one slice."""
 
+import random
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm, trange
+
+_BLOCK = 256  # documents that share a random stream
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,18 @@ class TokenizedCorpus:
     @classmethod
     def from_documents(cls, documents) -> "TokenizedCorpus":
         """From an iterable with, for each document, an iterable of token-id lists."""
-        ids, sentence_lengths, document_lengths, empty = [], [], [], 0
+        ids, sentence_lengths, document_lengths, empty = array("i"), array("q"), array("q"), 0
         for document in documents:
             sentences = [sentence for sentence in document if len(sentence)]
             if not sentences:
                 empty += 1
                 continue
-            ids += [np.asarray(sentence, np.int32) for sentence in sentences]
-            sentence_lengths += map(len, sentences)
+            for sentence in sentences:
+                ids.extend(sentence)
+                sentence_lengths.append(len(sentence))
             document_lengths.append(len(sentences))
         return cls(
-            ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
+            ids=np.array(ids, np.int32),
             sentence_starts=_starts(sentence_lengths),
             document_starts=_starts(document_lengths),
             empty_documents=empty,
@@ -76,5 +82,18 @@ def _tokenized_documents(sentences: Dataset, tokenizer, batch_size: int):
             progress.update(len(documents))
 
 
-def _starts(lengths: list[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+def seeded_documents(corpus: TokenizedCorpus, purpose: str, seed) -> Iterator[tuple[random.Random, int]]:
+    """Each document's number with the random stream to use for it, behind a progress bar.
+
+    A block of documents shares a stream that follows from `purpose`, `seed` (one number or several) and the block
+    alone: any process can make any block and gets the same.
+    """
+    seed = [int(part) for part in np.atleast_1d(seed)]
+    for document in trange(corpus.num_documents, desc=purpose, unit=" documents", delay=2):
+        if document % _BLOCK == 0:
+            rng = random.Random(f"{purpose} {seed} {document // _BLOCK}")
+        yield rng, document
+
+
+def _starts(lengths: array) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

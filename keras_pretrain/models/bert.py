@@ -1,5 +1,7 @@
 """`BertPretrainer`: 🤗's `TFBertForPreTraining` with a training step that reports what pretraining is about."""
 
+import logging
+
 import numpy as np
 import pyarrow.compute as pc
 import tensorflow as tf
@@ -10,12 +12,15 @@ from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import Dropout, activation, dense, encode, layer_norm
 from keras_pretrain.models.sizes import bert_size
 
+logger = logging.getLogger(__name__)
+
 
 class BertPretrainer(TFBertForPreTraining):
     """BERT with its MLM and NSP heads, trained by plain `compile`, `fit` and `evaluate`.
 
-    Everything that `TFBertForPreTraining` does (`from_pretrained`, `save_pretrained`, a call) is inherited. Training
-    and evaluation report, each averaged over what it counts (masked tokens, pairs), and with `val_` for validation:
+    Everything else that `TFBertForPreTraining` does (`from_pretrained`, `save_pretrained`, a call) is inherited.
+    Training and evaluation report, each averaged over what it counts (masked tokens, pairs), and with `val_` for
+    validation:
 
     - `mlm_loss`, `mlm_accuracy`: over the tokens whose label is not -100;
     - `nsp_loss`, `nsp_accuracy`: over the pairs whose label is not -100, where the data have `next_sentence_label`;
@@ -24,13 +29,14 @@ class BertPretrainer(TFBertForPreTraining):
     A batch without a masked token has an MLM loss of 0, not NaN as in the stock model.
 
     A step's losses and gradients are one XLA program (`models.encoder` has the forward pass), the optimizer's update
-    stands outside it, so that the same step runs under `tf.distribute`. Batches must have static shapes, as
-    `to_tf_dataset` gives them.
+    stands outside it, so that the same step runs under `tf.distribute`. Batches must have a static length, as those of
+    `to_tf_dataset` have.
 
     Args:
       config: a `BertConfig`.
       mask_prob: what the batches were masked with. It sets how many positions of a sequence can be predicted,
-        `round(mask_prob * (length - 2))`: room for more would be computed for nothing.
+        `round(mask_prob * (length - 2))`: room for more would be computed for nothing. It is kept in the config. For
+        batches of a collator with no fixed number of labels, such as 🤗's, 1.0 makes room for all.
       gradient_accumulation_steps: parts that a batch is computed in, one after the other, with the memory of one; the
         update is that of the whole batch.
       seed: of the dropout masks, which follow from it and the optimizer's step.
@@ -48,7 +54,7 @@ class BertPretrainer(TFBertForPreTraining):
         self,
         config: BertConfig,
         *inputs,
-        mask_prob: float = 0.15,
+        mask_prob: float | None = None,
         gradient_accumulation_steps: int = 1,
         seed: int = 42,
         **kwargs,
@@ -56,7 +62,8 @@ class BertPretrainer(TFBertForPreTraining):
         super().__init__(config, *inputs, **kwargs)
         if gradient_accumulation_steps < 1:
             raise ValueError(f"gradient_accumulation_steps must be at least 1, not {gradient_accumulation_steps}.")
-        self.mask_prob = mask_prob
+        self.mask_prob = getattr(config, "mask_prob", 0.15) if mask_prob is None else mask_prob
+        self.config.mask_prob = self.mask_prob
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.seed = seed
         names = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
@@ -76,16 +83,21 @@ class BertPretrainer(TFBertForPreTraining):
         tokenizer,
         *,
         features=None,
-        mask_prob: float = 0.15,
+        mask_prob: float | None = None,
         gradient_accumulation_steps: int = 1,
         seed: int = 42,
         **config,
     ) -> "BertPretrainer":
-        """A new model, with random weights.
+        """A new model, with random weights, made to learn quickly from the start.
+
+        GELU is in its tanh form, which is cheaper than the exact one. There is no dropout, which slows pretraining
+        down where the data are seen a few times at most (Geiping and Goldstein, 2022, "Cramming"); give
+        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs. The pooler and the NSP head start
+        with weights of 1 / √hidden rather than 0.02, so that the encoder hears of the NSP loss.
 
         Args:
           size: `"tiny"` (2 layers of 128), `"mini"` (4 of 256), `"small"` (4 of 512), `"base"` (12 of 768) or
-            `"large"` (24 of 1024). The activation is GELU in its tanh form, which is cheaper than the exact one.
+            `"large"` (24 of 1024).
           tokenizer: whose vocabulary the model gets.
           features: the examples it will be trained on. Given, the bias of the MLM head starts as the logarithm of how
             often each token occurs in them, which training would otherwise have to learn first: about a hundred of
@@ -102,6 +114,8 @@ class BertPretrainer(TFBertForPreTraining):
             "pad_token_id": tokenizer.pad_token_id,
             "max_position_embeddings": max(512, longest),
             "hidden_act": "gelu_new",
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
         }
         model = cls(
             BertConfig(**(settings | bert_size(size) | config)),
@@ -109,17 +123,63 @@ class BertPretrainer(TFBertForPreTraining):
             gradient_accumulation_steps=gradient_accumulation_steps,
             seed=seed,
         )
+        model.build_in_name_scope()
+        for kernel in (model.bert.pooler.dense.kernel, model.nsp.seq_relationship.kernel):
+            kernel.assign(tf.random.normal(kernel.shape, stddev=kernel.shape[0] ** -0.5))
         if features is not None:
-            model.build_in_name_scope()
             model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer))
         return model
 
-    def compile(self, optimizer="adam", *args, jit_compile: bool = True, **kwargs):
-        """As `keras.Model.compile`; `jit_compile=False` leaves XLA out, which is easier to debug.
+    @classmethod
+    def from_pretrained(cls, name, *inputs, **kwargs):
+        """As `TFBertForPreTraining.from_pretrained`; `mask_prob` and the other arguments of the class may be given.
 
         Raises:
-          ValueError: an optimizer of Keras 3.
+          ValueError: the checkpoint is not of a BERT; 🤗 would start from random weights.
         """
+        settings = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
+        kind = BertConfig.get_config_dict(name, **settings)[0].get("model_type", "bert")
+        if kind != "bert":
+            raise ValueError(f"{name} is a checkpoint of model type {kind!r}; BertPretrainer continues from 'bert'.")
+        return super().from_pretrained(name, *inputs, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As `TFBertForPreTraining.save_pretrained`. `kp.save_checkpoint` writes what more readers load."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        self.config.architectures = ["BertForPreTraining"]  # 🤗 names it after this class, less two letters for "TF"
+        self.config.save_pretrained(save_directory)
+
+    def require_fit(self, tokenizer, block_size: int) -> None:
+        """Refuse, before training, a tokenizer or block size that the model has no embeddings for.
+
+        Raises:
+          ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
+        """
+        if len(tokenizer) > self.config.vocab_size:
+            raise ValueError(
+                f"The tokenizer has {len(tokenizer)} tokens and the model only {self.config.vocab_size}: this is not "
+                "the tokenizer that the model was made with."
+            )
+        if block_size > self.config.max_position_embeddings:
+            raise ValueError(
+                f"Blocks of {block_size} tokens are too long for the model, which has "
+                f"{self.config.max_position_embeddings} positions. Choose a smaller block_size."
+            )
+
+    def compile(self, optimizer="adam", *, jit_compile: bool = True, run_eagerly: bool = False, **kwargs):
+        """As `keras.Model.compile`, without losses and metrics, which the model has of its own.
+
+        Args:
+          optimizer: a legacy Keras optimizer or its name.
+          jit_compile: `False` leaves XLA out.
+          run_eagerly: `True` also runs the step line by line, for a debugger.
+
+        Raises:
+          ValueError: an optimizer of Keras 3, or a loss, metrics or weights, which would have no effect.
+        """
+        ignored = [name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if kwargs.get(name)]
+        if ignored:
+            raise ValueError(f"BertPretrainer has losses and metrics of its own; leave out {', '.join(ignored)}.")
         if type(optimizer).__module__.startswith("keras."):
             raise ValueError(
                 f"{type(optimizer).__name__} is an optimizer of Keras 3, and 🤗's TensorFlow models are legacy Keras: "
@@ -127,39 +187,63 @@ class BertPretrainer(TFBertForPreTraining):
             )
         # Before a training step calls the layers one by one, which would leave the model's name out of theirs.
         self.build_in_name_scope()
-        super().compile(optimizer, *args, **kwargs)
-        self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
-        self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
+        super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
+        self._forward, self._forward_backward = self._evaluate, self._differentiate
+        if not run_eagerly:
+            self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
+            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
 
     def train_step(self, data) -> dict:
         inputs, labels = _unpack(data)
-        with tf.control_dependencies([self._check_capacity(labels)]):
-            seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        replica = tf.distribute.get_replica_context()
+        # What the losses are divided by is counted over all replicas, whose gradients the optimizer adds up.
+        counts = {head: _count(label) for head, label in _labels_by_head(labels).items()}
+        counts = replica.all_reduce(tf.distribute.ReduceOp.SUM, counts)
+        with tf.control_dependencies(self._checks(inputs, labels)):
+            step = tf.cast(self.optimizer.iterations, tf.int32)
+        seed = tf.stack([self.seed + 65_537 * tf.cast(replica.replica_id_in_sync_group, tf.int32), step])
         scale = self._loss_scale()
-        results, gradients = self._forward_backward(inputs, labels, seed, scale)
-        gradients = [gradient / scale for gradient in gradients] if scale is not None else gradients
+        results, gradients = self._forward_backward(inputs, labels, counts, seed, scale)
+        gradients = gradients if scale is None else [gradient / scale for gradient in gradients]
         self.optimizer.apply_gradients(zip(gradients, self._trained_variables(labels), strict=True))
         return self._report(results)
 
     def test_step(self, data) -> dict:
         inputs, labels = _unpack(data)
-        with tf.control_dependencies([self._check_capacity(labels)]):
+        with tf.control_dependencies(self._checks(inputs, labels)):
             return self._report(self._forward(inputs, labels))
 
     def capacity(self, length: int) -> int:
         """How many positions of a sequence of `length` tokens can be predicted."""
         return min(length, max(1, round(self.mask_prob * (length - 2))))
 
-    def _check_capacity(self, labels) -> tf.Operation:
-        label = labels["labels"]
-        capacity = self.capacity(label.shape[1])
+    def _checks(self, inputs, labels) -> list[tf.Operation]:
+        """What XLA would not refuse: labels without room, and ids without an embedding, give wrong numbers or NaN."""
+        length = labels["labels"].shape[1]
+        if length is None:
+            raise ValueError("The batches have no fixed length, and XLA needs one: pad them all to the same length.")
+        if length > self.config.max_position_embeddings:
+            raise ValueError(
+                f"The batches are {length} tokens long, and the model has {self.config.max_position_embeddings} "
+                "positions. Build the features with a smaller block_size."
+            )
+        label, capacity = labels["labels"], self.capacity(length)
         most = tf.reduce_max(tf.reduce_sum(tf.cast(label != IGNORED, tf.int32), axis=1))
-        return tf.debugging.assert_less_equal(
-            most,
-            capacity,
-            f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and length "
-            f"{label.shape[1]} allow for. Give BertPretrainer the mask_prob that the batches were masked with.",
-        )
+        highest = tf.reduce_max(inputs["input_ids"])
+        return [
+            tf.debugging.assert_less_equal(
+                most,
+                capacity,
+                f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and "
+                f"length {length} allow for. Give BertPretrainer the mask_prob that the batches were masked with.",
+            ),
+            tf.debugging.assert_less(
+                tf.cast(highest, tf.int32),
+                self.config.vocab_size,
+                f"The batch holds ids outside the model's vocabulary of {self.config.vocab_size}: it was made with "
+                "another tokenizer than the model.",
+            ),
+        ]
 
     def _loss_scale(self) -> tf.Tensor | None:
         """What mixed_float16 multiplies the loss by, so that small gradients do not vanish."""
@@ -169,17 +253,22 @@ class BertPretrainer(TFBertForPreTraining):
 
     def _evaluate(self, inputs, labels) -> dict:
         """`{head: (loss sum, correct, count)}` of a batch, float32 scalars."""
+        logger.info("Compiling the validation step for batches of %s.", tuple(labels["labels"].shape))
         return self._heads(inputs, labels, dropout=None)
 
-    def _differentiate(self, inputs, labels, seed, scale) -> tuple[dict, list[tf.Tensor]]:
-        """As `_evaluate`, with dropout, and the gradients of the (scaled) loss for each trained variable."""
+    def _differentiate(self, inputs, labels, counts, seed, scale) -> tuple[dict, list[tf.Tensor]]:
+        """As `_evaluate`, with dropout, and the gradients of the (scaled) loss for each trained variable.
+
+        The loss is the sum over the heads of the sum of their losses divided by `counts[head]`.
+        """
+        # Said when the function is traced: once, or it shows what compiles again.
+        logger.info("Compiling the training step for batches of %s.", tuple(labels["labels"].shape))
         variables = self._trained_variables(labels)
-        counts = {head: tf.maximum(_count(label), 1.0) for head, label in _labels_by_head(labels).items()}
 
         def part(number, inputs, labels):
             with tf.GradientTape() as tape:
                 results = self._heads(inputs, labels, Dropout(seed, number))
-                loss = tf.add_n([results[head][0] / counts[head] for head in results])
+                loss = tf.add_n([results[head][0] / tf.maximum(counts[head], 1.0) for head in results])
                 loss = loss if scale is None else loss * scale
             gradients = tape.gradient(loss, variables)
             return results, [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -331,18 +420,23 @@ def _accumulate(part, inputs: dict, labels: dict, steps: int):
 def _unpack(data) -> tuple[dict, dict]:
     """Inputs and labels, also where the labels stand among the inputs, as 🤗's collators put them.
 
+    Token types that are not given are 0, and everything is attended to, as in the stock model.
+
     Raises:
       ValueError: there are no MLM labels.
     """
     inputs, labels, _ = tf_keras.utils.unpack_x_y_sample_weight(data)
-    names = ("labels", "next_sentence_label")
-    if labels is None:
-        labels = {name: inputs[name] for name in names if name in inputs}
-    if not isinstance(labels, dict):
-        labels = {"labels": labels}
+    inputs = dict(inputs) if isinstance(inputs, dict) else {"input_ids": inputs}
+    apart = {name: inputs.pop(name) for name in ("labels", "next_sentence_label") if name in inputs}
+    labels = apart if labels is None else labels if isinstance(labels, dict) else {"labels": labels}
     if "labels" not in labels:
         raise ValueError(
             f"The batches have no MLM labels: a key 'labels' of shape (batch, block_size) is needed beside the inputs, "
             f"and there are {sorted(labels)}. kp.to_tf_dataset makes them."
         )
-    return {name: value for name, value in inputs.items() if name not in names}, labels
+    defaults = {"token_type_ids": tf.zeros_like, "attention_mask": tf.ones_like}
+    for name, default in defaults.items():
+        inputs.setdefault(name, default(inputs["input_ids"]))
+    # Collators differ in their integers; -100 and the comparisons with it want one type.
+    as_int32 = lambda values: {name: tf.cast(value, tf.int32) for name, value in values.items()}  # noqa: E731
+    return as_int32(inputs), as_int32(labels)

@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.features.masking import IGNORED
+
 _NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
 _NO_SPACE_AFTER = set("([{“‘")
 
@@ -38,12 +40,16 @@ class FillMaskPreview(tf_keras.callbacks.Callback):
         row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
         self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
         self._labels = np.asarray(labels["labels"][row])
-        self._step = 0
+        self._shown = None  # the step of the last look
+
+    def on_train_begin(self, logs=None):
+        self._shown = int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        if self._step % self.every_steps == 0:
-            print(f"\nstep {self._step}\n{self.render()}", flush=True)
+        step = int(self.model.optimizer.iterations)  # a batch may be several steps (steps_per_execution)
+        if step // self.every_steps > self._shown // self.every_steps:
+            self._shown = step
+            print(f"\nstep {step}\n{self.render()}", flush=True)
 
     def render(self) -> str:
         """The three lines, for the model as it is now."""
@@ -54,7 +60,7 @@ class FillMaskPreview(tf_keras.callbacks.Callback):
         ids = input_ids[shown]
         is_mask = ids == self.tokenizer.mask_token_id
         filled = self._tokens(np.where(is_mask, predicted[shown], ids))
-        actual = self._tokens(np.where(is_mask, self._labels[shown], ids))
+        actual = self._tokens(np.where(self._labels[shown] != IGNORED, self._labels[shown], ids))
         # A mask inside a word stands where the word goes on: ##[MASK].
         masked = [
             ("##" if word.startswith("##") else "") + token if hidden else token
@@ -83,8 +89,8 @@ class Throughput(tf_keras.callbacks.Callback):
     def __init__(self, tokens_per_step: float):
         super().__init__()
         self.tokens_per_step = tokens_per_step
-        self._seconds = 0.0
-        self._steps = -1  # so that the first step is not counted
+        self._seconds, self._steps = 0.0, 0
+        self._compiled = False
 
     @property
     def seconds_per_step(self) -> float:
@@ -92,16 +98,18 @@ class Throughput(tf_keras.callbacks.Callback):
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens_per_step / self.seconds_per_step if self._steps > 0 else 0.0
+        return self.tokens_per_step / self.seconds_per_step if self._steps else 0.0
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._begun = perf_counter()
+        self._begun = perf_counter(), int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch, logs=None):
-        elapsed = perf_counter() - self._begun
-        if self._steps >= 0:
-            self._seconds += elapsed
-        self._steps += 1
+        # Keras has waited for the batch's figures before it calls this, so the device is done.
+        seconds, step = self._begun
+        if self._compiled:
+            self._seconds += perf_counter() - seconds
+            self._steps += int(self.model.optimizer.iterations) - step
+        self._compiled = True
 
 
 def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:

@@ -4,7 +4,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict
 
-from keras_pretrain import prepare_sentences
+from keras_pretrain import load_corpus, prepare_sentences
 from keras_pretrain.corpus import preparation
 
 TEXTS = [f"{i}번 문서다. 둘째 문장이다.\n다른 문단 『{i}』" for i in range(250)]
@@ -81,7 +81,7 @@ def test_a_second_run_does_not_split_again(tmp_path, analysers, package_log):
     assert list(again["sentences"]) == SENTENCES[:3]
     assert analysers == ["fast"]
     [directory] = tmp_path.iterdir()
-    assert package_log.messages == [f"Sentences of 3 documents taken from {directory}."]
+    assert package_log.messages[1:] == [f"Sentences of 3 documents taken from {directory}."]
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,17 @@ def test_what_cannot_be_prepared_is_explained(tmp_path, corpus, options, message
     with pytest.raises(ValueError, match=message):
         prepare(corpus, tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_without_text_do_not_follow_from_load_corpus(tmp_path):
+    """The rows that load_corpus leaves out are still in the table under the dataset."""
+    corpus = load_corpus(Dataset.from_dict({"text": ["가나다.", None, "라마바.", " ", "사아자."]}))
+    prepared = prepare(corpus, tmp_path)
+    assert sorted(prepared["train"]["sentences"][:] + prepared["validation"]["sentences"][:]) == [
+        ["가나다."], ["라마바."], ["사아자."],
+    ]  # fmt: skip
+
+
+def test_a_row_that_holds_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"A row of 'text' holds nothing. load_corpus leaves such rows out"):
+        prepare(Dataset.from_dict({"text": ["가.", None]}), tmp_path)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from transformers import AutoTokenizer, TFBertForMaskedLM, TFBertForPreTraining, pipeline
+from transformers import AutoTokenizer, BertConfig, TFBertForMaskedLM, TFBertForPreTraining, pipeline
 
 import keras_pretrain as kp
 
@@ -70,6 +70,41 @@ def test_the_tokenizer_comes_back_the_same(checkpoint, tokenizer):
 
 def test_the_config_names_the_stock_class(checkpoint):
     assert json.loads((checkpoint / "config.json").read_text())["architectures"] == ["BertForPreTraining"]
+
+
+def test_save_pretrained_names_it_too(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertForPreTraining"]
+
+
+def test_mask_prob_comes_back(tokenizer, tmp_path):
+    model = kp.BertPretrainer.from_size("tiny", tokenizer, mask_prob=0.3)
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    assert kp.BertPretrainer.from_pretrained(tmp_path).mask_prob == 0.3
+    assert kp.BertPretrainer.from_pretrained(tmp_path, mask_prob=0.2).mask_prob == 0.2
+
+
+def test_training_goes_on_from_a_stock_checkpoint_with_its_own_activation(tokenizer, sentences, tmp_path):
+    """A masked-language model of BERT's exact GELU: no pooler, no NSP head, which start anew."""
+    config = BertConfig(vocab_size=15, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    stock = TFBertForMaskedLM(config)
+    stock.build_in_name_scope()
+    kp.save_checkpoint(stock, tokenizer, tmp_path)
+    model = kp.BertPretrainer.from_pretrained(tmp_path)
+    assert model.config.hidden_act == "gelu"
+    table = stock.bert.embeddings.weight.numpy()
+    np.testing.assert_array_equal(model.bert.embeddings.weight.numpy(), table)
+    model.compile("adam")
+    features = kp.build_features(sentences, tokenizer, block_size=32)
+    history = model.fit(kp.to_tf_dataset(features, tokenizer, batch_size=8), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert (model.bert.embeddings.weight.numpy() != table).any()
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    with pytest.raises(ValueError, match="model type 'roberta'; BertPretrainer continues from 'bert'"):
+        kp.BertPretrainer.from_pretrained(tmp_path)
 
 
 def test_torch_reads_the_same_logits(model, checkpoint, inputs):

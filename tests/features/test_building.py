@@ -84,8 +84,8 @@ def test_examples_made_elsewhere_record_no_block_size():
     ("settings", "message"),
     [
         ({"objective": "nsp"}, "objective must be one of mlm\\+nsp, mlm, rtd, not 'nsp'"),
-        ({"block_size": 4}, "block_size must be from 5 to the tokenizer's model_max_length, 512, not 4"),
-        ({"block_size": 1024}, "model_max_length, 512, not 1024"),
+        ({"block_size": 4}, "block_size must be at least 5, not 4"),
+        ({"block_size": 1024}, "block_size 1024 is more than the tokenizer's model_max_length, 512"),
         ({"short_seq_prob": 1.5}, "short_seq_prob is a probability"),
         ({"dupe_factor": 0}, "dupe_factor must be at least 1, not 0"),
     ],

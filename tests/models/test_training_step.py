@@ -1,5 +1,8 @@
 """What the compiled step promises: one compilation, exact accumulation, refusals, mixed precision."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +12,6 @@ import keras_pretrain as kp
 
 BATCH = 8
 SETTINGS = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def step(model, batch):
 
 
 def test_every_gradient_equals_the_stock_models(tokenizer, batch):
-    model = make(tokenizer, **NO_DROPOUT)
+    model = make(tokenizer)
     inputs, labels = batch
     stock = TFBertForPreTraining(model.config)
     stock.build_in_name_scope()
@@ -44,7 +46,8 @@ def test_every_gradient_equals_the_stock_models(tokenizer, batch):
     with tf.GradientTape() as tape:
         loss = stock(**inputs, **labels).loss
     expected = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, stock.trainable_variables)]
-    _, got = model._forward_backward(inputs, labels, tf.constant([0, 0]), None)
+    counts = [tf.reduce_sum(tf.cast(label != -100, tf.float32)) for label in labels.values()]
+    _, got = model._forward_backward(inputs, labels, {"mlm": counts[0], "nsp": counts[1]}, tf.constant([0, 0]), None)
     scale = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in expected)
     for variable, ours, theirs in zip(stock.trainable_variables, got, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale, rtol=1e-5, err_msg=variable.name)
@@ -63,7 +66,7 @@ def test_training_and_validation_compile_once_each(tokenizer, features):
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_gives_the_update_of_the_whole_batch(tokenizer, batch, parts):
-    whole, parted = make(tokenizer, **NO_DROPOUT), make(tokenizer, gradient_accumulation_steps=parts, **NO_DROPOUT)
+    whole, parted = make(tokenizer), make(tokenizer, gradient_accumulation_steps=parts)
     assert step(whole, batch) == pytest.approx(step(parted, batch), rel=1e-5)
     for ours, theirs in zip(parted.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -102,7 +105,7 @@ def test_labels_anywhere_are_counted_once(tokenizer, batch):
     inputs, labels = batch
     label = np.full(labels["labels"].shape, -100)
     label[0, 0], label[3, 31] = 7, 8
-    model = make(tokenizer, **NO_DROPOUT)
+    model = make(tokenizer)
     logits = model(inputs).prediction_logits.numpy()
     expected = np.mean([np.log(np.exp(logits[i, j]).sum()) - logits[i, j, label[i, j]] for i, j in ((0, 0), (3, 31))])
     labels = {"labels": tf.constant(label, tf.int32)}
@@ -112,13 +115,67 @@ def test_labels_anywhere_are_counted_once(tokenizer, batch):
 
 def test_the_same_seed_gives_the_same_weights_with_dropout(tokenizer, features):
     def trained(seed):
-        model = make(tokenizer)
+        model = make(tokenizer, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
         model.seed = seed
         model.fit(kp.to_tf_dataset(features, tokenizer, batch_size=BATCH), verbose=0)
         return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
     np.testing.assert_array_equal(trained(1), trained(1))
     assert (trained(1) != trained(2)).any()
+
+
+def test_ids_beyond_the_vocabulary_are_refused(tokenizer, batch):
+    """Under XLA their embedding is NaN, without a word."""
+    inputs, labels = batch
+    inputs = {**inputs, "input_ids": tf.tensor_scatter_nd_update(inputs["input_ids"], [[2, 3]], [15])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)ids outside the model's vocabulary of\s+15"):
+        step(make(tokenizer), (inputs, labels))
+
+
+def test_batches_longer_than_the_models_positions_are_refused(tokenizer, batch):
+    with pytest.raises(ValueError, match="batches are 32 tokens long, and the model has 16 positions"):
+        step(make(tokenizer, max_position_embeddings=16), batch)
+
+
+def test_a_tokenizer_or_block_that_the_model_cannot_take_is_refused_early(tokenizer):
+    model = make(tokenizer, vocab_size=10, max_position_embeddings=16)
+    with pytest.raises(ValueError, match="tokenizer has 15 tokens and the model only 10"):
+        model.require_fit(tokenizer, 16)
+    with pytest.raises(ValueError, match="Blocks of 32 tokens are too long for the model, which has 16 positions"):
+        make(tokenizer, max_position_embeddings=16).require_fit(tokenizer, 32)
+
+
+def test_token_types_and_attention_mask_may_be_left_out(tokenizer, batch):
+    inputs, labels = batch
+    full = {
+        "input_ids": inputs["input_ids"],
+        "token_type_ids": tf.zeros_like(inputs["input_ids"]),
+        "attention_mask": tf.ones_like(inputs["input_ids"]),
+    }
+    expected = step(make(tokenizer), (full, labels))
+    assert step(make(tokenizer), ({"input_ids": inputs["input_ids"]}, labels)) == pytest.approx(expected)
+
+
+def test_the_stock_collator_works_with_room_for_all(tokenizer, features):
+    from transformers import DataCollatorForLanguageModeling
+
+    padded = features.map(lambda e: dict(tokenizer.pad(e, padding="max_length", max_length=32)))
+    dataset = padded.to_tf_dataset(
+        columns=["input_ids", "token_type_ids", "attention_mask"],
+        label_cols=["labels", "next_sentence_label"],
+        batch_size=BATCH,
+        drop_remainder=True,
+        collate_fn=DataCollatorForLanguageModeling(tokenizer, return_tensors="np"),
+    )
+    history = make(tokenizer, mask_prob=1.0).fit(dataset, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("setting", [{"loss": "mse"}, {"metrics": ["accuracy"]}])
+def test_losses_and_metrics_of_others_are_refused(tokenizer, setting):
+    model = make(tokenizer)
+    with pytest.raises(ValueError, match=f"losses and metrics of its own; leave out {next(iter(setting))}"):
+        model.compile("adam", **setting)
 
 
 def test_an_optimizer_of_keras_3_is_refused(tokenizer):
@@ -128,20 +185,56 @@ def test_an_optimizer_of_keras_3_is_refused(tokenizer):
         make(tokenizer, optimizer=keras.optimizers.Adam())
 
 
-def test_without_xla_the_numbers_are_the_same(tokenizer, batch):
+@pytest.mark.parametrize("settings", [{"jit_compile": False}, {"run_eagerly": True}])
+def test_without_xla_the_numbers_are_the_same(tokenizer, batch, settings):
     compiled, plain = make(tokenizer), make(tokenizer)
-    plain.compile(tf.keras.optimizers.SGD(0.1), jit_compile=False)
+    plain.compile(tf.keras.optimizers.SGD(0.1), **settings)
     assert step(plain, batch) == pytest.approx(step(compiled, batch), rel=1e-5)
     for ours, theirs in zip(compiled.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_two_replicas_give_the_update_of_one(tmp_path):
+    """In a process of its own, since processors can only be divided before TensorFlow starts."""
+    script = tmp_path / "replicas.py"
+    script.write_text(
+        """
+import numpy as np
+import keras_pretrain as kp
+import tensorflow as tf
+from transformers import BertConfig
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+rng = np.random.default_rng(0)
+ids = rng.integers(5, 30, (8, 16)).astype(np.int32)
+labels = np.where(rng.random((8, 16)) < np.linspace(0, 0.5, 8)[:, None], ids, -100).astype(np.int32)
+targets = {"labels": labels, "next_sentence_label": ids[:, 0] % 2}
+batches = tf.data.Dataset.from_tensor_slices(({"input_ids": ids}, targets))
+weights = []
+for devices in (["/cpu:0"], ["/cpu:0", "/cpu:1"]):
+    with tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice()).scope():
+        tf.keras.utils.set_random_seed(0)
+        config = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                            intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        model = kp.BertPretrainer(config, mask_prob=1.0)
+        model.compile(tf.keras.optimizers.SGD(1.0))
+    loss = model.fit(batches.batch(8), verbose=0).history["loss"][0]
+    weights.append(np.concatenate([[loss], *(weight.ravel() for weight in model.get_weights())]))
+np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-5)
+"""
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_float32_weights(tokenizer, batch, policy):
-    exact = step(make(tokenizer, **NO_DROPOUT), batch)["loss"]
+    exact = step(make(tokenizer), batch)["loss"]
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
-        model = make(tokenizer, **NO_DROPOUT)
+        model = make(tokenizer)
         losses = [step(model, batch)["loss"] for _ in range(5)]
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")

@@ -56,12 +56,34 @@ def test_the_preview_shows_masked_filled_and_actual(batch, korean_tokenizer):
     ]
 
 
-def test_the_preview_comes_every_so_many_steps(batch, korean_tokenizer, capsys):
+@pytest.fixture
+def counting_model():
+    return SimpleNamespace(optimizer=SimpleNamespace(iterations=0))
+
+
+@pytest.mark.parametrize(("steps_per_batch", "shown"), [(1, ["3", "6"]), (2, ["4", "6"])])
+def test_the_preview_comes_every_so_many_steps(batch, korean_tokenizer, capsys, counting_model, steps_per_batch, shown):
     preview = kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=3)
-    preview.render = lambda: "rendered"
-    for step in range(7):
-        preview.on_train_batch_end(step)
-    assert capsys.readouterr().out.split() == ["step", "3", "rendered", "step", "6", "rendered"]
+    preview.render = lambda: ""
+    preview.set_model(counting_model)
+    preview.on_train_begin()
+    for number in range(8 // steps_per_batch):
+        counting_model.optimizer.iterations += steps_per_batch
+        preview.on_train_batch_end(number)
+    assert capsys.readouterr().out.replace("step", "").split() == shown
+
+
+def test_the_actual_line_has_the_originals_of_random_replacements_too(batch, korean_tokenizer):
+    inputs, labels = batch
+    original = inputs["input_ids"][1, 1]
+    inputs["input_ids"][1, 1] = korean_tokenizer.convert_tokens_to_ids("베이스를")
+    labels["labels"][1, 1] = original
+    preview = kp.callbacks.FillMaskPreview(batch, korean_tokenizer)
+    logits = tf.one_hot([[0] * 8], len(korean_tokenizer))
+    preview.set_model(lambda inputs, training: SimpleNamespace(prediction_logits=logits))
+    masked, _, actual = preview.render().split("\n")
+    assert masked == "  masked  베이스를[MASK] [MASK]"
+    assert actual == "  actual  데이터«를» «쓴다»"
 
 
 def test_a_preview_of_every_zeroth_step_is_refused(batch, korean_tokenizer):
@@ -69,13 +91,15 @@ def test_a_preview_of_every_zeroth_step_is_refused(batch, korean_tokenizer):
         kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=0)
 
 
-def test_throughput_leaves_out_the_first_step(monkeypatch):
-    now = iter([0.0, 60.0, 100.0, 101.0, 200.0, 203.0])  # begin and end of three steps: 60 s, 1 s, 3 s
+def test_throughput_leaves_out_the_first_batch(monkeypatch, counting_model):
+    now = iter([0.0, 100.0, 101.0, 200.0, 203.0])  # the first batch begins; two more of two steps take 1 s and 3 s
     monkeypatch.setattr("keras_pretrain.training.callbacks.perf_counter", lambda: next(now))
     throughput = kp.callbacks.Throughput(tokens_per_step=1000)
+    throughput.set_model(counting_model)
     assert throughput.tokens_per_second == 0
-    for step in range(3):
-        throughput.on_train_batch_begin(step)
-        throughput.on_train_batch_end(step)
-    assert throughput.seconds_per_step == 2.0
-    assert throughput.tokens_per_second == 500
+    for number in range(3):
+        throughput.on_train_batch_begin(number)
+        counting_model.optimizer.iterations += 2
+        throughput.on_train_batch_end(number)
+    assert throughput.seconds_per_step == 1.0
+    assert throughput.tokens_per_second == 1000
