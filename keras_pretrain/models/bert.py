@@ -88,12 +88,11 @@ class BertPretrainer(TFBertForPreTraining):
         seed: int = 42,
         **config,
     ) -> "BertPretrainer":
-        """A new model, with random weights, made to learn quickly from the start.
+        """A new model, with random weights.
 
         GELU is in its tanh form, which is cheaper than the exact one. There is no dropout, which slows pretraining
         down where the data are seen a few times at most (Geiping and Goldstein, 2022, "Cramming"); give
-        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs. The pooler and the NSP head start
-        with weights of 1 / √hidden rather than 0.02, so that the encoder hears of the NSP loss.
+        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs.
 
         Args:
           size: `"tiny"` (2 layers of 128), `"mini"` (4 of 256), `"small"` (4 of 512), `"base"` (12 of 768) or
@@ -123,10 +122,8 @@ class BertPretrainer(TFBertForPreTraining):
             gradient_accumulation_steps=gradient_accumulation_steps,
             seed=seed,
         )
-        model.build_in_name_scope()
-        for kernel in (model.bert.pooler.dense.kernel, model.nsp.seq_relationship.kernel):
-            kernel.assign(tf.random.normal(kernel.shape, stddev=kernel.shape[0] ** -0.5))
         if features is not None:
+            model.build_in_name_scope()
             model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer))
         return model
 
@@ -199,8 +196,8 @@ class BertPretrainer(TFBertForPreTraining):
         # What the losses are divided by is counted over all replicas, whose gradients the optimizer adds up.
         counts = {head: _count(label) for head, label in _labels_by_head(labels).items()}
         counts = replica.all_reduce(tf.distribute.ReduceOp.SUM, counts)
-        with tf.control_dependencies(self._checks(inputs, labels)):
-            step = tf.cast(self.optimizer.iterations, tf.int32)
+        inputs = self._checked(inputs, labels)
+        step = tf.cast(self.optimizer.iterations, tf.int32)
         seed = tf.stack([self.seed + 65_537 * tf.cast(replica.replica_id_in_sync_group, tf.int32), step])
         scale = self._loss_scale()
         results, gradients = self._forward_backward(inputs, labels, counts, seed, scale)
@@ -210,15 +207,15 @@ class BertPretrainer(TFBertForPreTraining):
 
     def test_step(self, data) -> dict:
         inputs, labels = _unpack(data)
-        with tf.control_dependencies(self._checks(inputs, labels)):
-            return self._report(self._forward(inputs, labels))
+        return self._report(self._forward(self._checked(inputs, labels), labels))
 
     def capacity(self, length: int) -> int:
         """How many positions of a sequence of `length` tokens can be predicted."""
         return min(length, max(1, round(self.mask_prob * (length - 2))))
 
-    def _checks(self, inputs, labels) -> list[tf.Operation]:
-        """What XLA would not refuse: labels without room, and ids without an embedding, give wrong numbers or NaN."""
+    def _checked(self, inputs, labels) -> dict:
+        """The inputs, once it is sure that there is room for their labels and an embedding for their ids: XLA would
+        refuse neither, and give wrong numbers or NaN."""
         length = labels["labels"].shape[1]
         if length is None:
             raise ValueError("The batches have no fixed length, and XLA needs one: pad them all to the same length.")
@@ -230,7 +227,7 @@ class BertPretrainer(TFBertForPreTraining):
         label, capacity = labels["labels"], self.capacity(length)
         most = tf.reduce_max(tf.reduce_sum(tf.cast(label != IGNORED, tf.int32), axis=1))
         highest = tf.reduce_max(inputs["input_ids"])
-        return [
+        checks = [
             tf.debugging.assert_less_equal(
                 most,
                 capacity,
@@ -240,10 +237,12 @@ class BertPretrainer(TFBertForPreTraining):
             tf.debugging.assert_less(
                 tf.cast(highest, tf.int32),
                 self.config.vocab_size,
-                f"The batch holds ids outside the model's vocabulary of {self.config.vocab_size}: it was made with "
-                "another tokenizer than the model.",
+                f"The batch holds ids outside the vocabulary of {self.config.vocab_size} that the model has: it was "
+                "made with another tokenizer.",
             ),
         ]
+        with tf.control_dependencies([check for check in checks if check is not None]):  # None when run eagerly
+            return {name: tf.identity(value) for name, value in inputs.items()}
 
     def _loss_scale(self) -> tf.Tensor | None:
         """What mixed_float16 multiplies the loss by, so that small gradients do not vanish."""
