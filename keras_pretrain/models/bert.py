@@ -2,14 +2,20 @@
 
 import logging
 
-import numpy as np
-import pyarrow.compute as pc
 import tensorflow as tf
 import tf_keras
 from transformers import BertConfig, TFBertForPreTraining
 
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import Dropout, activation, dense, encode, layer_norm
+from keras_pretrain.models.objectives import (
+    TotalLoss,
+    accumulate,
+    count_labels,
+    gather_labels,
+    masked_crossentropy,
+    token_log_frequencies,
+)
 from keras_pretrain.models.sizes import bert_size
 
 logger = logging.getLogger(__name__)
@@ -194,7 +200,7 @@ class BertPretrainer(TFBertForPreTraining):
         inputs, labels = _unpack(data)
         replica = tf.distribute.get_replica_context()
         # What the losses are divided by is counted over all replicas, whose gradients the optimizer adds up.
-        counts = {head: _count(label) for head, label in _labels_by_head(labels).items()}
+        counts = {head: count_labels(label) for head, label in _labels_by_head(labels).items()}
         counts = replica.all_reduce(tf.distribute.ReduceOp.SUM, counts)
         inputs = self._checked(inputs, labels)
         step = tf.cast(self.optimizer.iterations, tf.int32)
@@ -274,12 +280,12 @@ class BertPretrainer(TFBertForPreTraining):
 
         if self.gradient_accumulation_steps == 1:
             return part(0, inputs, labels)
-        return _accumulate(part, inputs, labels, self.gradient_accumulation_steps)
+        return accumulate(part, inputs, labels, self.gradient_accumulation_steps)
 
     def _heads(self, inputs, labels, dropout) -> dict:
         """Losses of the heads, computed only where there are labels."""
         label = labels["labels"]
-        positions, targets = _gather_labels(label, self.capacity(label.shape[1]))
+        positions, targets = gather_labels(label, self.capacity(label.shape[1]))
         has_nsp = "next_sentence_label" in labels
         if has_nsp:
             positions = tf.concat([tf.zeros_like(positions[:, :1]), positions], axis=1)
@@ -319,101 +325,8 @@ class BertPretrainer(TFBertForPreTraining):
         return [variable for variable in self.trainable_variables if id(variable) not in unused]
 
 
-def token_log_frequencies(features, tokenizer) -> np.ndarray:
-    """The logarithm of each token's share of the ordinary tokens, (vocabulary,) float32.
-
-    Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
-    count as if they occurred once.
-    """
-    counts = np.zeros(len(tokenizer))
-    for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
-        counts += np.bincount(pc.list_flatten(table["input_ids"]).to_numpy(), minlength=len(tokenizer))
-    counts[tokenizer.all_special_ids] = 0
-    return np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
-
-
-class TotalLoss(tf_keras.metrics.Metric):
-    """The sum of other metrics; being one itself, the progress bar shows it as it is and does not average it again."""
-
-    def __init__(self, parts: list):
-        super().__init__(name="loss")
-        self.__dict__["_parts"] = parts
-
-    def update_state(self, *args, **kwargs):
-        """The parts are brought up to date on their own."""
-
-    def result(self) -> tf.Tensor:
-        return tf.add_n([part.result() for part in self._parts])
-
-
-def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Cross-entropy and hits over the labels that are not -100.
-
-    Args:
-      logits: (..., classes).
-      labels: (...) int32.
-
-    Returns:
-      `(loss, correct, count)`, float32 scalars: the sum of the losses, how often the label has the highest logit, and
-      how many labels there are.
-    """
-    logits = tf.cast(logits, tf.float32)
-    counted = labels != IGNORED
-    targets = tf.where(counted, labels, 0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
-    hits = tf.cast(tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets, tf.float32)
-    weights = tf.cast(counted, tf.float32)
-    return tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights), tf.reduce_sum(weights)
-
-
 def _labels_by_head(labels: dict) -> dict:
     return {head: labels[name] for head, name in (("mlm", "labels"), ("nsp", "next_sentence_label")) if name in labels}
-
-
-def _count(labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.cast(labels != IGNORED, tf.float32))
-
-
-def _gather_labels(labels: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The first `count` labels of each row that are not -100, and where they stand.
-
-    Args:
-      labels: (batch, length) int32.
-
-    Returns:
-      `(positions, labels)`, each (batch, count) int32; where a row has fewer, position 0 and label -100.
-    """
-    flags = labels != IGNORED
-    rank = tf.cumsum(tf.cast(flags, tf.int32), axis=1)  # 1 at the first label, 2 at the second
-    is_nth = flags[:, tf.newaxis] & (rank[:, tf.newaxis] == tf.range(1, count + 1)[:, tf.newaxis])
-    positions = tf.reduce_sum(tf.cast(is_nth, tf.int32) * tf.range(labels.shape[1]), axis=-1)
-    found = tf.reduce_any(is_nth, axis=-1)
-    return positions, tf.where(found, tf.gather(labels, positions, batch_dims=1), IGNORED)
-
-
-def _accumulate(part, inputs: dict, labels: dict, steps: int):
-    """Sum `part(number, inputs, labels)`, a nest of tensors, over `steps` equal parts of a batch, in one loop.
-
-    Raises:
-      ValueError: the batch cannot be parted so.
-    """
-    batch = labels["labels"].shape[0]
-    if batch % steps:
-        raise ValueError(f"A batch of {batch} cannot be computed in {steps} equal parts (gradient_accumulation_steps).")
-
-    def parted(value):
-        return tf.reshape(value, (steps, batch // steps, *value.shape[1:]))
-
-    values = tf.nest.map_structure(parted, (inputs, labels))
-
-    def compute(number):
-        return part(number, *tf.nest.map_structure(lambda value: value[number], values))
-
-    def body(number, total):
-        return number + 1, tf.nest.map_structure(tf.add, total, compute(number))
-
-    # The first part stands before the loop: its shapes are the loop's.
-    return tf.while_loop(lambda number, _: number < steps, body, (tf.constant(1), compute(tf.constant(0))))[1]
 
 
 def _unpack(data) -> tuple[dict, dict]:

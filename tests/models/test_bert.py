@@ -6,7 +6,7 @@ import tensorflow as tf
 from transformers import TFBertForPreTraining
 
 import keras_pretrain as kp
-from keras_pretrain.models.bert import masked_crossentropy
+from keras_pretrain.models.objectives import masked_crossentropy
 from keras_pretrain.models.sizes import BERT_SIZES, bert_size
 
 BATCH = 16
