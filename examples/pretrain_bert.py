@@ -64,7 +64,8 @@ def main(argv=None):
 
     # What can be wrong is found out now, not after an hour of preparation.
     args.output.mkdir(parents=True, exist_ok=True)
-    args.learning_rate = args.learning_rate or LEARNING_RATES[args.size]
+    if args.learning_rate is None:
+        args.learning_rate = LEARNING_RATES[args.size]
     optimizer = kp.create_optimizer(learning_rate=args.learning_rate, num_train_steps=args.steps)
     if args.init_from:
         tokenizer = AutoTokenizer.from_pretrained(args.init_from)
@@ -116,19 +117,18 @@ def main(argv=None):
 
     # Out.
     kp.save_checkpoint(model, tokenizer, args.output)
-    metrics = {name: values[-1] for name, values in history.history.items()}
-    report = metrics | {
-        "tokens_per_second": throughput.tokens_per_second,
-        "seconds": seconds,
-        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
-        "seed": args.seed,
-        "versions": {
-            name: version(name) for name in ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
-        },
-    }
-    (args.output / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    figures = {name: values[-1] for name, values in history.history.items()}
+    write_metrics(args, figures | {"tokens_per_second": throughput.tokens_per_second, "seconds": seconds})
     show_predictions(args.output, PROMPTS[args.language])
-    return report
+
+
+def write_metrics(args, figures):
+    """The figures, and what is needed to run it again."""
+    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    packages = ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
+    versions = {name: version(name) for name in packages}
+    report = figures | {"arguments": arguments, "seed": args.seed, "versions": versions}
+    (args.output / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def show_predictions(checkpoint, prompt):

@@ -1,6 +1,5 @@
 """Texts → a WordPiece tokenizer, the same one every time."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -8,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
-
-logger = logging.getLogger(__name__)
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of BERT's vocabularies
 _CONTINUING = "##"

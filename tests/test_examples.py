@@ -35,6 +35,11 @@ def test_the_sample_is_pretrained_and_the_figures_are_written(first_run):
     assert {"keras_pretrain", "tensorflow", "transformers"} <= set(metrics["versions"])
 
 
+def test_a_learning_rate_of_zero_is_refused_before_anything_is_read(pretrain_bert, tmp_path):
+    with pytest.raises(ValueError, match="learning_rate must be above 0"):
+        pretrain_bert.main(["--learning-rate", "0", "--corpus", "missing.txt", "--output", str(tmp_path)])
+
+
 def test_training_goes_on_from_a_checkpoint_with_its_tokenizer(pretrain_bert, first_run, tmp_path, capsys):
     text = tmp_path / "corpus.txt"
     text.write_text(

@@ -25,6 +25,7 @@ def kind_of(path: Path) -> str:
 
 
 def is_known(path: Path) -> bool:
+    """Whether there is a reader for this kind of file."""
     return kind_of(path) in _KINDS
 
 

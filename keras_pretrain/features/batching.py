@@ -26,9 +26,8 @@ def to_tf_dataset(
 
     Every batch is a pure function of `seed`, epoch and step. While training, each iterator over the dataset (each
     epoch of `fit`, but also a look at its first batch) is a new epoch: another order, other masks, and the few examples
-    that do not fill a last batch stay out. Otherwise order
-    and masks are the same each time and the last batch is filled up with rows that have no attention and no loss, so
-    that every example counts, and XLA compiles one shape.
+    that do not fill a last batch stay out. Otherwise order and masks are the same each time and the last batch is
+    filled up with rows that have no attention and no loss, so that every example counts, and XLA compiles one shape.
 
     Args:
       features: examples from `build_features`, or a dataset with its columns.

@@ -48,7 +48,8 @@ class BertPretrainer(TFBertForPreTraining):
       seed: of the dropout masks, which follow from it and the optimizer's step.
 
     Raises:
-      tf.errors.InvalidArgumentError: while training, labels at more positions than `mask_prob` allows for.
+      tf.errors.InvalidArgumentError: in training or evaluation, labels at more positions than `mask_prob` allows for,
+        or ids outside the model's vocabulary.
 
     >>> config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
     ...                     intermediate_size=16)
@@ -108,7 +109,7 @@ class BertPretrainer(TFBertForPreTraining):
             often each token occurs in them, which training would otherwise have to learn first: about a hundred of
             600 steps for a `mini` model on 4 MB of text.
           mask_prob, gradient_accumulation_steps, seed: as for the class.
-          **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.0`.
+          **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.1`.
 
         Raises:
           ValueError: no such size.
@@ -258,7 +259,7 @@ class BertPretrainer(TFBertForPreTraining):
 
     def _evaluate(self, inputs, labels) -> dict:
         """`{head: (loss sum, correct, count)}` of a batch, float32 scalars."""
-        logger.info("Compiling the validation step for batches of %s.", tuple(labels["labels"].shape))
+        _say_compiling("validation", labels)
         return self._heads(inputs, labels, dropout=None)
 
     def _differentiate(self, inputs, labels, counts, seed, scale) -> tuple[dict, list[tf.Tensor]]:
@@ -266,8 +267,7 @@ class BertPretrainer(TFBertForPreTraining):
 
         The loss is the sum over the heads of the sum of their losses divided by `counts[head]`.
         """
-        # Said when the function is traced: once, or it shows what compiles again.
-        logger.info("Compiling the training step for batches of %s.", tuple(labels["labels"].shape))
+        _say_compiling("training", labels)
         variables = self._trained_variables(labels)
 
         def part(number, inputs, labels):
@@ -323,6 +323,12 @@ class BertPretrainer(TFBertForPreTraining):
             return self.trainable_variables
         unused = {id(variable) for layer in (self.bert.pooler, self.nsp) for variable in layer.trainable_variables}
         return [variable for variable in self.trainable_variables if id(variable) not in unused]
+
+
+def _say_compiling(step: str, labels: dict) -> None:
+    """Said when a function is traced: once, or it shows what compiles again. Never where each batch runs eagerly."""
+    if not tf.executing_eagerly():
+        logger.info("Compiling the %s step for batches of %s.", step, tuple(labels["labels"].shape))
 
 
 def _labels_by_head(labels: dict) -> dict:

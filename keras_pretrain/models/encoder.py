@@ -16,7 +16,7 @@ _PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores 
 class Dropout:
     """Dropout whose masks are a function of a seed and of the order of calls.
 
-    A mask costs one byte of Philox a element (four to a 32-bit draw): on a CPU, XLA's default generator (Threefry)
+    A mask costs one byte of Philox an element (four to a 32-bit draw): on a CPU, XLA's default generator (Threefry)
     made dropout dearer than the matrix products. Rates are therefore multiples of 1/256 (0.1 becomes 26/256), and
     what is kept is scaled by exactly its share.
 
@@ -37,8 +37,8 @@ class Dropout:
             return values
         self._calls += 1
         # A hash of (seed, step, part, call), so that no two masks of a run are the same stream.
-        call = tf.stack([tf.cast(self._part, tf.int32), tf.constant(self._calls, tf.int32)])
-        seed = tf.random.experimental.stateless_fold_in(self._seed, call[0] * 4096 + call[1], alg="philox")
+        number = tf.cast(self._part, tf.int32) * 4096 + self._calls
+        seed = tf.random.experimental.stateless_fold_in(self._seed, number, alg="philox")
         size = tf.size(values)
         words = tf.random.stateless_uniform((-(-size // 4),), seed, None, None, tf.uint32, alg="philox")
         octets = tf.reshape(tf.bitcast(words, tf.uint8), (-1,))[:size]
@@ -54,7 +54,7 @@ def encode(encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: D
       encoder: the main layer of a 🤗 TensorFlow model, `model.bert` or `model.electra`.
       inputs: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32 of static shape.
       positions: (batch, chosen) int32: where the last layer is wanted; everywhere where it is not given. Queries,
-        output and feed-forward of the last layer are computed there alone, a sixth of the layer's work.
+        output and feed-forward of the last layer are computed there alone.
       dropout: none for evaluation.
 
     Returns:

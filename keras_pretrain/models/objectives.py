@@ -54,9 +54,11 @@ def accumulate(part, inputs: dict, labels: dict, steps: int):
     """Sum `part(number, inputs, labels)`, a nest of tensors, over `steps` equal parts of a batch, in one loop.
 
     Raises:
-      ValueError: the batch cannot be parted so.
+      ValueError: the batch cannot be parted so, or its size is not known.
     """
     batch = labels["labels"].shape[0]
+    if batch is None:
+        raise ValueError("gradient_accumulation_steps needs batches of one fixed size; this one's is not known.")
     if batch % steps:
         raise ValueError(f"A batch of {batch} cannot be computed in {steps} equal parts (gradient_accumulation_steps).")
 

@@ -12,8 +12,8 @@ BERT_SIZES = {
 }
 
 
-# Peak learning rates to start from. 1e-3 took `mini` to a lower loss in 600 steps than 5e-4; base and large have that
-# of the paper.
+# Peak learning rates to start from. For `mini`, 1e-3 was measured: an MLM loss of 7.03 after 300 of 600 steps, where
+# 5e-4 gave 7.13. Base and large have the paper's; tiny and small were not measured.
 LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "base": 1e-4, "large": 1e-4}
 
 
