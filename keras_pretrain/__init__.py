@@ -23,6 +23,7 @@ _MODULE_OF = {
     "MaskingCollator": "keras_pretrain.features.masking",
     "to_tf_dataset": "keras_pretrain.features.batching",
     "BertPretrainer": "keras_pretrain.models.bert",
+    "ElectraPretrainer": "keras_pretrain.models.electra",
     "create_optimizer": "keras_pretrain.training.optimization",
     "save_checkpoint": "keras_pretrain.export.checkpoint",
 }

@@ -11,14 +11,15 @@ from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_wei
 
 
 def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
-    """Write config, tokenizer and weights as a folder that 🤗 readers load.
+    """Write config, tokenizer and weights as a folder that 🤗 readers load; for ELECTRA, as two.
 
     The weights are one `model.safetensors` in PyTorch's layout and float32, which transformers' TensorFlow classes and
     pipelines load without torch; no torch is needed to write it. Each file is written whole and then moved to its
     place, the weights last: no file is ever half written.
 
     Args:
-      model: a `BertPretrainer` or any of 🤗's TensorFlow models.
+      model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`, whose networks go to
+        `generator/` and `discriminator/`. The discriminator's encoder is what ELECTRA is trained for.
       tokenizer: its tokenizer.
       directory: made where it is missing.
 
@@ -33,12 +34,16 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
     >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[:2]
     ['config.json', 'model.safetensors']
     """
+    directory = Path(directory)
+    if hasattr(model, "discriminator"):
+        for name in ("generator", "discriminator"):
+            save_checkpoint(getattr(model, name), tokenizer, directory / name)
+        return directory
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(
             f"The tokenizer has {len(tokenizer)} tokens and the model only {model.config.vocab_size}: this is not the "
             "tokenizer that the model was made with."
         )
-    directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.config)
     config.architectures = [_architecture(model)]

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from keras_pretrain.features.building import recorded_block_size
+from keras_pretrain.features.building import recorded_settings
 from keras_pretrain.features.masking import IGNORED, MaskingCollator
 
 # What a random stream is for: a part of its seed, so that order, training masks and validation masks are independent.
@@ -41,7 +41,8 @@ def to_tf_dataset(
     Returns:
       A `tf.data.Dataset` of `(inputs, labels)`: `inputs = {input_ids, token_type_ids, attention_mask}`, each
       (batch_size, block_size) int32; `labels = {labels (batch_size, block_size), next_sentence_label (batch_size,)}`
-      int32, without the latter where the features have none. -100 means no loss.
+      int32, without the latter where the features have none. -100 means no loss. For features of the objective
+      `"rtd"`, `inputs` alone, not masked: `ElectraPretrainer` masks in its step.
 
     Raises:
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
@@ -58,7 +59,8 @@ def to_tf_dataset(
     labels = {"labels": tf.TensorSpec(shape, tf.int32, name="labels")}
     if batches.next_sentence_label is not None:
         labels["next_sentence_label"] = tf.TensorSpec(shape[:1], tf.int32, name="next_sentence_label")
-    dataset = tf.data.Dataset.from_generator(batches.next_epoch, output_signature=(inputs, labels))
+    signature = (inputs, labels) if batches.is_masked else inputs
+    dataset = tf.data.Dataset.from_generator(batches.next_epoch, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(tf.data.AUTOTUNE)
 
 
@@ -68,9 +70,12 @@ class Batches:
     def __init__(self, features: Dataset, tokenizer, batch_size, mask_prob, seed, training, block_size):
         _check(features, tokenizer, batch_size, training)
         rows = _Rows(features)
-        block_size = block_size or recorded_block_size(features) or int(rows.lengths.max())
+        recorded = recorded_settings(features)
+        self.is_masked = recorded.get("objective") != "rtd"
+        block_size = block_size or recorded.get("block_size") or int(rows.lengths.max())
         if rows.lengths.max() > block_size:
             raise ValueError(f"The longest example has {rows.lengths.max()} tokens and does not fit into {block_size}.")
+        mask_prob = mask_prob if self.is_masked else 0.0
         self.collator = MaskingCollator(tokenizer, block_size=block_size, mask_prob=mask_prob)
         self.rows = rows
         self.next_sentence_label = None
@@ -100,14 +105,14 @@ class Batches:
         return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.rows))
 
     def batch(self, epoch: int, step: int, order: np.ndarray):
-        """`(inputs, labels)` as numpy arrays."""
+        """`(inputs, labels)` as numpy arrays, or `inputs` alone where the model masks."""
         chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, _MASKS[self.training], epoch, step])
         inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=self.batch_size)
         if self.next_sentence_label is not None:
             labels["next_sentence_label"] = np.full(self.batch_size, IGNORED, np.int32)
             labels["next_sentence_label"][: len(chosen)] = self.next_sentence_label[chosen]
-        return inputs, labels
+        return (inputs, labels) if self.is_masked else inputs
 
 
 class _Rows:

@@ -64,14 +64,16 @@ def build_features(
     return _build(sentences, *settings, dupe_factor, "")
 
 
-def recorded_block_size(features: Dataset) -> int | None:
-    """The block size that examples were built for; `None` for examples made elsewhere."""
+def recorded_settings(features: Dataset) -> dict:
+    """What examples were built for: `block_size`, and `objective` where it is one; nothing for those made elsewhere."""
     try:
         # `datasets` joins the descriptions of datasets that it concatenates, equal ones once.
-        sizes = {json.loads(part)["block_size"] for part in features.info.description.split("\n\n")}
+        settings = [json.loads(part) for part in features.info.description.split("\n\n")]
+        objectives = {each["objective"] for each in settings}
+        recorded = {"block_size": max(each["block_size"] for each in settings)}
     except (json.JSONDecodeError, KeyError, TypeError):
-        return None
-    return max(sizes)
+        return {}
+    return recorded | ({"objective": objectives.pop()} if len(objectives) == 1 else {})
 
 
 def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name) -> Dataset:

@@ -1,7 +1,5 @@
 """Parts of a training step that every objective shares: labels, losses, their metrics, and a batch in parts."""
 
-import numpy as np
-import pyarrow.compute as pc
 import tensorflow as tf
 import tf_keras
 
@@ -50,25 +48,21 @@ def count_labels(labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(labels != IGNORED, tf.float32))
 
 
-def accumulate(part, inputs: dict, labels: dict, steps: int):
-    """Sum `part(number, inputs, labels)`, a nest of tensors, over `steps` equal parts of a batch, in one loop.
+def accumulate(part, batch: dict, steps: int):
+    """Sum `part(number, batch)`, a nest of tensors, over `steps` equal parts of a batch, in one loop.
 
     Raises:
       ValueError: the batch cannot be parted so, or its size is not known.
     """
-    batch = labels["labels"].shape[0]
-    if batch is None:
+    size = batch["input_ids"].shape[0]
+    if size is None:
         raise ValueError("gradient_accumulation_steps needs batches of one fixed size; this one's is not known.")
-    if batch % steps:
-        raise ValueError(f"A batch of {batch} cannot be computed in {steps} equal parts (gradient_accumulation_steps).")
-
-    def parted(value):
-        return tf.reshape(value, (steps, batch // steps, *value.shape[1:]))
-
-    values = tf.nest.map_structure(parted, (inputs, labels))
+    if size % steps:
+        raise ValueError(f"A batch of {size} cannot be computed in {steps} equal parts (gradient_accumulation_steps).")
+    parts = {name: tf.reshape(value, (steps, size // steps, *value.shape[1:])) for name, value in batch.items()}
 
     def compute(number):
-        return part(number, *tf.nest.map_structure(lambda value: value[number], values))
+        return part(number, {name: value[number] for name, value in parts.items()})
 
     def body(number, total):
         return number + 1, tf.nest.map_structure(tf.add, total, compute(number))
@@ -78,9 +72,14 @@ def accumulate(part, inputs: dict, labels: dict, steps: int):
 
 
 class TotalLoss(tf_keras.metrics.Metric):
-    """The sum of other metrics; being one itself, the progress bar shows it as it is and does not average it again."""
+    """The weighted sum of other metrics; being one itself, the progress bar shows it as it is and does not average it
+    again.
 
-    def __init__(self, parts: list):
+    Args:
+      parts: metrics with their weights.
+    """
+
+    def __init__(self, parts: list[tuple[tf_keras.metrics.Metric, float]]):
         super().__init__(name="loss")
         self.__dict__["_parts"] = parts
 
@@ -88,17 +87,4 @@ class TotalLoss(tf_keras.metrics.Metric):
         """The parts are brought up to date on their own."""
 
     def result(self) -> tf.Tensor:
-        return tf.add_n([part.result() for part in self._parts])
-
-
-def token_log_frequencies(features, tokenizer) -> np.ndarray:
-    """The logarithm of each token's share of the ordinary tokens, (vocabulary,) float32.
-
-    Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
-    count as if they occurred once.
-    """
-    counts = np.zeros(len(tokenizer))
-    for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
-        counts += np.bincount(pc.list_flatten(table["input_ids"]).to_numpy(), minlength=len(tokenizer))
-    counts[tokenizer.all_special_ids] = 0
-    return np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
+        return tf.add_n([weight * part.result() for part, weight in self._parts])

@@ -11,6 +11,14 @@ BERT_SIZES = {
     "large": (24, 1024, 16),
 }
 
+# Layers, hidden size, embedding size, attention heads, and the generator's share of the width: small, base and large
+# are those of Clark et al. (2020), table 6; tiny is for tests and first steps.
+ELECTRA_SIZES = {
+    "tiny": (2, 128, 64, 2, 1 / 2),
+    "small": (12, 256, 128, 4, 1 / 4),
+    "base": (12, 768, 768, 12, 1 / 3),
+    "large": (24, 1024, 1024, 16, 1 / 4),
+}
 
 # Peak learning rates to start from. For `mini`, 1e-3 was measured: an MLM loss of 7.03 after 300 of 600 steps, where
 # 5e-4 gave 7.13. Base and large have the paper's; tiny and small were not measured.
@@ -32,3 +40,26 @@ def bert_size(size: str) -> dict:
         "num_attention_heads": heads,
         "intermediate_size": 4 * hidden,
     }
+
+
+def electra_sizes(size: str) -> tuple[dict, dict]:
+    """The settings of a size, as keyword arguments of `ElectraConfig`: the discriminator's and the generator's.
+
+    Raises:
+      ValueError: no size of that name.
+    """
+    if size not in ELECTRA_SIZES:
+        raise ValueError(f"There is no size {size!r}; choose one of {', '.join(ELECTRA_SIZES)}.")
+    layers, hidden, embedding, heads, share = ELECTRA_SIZES[size]
+
+    def settings(heads: int) -> dict:
+        width = heads * hidden // ELECTRA_SIZES[size][3]
+        return {
+            "num_hidden_layers": layers,
+            "hidden_size": width,
+            "embedding_size": embedding,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * width,
+        }
+
+    return settings(heads), settings(round(heads * share))

@@ -12,7 +12,45 @@ _NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
 _NO_SPACE_AFTER = set("([{“‘")
 
 
-class FillMaskPreview(tf_keras.callbacks.Callback):
+class _Preview(tf_keras.callbacks.Callback):
+    """Prints `render()` every so many steps, for the same row of one batch."""
+
+    def __init__(self, batches, tokenizer, every_steps: int, max_tokens: int):
+        super().__init__()
+        if every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
+        batch = next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches
+        inputs, labels = batch if isinstance(batch, tuple) else (batch, {})
+        self.tokenizer = tokenizer
+        self.every_steps = every_steps
+        self.max_tokens = max_tokens
+        row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
+        self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
+        self._labels = np.asarray(labels["labels"][row]) if labels else None
+        self._shown_at = None  # the step of the last look
+
+    def on_train_begin(self, logs=None):
+        self._shown_at = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)  # a batch may be several steps (steps_per_execution)
+        if step // self.every_steps > self._shown_at // self.every_steps:
+            self._shown_at = step
+            print(f"\nstep {step}\n{self.render()}", flush=True)
+
+    def render(self) -> str:
+        raise NotImplementedError
+
+    def _shown(self) -> np.ndarray:
+        """The positions that are shown."""
+        inputs = (self._inputs[name][0].numpy() for name in ("input_ids", "token_type_ids"))
+        return _first_sentence(*inputs, self.tokenizer)[: self.max_tokens]
+
+    def _tokens(self, ids) -> list[str]:
+        return self.tokenizer.convert_ids_to_tokens(ids.tolist())
+
+
+class FillMaskPreview(_Preview):
     """Shows, every so many steps, one sentence with its `[MASK]`s and what the model puts there.
 
     The sentence is the same each time, so that one can watch it getting better:
@@ -30,37 +68,18 @@ class FillMaskPreview(tf_keras.callbacks.Callback):
     """
 
     def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40):
-        super().__init__()
-        if every_steps < 1:
-            raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
-        inputs, labels = next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches
-        self.tokenizer = tokenizer
-        self.every_steps = every_steps
-        self.max_tokens = max_tokens
-        row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
-        self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
-        self._labels = np.asarray(labels["labels"][row])
-        self._shown = None  # the step of the last look
-
-    def on_train_begin(self, logs=None):
-        self._shown = int(self.model.optimizer.iterations)
-
-    def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)  # a batch may be several steps (steps_per_execution)
-        if step // self.every_steps > self._shown // self.every_steps:
-            self._shown = step
-            print(f"\nstep {step}\n{self.render()}", flush=True)
+        super().__init__(batches, tokenizer, every_steps, max_tokens)
 
     def render(self) -> str:
         """The three lines, for the model as it is now."""
         logits = self.model(self._inputs, training=False).prediction_logits
-        predicted = tf.argmax(logits[0], axis=-1).numpy()
-        input_ids = self._inputs["input_ids"][0].numpy()
-        shown = _first_sentence(input_ids, self._inputs["token_type_ids"][0].numpy(), self.tokenizer)[: self.max_tokens]
-        ids = input_ids[shown]
+        shown = self._shown()
+        predicted = tf.argmax(logits[0], axis=-1).numpy()[shown]
+        ids = self._inputs["input_ids"][0].numpy()[shown]
+        labels = self._labels[shown]
         is_mask = ids == self.tokenizer.mask_token_id
-        filled = self._tokens(np.where(is_mask, predicted[shown], ids))
-        actual = self._tokens(np.where(self._labels[shown] != IGNORED, self._labels[shown], ids))
+        filled = self._tokens(np.where(is_mask, predicted, ids))
+        actual = self._tokens(np.where(labels != IGNORED, labels, ids))
         # A mask inside a word stands where the word goes on: ##[MASK].
         masked = [
             ("##" if word.startswith("##") else "") + token if hidden else token
@@ -68,13 +87,48 @@ class FillMaskPreview(tf_keras.callbacks.Callback):
         ]
         lines = {
             "masked": _join_wordpieces(masked),
-            "filled": _join_wordpieces(filled, is_mask),
-            "actual": _join_wordpieces(actual, is_mask),
+            "filled": _join_wordpieces(filled, _mark(is_mask)),
+            "actual": _join_wordpieces(actual, _mark(is_mask)),
         }
         return "\n".join(f"  {name}  {line}" for name, line in lines.items())
 
-    def _tokens(self, ids) -> list[str]:
-        return self.tokenizer.convert_ids_to_tokens(ids.tolist())
+
+class ReplacedTokensPreview(_Preview):
+    """Shows, every so many steps, one sentence as ELECTRA's generator filled it and as the discriminator judged it.
+
+    The sentence, its gaps and the draws are the same each time. What the discriminator got wrong stands between
+    exclamation marks, with the probability it gave to "replaced":
+
+        step 200
+          actual  파일 시스템은 «기억» 장치에 «파일을» 저장한다.
+          filled  파일 시스템은 «저장» 장치에 «문서를» 저장한다.
+          judged  파일 시스템은 «저장 91%» 장치에 «문서를 12%!» 저장한다.
+          1 of 2 replaced tokens found, no false alarm
+
+    Args:
+      batches: a `tf.data.Dataset` from `to_tf_dataset` for features of the objective `"rtd"`, or one of its batches.
+      tokenizer, every_steps, max_tokens: as for `FillMaskPreview`.
+    """
+
+    def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40):
+        super().__init__(batches, tokenizer, every_steps, max_tokens)
+
+    def render(self) -> str:
+        """The four lines, for the model as it is now."""
+        shown = self._shown()
+        replaced = {name: value[0].numpy()[shown] for name, value in self.model.replace_tokens(self._inputs).items()}
+        is_replaced, probability = replaced["is_replaced"], replaced["probability"]
+        marks = [_verdict(*each) for each in zip(is_replaced, probability, strict=True)]
+        found = int(np.sum(is_replaced & (probability > 0.5)))
+        false_alarms = int(np.sum(~is_replaced & (probability > 0.5)))
+        lines = {
+            "actual": _join_wordpieces(self._tokens(self._inputs["input_ids"][0].numpy()[shown]), _mark(is_replaced)),
+            "filled": _join_wordpieces(self._tokens(replaced["sampled_ids"]), _mark(is_replaced)),
+            "judged": _join_wordpieces(self._tokens(replaced["sampled_ids"]), marks),
+        }
+        alarms = "1 false alarm" if false_alarms == 1 else f"{false_alarms or 'no'} false alarms"
+        summary = f"  {found} of {is_replaced.sum()} replaced tokens found, {alarms}"
+        return "\n".join([*(f"  {name}  {line}" for name, line in lines.items()), summary])
 
 
 class Throughput(tf_keras.callbacks.Callback):
@@ -117,7 +171,7 @@ def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:
 
     def rank(row):
         shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
-        masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)
+        masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)  # none where the model masks
         return (masks > 0, len(shown) <= max_tokens, len(shown) if len(shown) <= max_tokens else -len(shown))
 
     return max(range(len(input_ids)), key=rank)
@@ -129,14 +183,26 @@ def _first_sentence(input_ids, token_type_ids, tokenizer) -> np.ndarray:
     return np.flatnonzero((token_type_ids == 0) & ~np.isin(input_ids, around))
 
 
-def _join_wordpieces(tokens: list[str], marked=None) -> str:
-    """Wordpieces as readable text, those that are marked in «»."""
+def _mark(chosen) -> list:
+    return [("«", "»") if is_chosen else None for is_chosen in chosen]
+
+
+def _verdict(is_replaced: bool, probability: float) -> tuple[str, str] | None:
+    """What stands around a token that was replaced, or was taken for it."""
+    wrong = "" if is_replaced == (probability > 0.5) else "!"
+    if is_replaced:
+        return "«", f" {probability:.0%}{wrong}»"
+    return ("!", f" {probability:.0%}!") if wrong else None
+
+
+def _join_wordpieces(tokens: list[str], marks: list | None = None) -> str:
+    """Wordpieces as readable text; `marks` has what stands before and after a piece, or `None`."""
     text, glue = "", True
-    for i, token in enumerate(tokens):
+    for token, mark in zip(tokens, marks or [None] * len(tokens), strict=True):
         continues = token.startswith("##") and len(token) > 2
         piece = token[2:] if continues else token
-        is_marked = marked is not None and marked[i]
         space = "" if glue or continues or piece in _NO_SPACE_BEFORE else " "
-        text += space + (f"«{piece}»" if is_marked else piece)
+        before, after = mark or ("", "")
+        text += f"{space}{before}{piece}{after}"
         glue = piece in _NO_SPACE_AFTER
     return text

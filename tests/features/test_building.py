@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
 import keras_pretrain as kp
-from keras_pretrain.features.building import recorded_block_size
+from keras_pretrain.features.building import recorded_settings
 
 
 def test_a_pair_is_cls_a_sep_b_sep_as_the_tokenizer_builds_it(sentences, tokenizer):
@@ -73,11 +73,11 @@ def test_splits_are_built_alike_and_the_block_size_is_kept_with_them(sentences, 
     features = kp.build_features(DatasetDict(train=sentences, validation=sentences), tokenizer, block_size=24)
     assert features["train"].data.table.equals(features["validation"].data.table)
     features["train"].save_to_disk(tmp_path / "features")
-    assert recorded_block_size(load_from_disk(tmp_path / "features").select(range(3))) == 24
+    assert recorded_settings(load_from_disk(tmp_path / "features").select(range(3)))["block_size"] == 24
 
 
 def test_examples_made_elsewhere_record_no_block_size():
-    assert recorded_block_size(Dataset.from_dict({"input_ids": [[1]]})) is None
+    assert recorded_settings(Dataset.from_dict({"input_ids": [[1]]})) == {}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_wordpieces_read_as_text(tokens, text):
 
 
 def test_marked_pieces_stand_in_guillemets():
-    assert _join_wordpieces(["파일", "##을", "연다"], [False, True, True]) == "파일«을» «연다»"
+    assert _join_wordpieces(["파일", "##을", "연다"], [None, ("«", "»"), ("«", "»")]) == "파일«을» «연다»"
 
 
 @pytest.fixture

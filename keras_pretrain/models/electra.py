@@ -1,0 +1,365 @@
+"""`ElectraPretrainer`: a generator that fills gaps and a discriminator that finds what it filled in wrong."""
+
+import logging
+import os
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras
+from transformers import AutoConfig, AutoTokenizer, ElectraConfig, TFElectraForMaskedLM, TFElectraForPreTraining
+
+from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.models.encoder import activation, dense, encode, layer_norm
+from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
+from keras_pretrain.models.judgements import Judgements, logit_histogram
+from keras_pretrain.models.objectives import TotalLoss, count_labels, masked_crossentropy
+from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
+from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream
+from keras_pretrain.models.sizes import electra_sizes
+
+logger = logging.getLogger(__name__)
+
+_TIED = ("weight", "position_embeddings", "token_type_embeddings")
+_POSITIONS, _FATES, _TOKENS = -1, -2, -3  # what a stream of random numbers is for; dropout's are above 0
+
+
+class ElectraPretrainer(PretrainingStep, tf_keras.Model):
+    """ELECTRA (Clark et al., 2020): replaced-token detection, trained by plain `compile`, `fit` and `evaluate`.
+
+    In each step, `mask_prob` of the ordinary tokens are chosen; the generator sees most of them as `[MASK]` and fills
+    them from its own distribution; the discriminator judges of every token, padding aside, whether it is the original.
+    A filled-in token that equals the original counts as original. Both are trained at once, the generator by its own
+    MLM loss alone. All draws follow from the seed and the step, in evaluation from the seed and the batch.
+
+    Batches are those of `to_tf_dataset` for features of the objective `"rtd"`. Those of a masking collator do, too:
+    their labels are put back before the step masks anew.
+
+    Training and evaluation report, the latter with `val_`:
+
+    - `loss`: `gen_weight * mlm_loss + disc_weight * disc_loss`;
+    - `mlm_loss`, `mlm_accuracy`: of the generator, over the chosen tokens;
+    - `sampled_original`: share of the chosen tokens where the generator drew the original;
+    - `disc_loss`: of the discriminator, over all tokens but padding;
+    - `replaced_accuracy`, `original_accuracy`, `disc_accuracy`, `disc_precision`, `disc_recall`, `disc_auc`: see
+      `models.judgements.Judgements`.
+
+    Args:
+      generator, discriminator: a 🤗 `TFElectraForMaskedLM` and `TFElectraForPreTraining`, or an `ElectraConfig` each
+        for random weights.
+      tokenizer: which ids are special comes from it.
+      mask_prob: share of the ordinary tokens that are predicted.
+      replace_prob: share of these that the generator sees as `[MASK]`; it sees the others as they are.
+      temperature: of the generator's draws.
+      gen_weight, disc_weight: of the two losses; those of the paper.
+      tie_embeddings: word, position and token-type embeddings are one set of variables, the discriminator's.
+      gradient_accumulation_steps: parts that a batch is computed in, with the memory of one.
+      seed: of masks, draws and dropout.
+
+    Raises:
+      ValueError: vocabularies that differ, embeddings that cannot be tied, or a setting outside its range.
+    """
+
+    def __init__(
+        self,
+        generator: TFElectraForMaskedLM | ElectraConfig,
+        discriminator: TFElectraForPreTraining | ElectraConfig,
+        tokenizer,
+        *,
+        mask_prob: float = 0.15,
+        replace_prob: float = 0.85,
+        temperature: float = 1.0,
+        gen_weight: float = 1.0,
+        disc_weight: float = 50.0,
+        tie_embeddings: bool = True,
+        gradient_accumulation_steps: int = 1,
+        seed: int = 42,
+    ):
+        super().__init__()
+        _check_settings(mask_prob, replace_prob, temperature, gradient_accumulation_steps)
+        if isinstance(generator, ElectraConfig):
+            generator = TFElectraForMaskedLM(generator)
+        if isinstance(discriminator, ElectraConfig):
+            discriminator = TFElectraForPreTraining(discriminator)
+        _check_pair(generator.config, discriminator.config, tokenizer, tie_embeddings)
+        self.generator, self.discriminator = generator, discriminator
+        for network in (discriminator, generator):
+            network.build_in_name_scope()
+        if tie_embeddings:
+            _tie(generator.electra.embeddings, discriminator.electra.embeddings)
+        self.mask_prob = mask_prob
+        self.replace_prob = replace_prob
+        self.temperature = temperature
+        self.tie_embeddings = tie_embeddings
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.seed = seed
+        self.head_weights = {"mlm": gen_weight, "disc": disc_weight}
+        self._mask_token_id = tokenizer.mask_token_id
+        self._special_ids = sorted(set(tokenizer.all_special_ids))
+        names = ("mlm_loss", "mlm_accuracy", "sampled_original", "disc_loss")
+        means = {name: tf_keras.metrics.Mean(name=name) for name in names}
+        # Past Keras' __setattr__: a tracked metric's variables would be among the model's weights.
+        self.__dict__["_means"] = means
+        self.__dict__["_judgements"] = Judgements()
+        self.__dict__["_total"] = TotalLoss([(means["mlm_loss"], gen_weight), (means["disc_loss"], disc_weight)])
+        self.built = True
+
+    @property
+    def metrics(self) -> list:
+        return [*super().metrics, self._total, *self._means.values(), self._judgements]
+
+    @property
+    def config(self) -> ElectraConfig:
+        """The discriminator's."""
+        return self.discriminator.config
+
+    @classmethod
+    def from_size(cls, size: str, tokenizer, *, features=None, **settings) -> "ElectraPretrainer":
+        """New networks, with random weights.
+
+        As in `BertPretrainer.from_size`, GELU is in its tanh form and there is no dropout; give
+        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs.
+
+        Args:
+          size: of the discriminator: `"tiny"` (2 layers of 128), `"small"` (12 of 256), `"base"` (12 of 768) or
+            `"large"` (24 of 1024). The generator has as many layers and the paper's share of the width: a quarter,
+            for `base` a third, for `tiny` a half.
+          tokenizer: whose vocabulary the networks get.
+          features: the examples they will be trained on. Given, the generator's bias starts from token frequencies
+            and the embeddings from co-occurrence, as in `BertPretrainer.from_size`.
+          **settings: arguments of the class, and anything else for both `ElectraConfig`s.
+
+        Raises:
+          ValueError: no such size.
+        """
+        discriminator, generator = electra_sizes(size)
+        own = {name: settings.pop(name) for name in list(settings) if name in _SETTINGS}
+        common = {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_position_embeddings": max(512, tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 0),
+            "hidden_act": "gelu_new",
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        }
+        configs = [ElectraConfig(**(common | widths | settings)) for widths in (generator, discriminator)]
+        model = cls(*configs, tokenizer, **own)
+        if features is not None:
+            model.generator.generator_lm_head.bias.assign(token_log_frequencies(features, tokenizer))
+            start = {"initializer_range": model.config.initializer_range, "seed": model.seed}
+            words = cooccurrence_embeddings(features, tokenizer, model.config.embedding_size, **start)
+            for network in (model.generator, model.discriminator):
+                network.electra.embeddings.weight.assign(words)
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls, discriminator: str | os.PathLike, generator: str | os.PathLike | None = None, tokenizer=None, **settings
+    ) -> "ElectraPretrainer":
+        """Continue from two checkpoints, or from what `save_checkpoint` wrote.
+
+        Args:
+          discriminator: a folder or a name on the Hub; or a folder with `generator/` and `discriminator/` in it.
+          generator: the same; needed where `discriminator` is not such a folder.
+          tokenizer: by default the discriminator's.
+          **settings: arguments of the class.
+
+        Raises:
+          ValueError: checkpoints that are not an ELECTRA discriminator and generator of one vocabulary.
+        """
+        if generator is None:
+            parts = [Path(discriminator) / name for name in ("generator", "discriminator")]
+            if not all(part.is_dir() for part in parts):
+                raise ValueError(
+                    f"{discriminator} has no folders generator/ and discriminator/: name the generator's checkpoint, "
+                    "too, or give ElectraPretrainer a config for a new one."
+                )
+            generator, discriminator = parts
+        networks = [
+            _load(TFElectraForMaskedLM, generator, "generator"),
+            _load(TFElectraForPreTraining, discriminator, "discriminator"),
+        ]
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(discriminator)
+        return cls(*networks, tokenizer, **settings)
+
+    def call(self, inputs, training=None):
+        """The discriminator's logits, (batch, length): above 0 means "replaced"."""
+        return self.discriminator(inputs, training=training).logits
+
+    def require_fit(self, tokenizer, block_size: int) -> None:
+        """Refuse, before training, a tokenizer or block size that the networks have no embeddings for.
+
+        Raises:
+          ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
+        """
+        for network in (self.discriminator, self.generator):
+            require_fit(network.config, tokenizer, block_size)
+
+    def replace_tokens(self, inputs: dict, step: int = 0) -> dict[str, tf.Tensor]:
+        """What happens to a batch in a step, to be looked at.
+
+        Args:
+          inputs: a batch's inputs, not masked.
+          step: another number, other draws.
+
+        Returns:
+          Each (batch, length): `masked_ids`, what the generator sees; `sampled_ids`, what the discriminator sees;
+          `is_replaced` (bool); `probability` (float32) of "replaced" as the discriminator judges.
+        """
+        seed = tf.constant([self.seed, step])
+        batch = self._prepare(unpack_batch(inputs), seed)
+        _, sampled_ids, _ = self._generate(batch, seed, 0, None)
+        logits = self._judge(batch, sampled_ids, None)
+        return {
+            "masked_ids": batch["masked_ids"],
+            "sampled_ids": sampled_ids,
+            "is_replaced": sampled_ids != batch["input_ids"],
+            "probability": tf.sigmoid(logits),
+        }
+
+    def _unpack(self, data) -> dict:
+        batch = unpack_batch(data)
+        if "labels" in batch:
+            batch["input_ids"] = tf.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
+        return {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
+
+    def _check(self, batch) -> list:
+        networks = (self.generator, self.discriminator)
+        return [check for network in networks for check in check_ids(batch["input_ids"], network.config)]
+
+    def _counts(self, batch) -> dict:
+        targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # as many, whatever the seed
+        return {"mlm": count_labels(targets), "disc": tf.reduce_sum(tf.cast(batch["attention_mask"], tf.float32))}
+
+    def _prepare(self, batch, seed) -> dict:
+        """Choose and mask, for the whole batch at once."""
+        ids = batch["input_ids"]
+        is_special = tf.reduce_any(ids[:, :, tf.newaxis] == tf.constant(self._special_ids, tf.int32), axis=-1)
+        candidates = (batch["attention_mask"] > 0) & ~is_special
+        capacity = label_capacity(self.mask_prob, ids.shape[1])
+        positions, is_chosen = choose_positions(candidates, self.mask_prob, capacity, stream(seed, _POSITIONS))
+        fates = tf.random.stateless_uniform(tf.shape(positions), stream(seed, _FATES), alg="philox")
+        return batch | {
+            "positions": positions,
+            "targets": tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED),
+            "masked_ids": place(ids, positions, is_chosen & (fates < self.replace_prob), self._mask_token_id),
+        }
+
+    def _sums(self, batch, seed, part, dropout) -> dict:
+        logits, sampled_ids, samples = self._generate(batch, seed, part, dropout)
+        targets = batch["targets"]
+        loss, correct, count = masked_crossentropy(logits, targets)
+        judged = self._judge(batch, sampled_ids, dropout)
+        is_replaced = sampled_ids != batch["input_ids"]
+        real = tf.cast(batch["attention_mask"], tf.float32)
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(is_replaced, tf.float32), logits=judged)
+        return {
+            "mlm_loss": loss,
+            "mlm_correct": correct,
+            "mlm_count": count,
+            "sampled_original": tf.reduce_sum(tf.cast((samples == targets) & (targets != IGNORED), tf.float32)),
+            "disc_loss": tf.reduce_sum(losses * real),
+            "disc_count": tf.reduce_sum(real),
+            "judgements": logit_histogram(tf.stop_gradient(judged), is_replaced, real),
+        }
+
+    def _generate(self, batch, seed, part, dropout) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The generator's logits at the chosen positions, (batch, chosen, vocabulary), the ids with its draws in their
+        place, (batch, length), and the draws themselves, (batch, chosen)."""
+        generator, positions = self.generator, batch["positions"]
+        hidden = encode(generator.electra, batch | {"input_ids": batch["masked_ids"]}, positions, dropout)
+        hidden = activation("gelu")(dense(generator.generator_predictions.dense, hidden))  # 🤗's is fixed, too
+        hidden = layer_norm(generator.generator_predictions.LayerNorm, hidden)
+        table = tf.cast(generator.electra.embeddings.weight, hidden.dtype)
+        logits = tf.matmul(tf.reshape(hidden, (-1, hidden.shape[-1])), table, transpose_b=True)
+        logits = tf.reshape(logits, (-1, positions.shape[1], table.shape[0]))
+        logits = tf.cast(logits, tf.float32) + generator.generator_lm_head.bias
+        samples = sample_tokens(logits, self.temperature, stream(seed, _TOKENS, part))
+        sampled_ids = place(batch["input_ids"], positions, batch["targets"] != IGNORED, samples)
+        return logits, sampled_ids, samples
+
+    def _judge(self, batch, sampled_ids, dropout) -> tf.Tensor:
+        """The discriminator's logits, (batch, length) float32."""
+        head, config = self.discriminator.discriminator_predictions, self.discriminator.config
+        hidden = encode(self.discriminator.electra, batch | {"input_ids": sampled_ids}, dropout=dropout)
+        hidden = activation(config.hidden_act)(dense(head.dense, hidden))
+        return tf.cast(dense(head.dense_prediction, hidden)[:, :, 0], tf.float32)
+
+    def _report(self, sums) -> dict:
+        means = {
+            "mlm_loss": (sums["mlm_loss"], sums["mlm_count"]),
+            "mlm_accuracy": (sums["mlm_correct"], sums["mlm_count"]),
+            "sampled_original": (sums["sampled_original"], sums["mlm_count"]),
+            "disc_loss": (sums["disc_loss"], sums["disc_count"]),
+        }
+        for name, (total, count) in means.items():
+            self._means[name].update_state(total / tf.maximum(count, 1.0), sample_weight=count)
+        self._judgements.update_state(sums["judgements"])
+        return {
+            "loss": self._total.result(),
+            **{name: mean.result() for name, mean in self._means.items()},
+            **self._judgements.result(),
+        }
+
+    def _trained_variables(self, batch) -> list:
+        return self.trainable_variables
+
+
+_SETTINGS = (
+    "mask_prob", "replace_prob", "temperature", "gen_weight", "disc_weight", "tie_embeddings",
+    "gradient_accumulation_steps", "seed",
+)  # fmt: skip
+
+
+def _check_settings(mask_prob, replace_prob, temperature, gradient_accumulation_steps) -> None:
+    for name, value in (("mask_prob", mask_prob), ("replace_prob", replace_prob)):
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} is a share, above 0 and at most 1, not {value}.")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}.")
+    if gradient_accumulation_steps < 1:
+        raise ValueError(f"gradient_accumulation_steps must be at least 1, not {gradient_accumulation_steps}.")
+
+
+def _check_pair(generator: ElectraConfig, discriminator: ElectraConfig, tokenizer, tie_embeddings: bool) -> None:
+    if generator.vocab_size != discriminator.vocab_size:
+        raise ValueError(
+            f"The generator's vocabulary has {generator.vocab_size} tokens and the discriminator's "
+            f"{discriminator.vocab_size}: they must be of one tokenizer."
+        )
+    if len(tokenizer) > discriminator.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens and the networks only {discriminator.vocab_size}: this is not "
+            "the tokenizer that they were made with."
+        )
+    if tokenizer.mask_token_id is None:
+        raise ValueError("The tokenizer has no mask token; a BERT or ELECTRA tokenizer is needed.")
+    for name in ("embedding_size", "max_position_embeddings", "type_vocab_size") if tie_embeddings else ():
+        sizes = getattr(generator, name), getattr(discriminator, name)
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"Embeddings cannot be tied: the generator's {name} is {sizes[0]}, the discriminator's {sizes[1]}. "
+                "Give them one size, or tie_embeddings=False."
+            )
+
+
+def _tie(generator_embeddings, discriminator_embeddings) -> None:
+    for name in _TIED:
+        own, shared = getattr(generator_embeddings, name), getattr(discriminator_embeddings, name)
+        setattr(generator_embeddings, name, shared)
+        logger.debug("Tied %s to %s.", own.name, shared.name)
+
+
+def _load(kind, checkpoint, role: str):
+    config = AutoConfig.from_pretrained(checkpoint)
+    if config.model_type != "electra":
+        raise ValueError(f"{checkpoint} is a checkpoint of model type {config.model_type!r}, not of an 'electra'.")
+    network, information = kind.from_pretrained(checkpoint, output_loading_info=True)
+    heads = {"generator": "generator_predictions", "discriminator": "discriminator_predictions"}
+    other = "discriminator" if role == "generator" else "generator"
+    if any(heads[other] in name for name in information["unexpected_keys"]):
+        raise ValueError(f"{checkpoint} is an ELECTRA {other}, and was given as the {role}.")
+    new = sorted(name for name in information["missing_keys"])
+    if new:
+        logger.warning("%s: %d weights are not in the checkpoint and start at random: %s", checkpoint, len(new), new)
+    return network

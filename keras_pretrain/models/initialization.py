@@ -1,0 +1,133 @@
+"""Where a new model's weights start: what can be counted in the text does not have to be learned from it."""
+
+import logging
+from time import perf_counter
+
+import numpy as np
+import pyarrow.compute as pc
+
+logger = logging.getLogger(__name__)
+
+_TOKENS = 4_000_000  # that co-occurrence is counted over: a random sample of larger corpora
+_CONTEXTS = 4096  # of the most frequent tokens; with the vocabulary, the size of the matrix
+_WINDOW = 10  # tokens to each side
+_SMOOTHING = 0.75
+
+
+def token_log_frequencies(features, tokenizer) -> np.ndarray:
+    """The logarithm of each token's share of the ordinary tokens, (vocabulary,) float32.
+
+    Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
+    count as if they occurred once.
+    """
+    counts = np.zeros(len(tokenizer))
+    for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
+        counts += np.bincount(pc.list_flatten(table["input_ids"]).to_numpy(), minlength=len(tokenizer))
+    counts[tokenizer.all_special_ids] = 0
+    return np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
+
+
+def cooccurrence_embeddings(
+    features, tokenizer, width: int, *, initializer_range: float = 0.02, seed: int = 42
+) -> np.ndarray:
+    """Word embeddings in which tokens that occur near the same words lie near each other.
+
+    Positive pointwise mutual information of tokens within ten places of each other, with the counts of contexts
+    smoothed by a power of 0.75, factorised by a truncated singular value decomposition, with the square roots of the
+    singular values: what Levy, Goldberg and Dagan (2015, "Improving Distributional Similarity") found as good as
+    word2vec. Then centred, turned at random, so that no axis carries more than another, and each row scaled to the
+    length that a row of random weights has. Tokens that never occur, and special ones, get random weights.
+
+    Args:
+      features: examples from `build_features`; the two segments of a pair are kept apart.
+      tokenizer: the tokenizer they were made with.
+      width: of the embeddings.
+      initializer_range: standard deviation of the weights.
+      seed: of the random parts.
+
+    Returns:
+      (vocabulary, width) float32.
+    """
+    begun = perf_counter()
+    rng = np.random.default_rng(seed)
+    tokens, segments = _sample_tokens(features, tokenizer, rng)
+    information = positive_mutual_information(tokens, segments, len(tokenizer))
+    vectors = _truncated_svd(information, width, rng)
+    known = np.bincount(tokens, minlength=len(tokenizer)) > 0
+    known &= np.linalg.norm(vectors, axis=1) > 0
+    vectors -= vectors[known].sum(axis=0) / max(known.sum(), 1)
+    turn, _ = np.linalg.qr(rng.standard_normal((width, vectors.shape[1]), np.float32))
+    vectors = vectors @ turn.T
+    vectors *= initializer_range * np.sqrt(width) / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    random = initializer_range * rng.standard_normal((len(tokenizer), width), np.float32)
+    logger.info(
+        "Word embeddings start from the co-occurrence of %s tokens (%.0f s).",
+        f"{len(tokens):,}", perf_counter() - begun,
+    )  # fmt: skip
+    return np.where(known[:, None], vectors, random).astype(np.float32)
+
+
+def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabulary: int) -> np.ndarray:
+    """`max(0, log(P(token, context) / (P(token) P(context))))`.
+
+    Args:
+      tokens: (count,) ids in the order of the text.
+      segments: (count,) which segment each stands in; a window ends where its segment does.
+      vocabulary: how many ids there are.
+
+    Returns:
+      (vocabulary, contexts) float32; the contexts are the most frequent tokens.
+    """
+    frequency = np.bincount(tokens, minlength=vocabulary)
+    contexts = np.argsort(-frequency, kind="stable")[: min(_CONTEXTS, vocabulary)]
+    column = np.full(vocabulary, -1)
+    column[contexts] = np.arange(len(contexts))
+    counts = np.zeros(vocabulary * len(contexts), np.float32)
+    for distance in range(1, _WINDOW + 1):
+        near = segments[distance:] == segments[:-distance]
+        left, right = tokens[:-distance][near], tokens[distance:][near]
+        for token, context in ((left, column[right]), (right, column[left])):
+            is_context = context >= 0
+            cells, times = np.unique(token[is_context] * len(contexts) + context[is_context], return_counts=True)
+            counts[cells] += times
+    counts = counts.reshape(vocabulary, len(contexts))
+    expected = counts.sum(axis=0) ** _SMOOTHING
+    expected /= max(expected.sum(), 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        information = np.log(counts / counts.sum(axis=1, keepdims=True) / expected)
+    information[~(information > 0)] = 0.0
+    return information
+
+
+def _sample_tokens(features, tokenizer, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Ordinary tokens of as many random examples as hold four million, and the number of each one's segment."""
+    columns = features.select_columns(["input_ids", "token_type_ids"])
+    table = columns.with_format("arrow")[:1000]
+    mean_length = max(1.0, np.mean(pc.list_value_length(table["input_ids"]).to_numpy()))
+    wanted = int(_TOKENS / mean_length)
+    if wanted < len(features):
+        columns = columns.select(np.sort(rng.choice(len(features), wanted, replace=False)))
+    tokens, segments, row = [], [], 0
+    for table in columns.with_format("arrow").iter(10_000):
+        lengths = pc.list_value_length(table["input_ids"]).to_numpy()
+        tokens.append(pc.list_flatten(table["input_ids"]).to_numpy().astype(np.int64))
+        types = pc.list_flatten(table["token_type_ids"]).to_numpy()
+        segments.append(2 * (row + np.repeat(np.arange(len(lengths)), lengths)) + types)
+        row += len(lengths)
+    tokens, segments = np.concatenate(tokens), np.concatenate(segments)
+    ordinary = ~np.isin(tokens, tokenizer.all_special_ids)
+    return tokens[ordinary], segments[ordinary]
+
+
+def _truncated_svd(matrix: np.ndarray, rank: int, rng) -> np.ndarray:
+    """The first left singular vectors, times the square roots of their singular values: (rows, at most `rank`).
+
+    By random projection and two power iterations (Halko, Martinsson and Tropp, 2011).
+    """
+    rank = min(rank, *matrix.shape)
+    basis = rng.standard_normal((matrix.shape[1], min(rank + 32, matrix.shape[1])), np.float32)
+    for _ in range(3):
+        image, _ = np.linalg.qr(matrix @ basis)
+        basis, _ = np.linalg.qr(matrix.T @ image)
+    left, values, _ = np.linalg.svd(matrix @ basis, full_matrices=False)
+    return left[:, :rank] * np.sqrt(values[:rank])

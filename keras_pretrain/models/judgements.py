@@ -1,0 +1,62 @@
+"""How well "replaced" and "original" are told apart: a histogram of logits from which every figure follows."""
+
+import tensorflow as tf
+import tf_keras
+
+_FINE, _COARSE = 32, 32  # bins are numbered by two digits, so that counting them is one small matrix product
+_PER_UNIT = 32  # bins for a logit of 1: from -16 to 16, and the outermost bins take the rest
+_BINS = _FINE * _COARSE
+
+
+def logit_histogram(logits: tf.Tensor, is_positive: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Count logits by class and bin.
+
+    Args:
+      logits: float32; `is_positive`: bool; `weights`: float32, 0 for what does not count; all of one shape.
+
+    Returns:
+      (2, 1024) float32: negatives and positives. Logits below 0 are in the first half of the bins.
+    """
+    bins = tf.cast(tf.floor(tf.reshape(logits, (-1,)) * _PER_UNIT), tf.int32) + _BINS // 2
+    bins = tf.clip_by_value(bins, 0, _BINS - 1)
+    classes = tf.one_hot(tf.cast(tf.reshape(is_positive, (-1,)), tf.int32), 2) * tf.reshape(weights, (-1, 1))
+    coarse, fine = tf.one_hot(bins // _FINE, _COARSE), tf.one_hot(bins % _FINE, _FINE)
+    counts = tf.einsum("tk,tc,tf->kcf", classes, coarse, fine)
+    return tf.reshape(counts, (2, _BINS))
+
+
+class Judgements(tf_keras.metrics.Metric):
+    """Sums histograms of `logit_histogram`; "positive" is "replaced", judged so where the logit is above 0."""
+
+    def __init__(self, name: str = "judgements"):
+        super().__init__(name=name)
+        self.histogram = self.add_weight(name="histogram", shape=(2, _BINS), initializer="zeros")
+
+    def update_state(self, histogram):
+        self.histogram.assign_add(histogram)
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """The figures, float32 scalars, 0 where there is nothing to judge.
+
+        - `replaced_accuracy`, `original_accuracy`: share judged right of the replaced and of the original tokens;
+        - `disc_accuracy`: the mean of these two;
+        - `disc_precision`, `disc_recall`: of "replaced"; recall is `replaced_accuracy`;
+        - `disc_auc`: how often a replaced token has a higher logit than an original one; logits that differ by less
+          than 1/32 count as equal.
+        """
+        original, replaced = tf.unstack(tf.convert_to_tensor(self.histogram))
+        half = _BINS // 2
+        found, false_alarms = tf.reduce_sum(replaced[half:]), tf.reduce_sum(original[half:])
+        all_replaced, all_original = tf.reduce_sum(replaced), tf.reduce_sum(original)
+        recall = tf.math.divide_no_nan(found, all_replaced)
+        specificity = tf.math.divide_no_nan(all_original - false_alarms, all_original)
+        share, below = (tf.math.divide_no_nan(replaced, all_replaced), tf.math.divide_no_nan(original, all_original))
+        lower = tf.cumsum(below, exclusive=True)
+        return {
+            "replaced_accuracy": recall,
+            "original_accuracy": specificity,
+            "disc_accuracy": (recall + specificity) / 2,
+            "disc_precision": tf.math.divide_no_nan(found, found + false_alarms),
+            "disc_recall": recall,
+            "disc_auc": tf.reduce_sum(share * (lower + below / 2)),
+        }

@@ -1,0 +1,191 @@
+"""`PretrainingStep`: the compiled training step that the pretrainers share."""
+
+import logging
+
+import tensorflow as tf
+import tf_keras
+
+from keras_pretrain.models.encoder import Dropout
+from keras_pretrain.models.objectives import accumulate
+
+logger = logging.getLogger(__name__)
+
+
+class PretrainingStep:
+    """`compile`, `train_step` and `test_step` for a Keras model with one or several heads.
+
+    A step's losses and gradients are one XLA program; the optimizer's update stands outside it, so that the same step
+    runs under `tf.distribute`. Each head's loss is averaged over what it counts (masked tokens, pairs), over all
+    replicas and all parts of an accumulated batch.
+
+    A model that is made of this class sets `seed`, `gradient_accumulation_steps` and `head_weights` (what each head's
+    loss counts in the total), and has these methods, where a `batch` is a dictionary of int32 tensors whose first axis
+    is that of the batch:
+
+    - `_unpack(data)` → batch;
+    - `_check(batch)` → assertions that XLA would not make;
+    - `_counts(batch)` → `{head: how many its loss is averaged over}`;
+    - `_prepare(batch, seed)` → batch, with what is drawn for the whole of it; compiled;
+    - `_sums(batch, seed, part, dropout)` → `{name: sum over the batch}`, with `{head}_loss` for each head; compiled;
+    - `_report(sums)` → Keras' logs;
+    - `_trained_variables(batch)`.
+    """
+
+    def compile(self, optimizer="adam", *, jit_compile: bool = True, run_eagerly: bool = False, **kwargs):
+        """As `keras.Model.compile`, without losses and metrics, which the model has of its own.
+
+        Args:
+          optimizer: a legacy Keras optimizer or its name.
+          jit_compile: `False` leaves XLA out.
+          run_eagerly: `True` also runs the step line by line, for a debugger.
+
+        Raises:
+          ValueError: an optimizer of Keras 3, or a loss, metrics or weights, which would have no effect.
+        """
+        ignored = [name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if kwargs.get(name)]
+        if ignored:
+            raise ValueError(
+                f"{type(self).__name__} has losses and metrics of its own; leave out {', '.join(ignored)}."
+            )
+        if type(optimizer).__module__.startswith("keras."):
+            raise ValueError(
+                f"{type(optimizer).__name__} is an optimizer of Keras 3, and 🤗's TensorFlow models are legacy Keras: "
+                "take it from tf_keras.optimizers, or use kp.create_optimizer."
+            )
+        super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
+        self._forward, self._forward_backward = self._evaluate, self._differentiate
+        if not run_eagerly:
+            self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
+            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
+
+    def train_step(self, data) -> dict:
+        batch = self._checked(self._unpack(data))
+        replica = tf.distribute.get_replica_context()
+        # What the losses are divided by is counted over all replicas, whose gradients the optimizer adds up.
+        counts = replica.all_reduce(tf.distribute.ReduceOp.SUM, self._counts(batch))
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        seed = tf.stack([self.seed + 65_537 * tf.cast(replica.replica_id_in_sync_group, tf.int32), step])
+        scale = self._loss_scale()
+        sums, gradients = self._forward_backward(batch, counts, seed, scale)
+        gradients = gradients if scale is None else [gradient / scale for gradient in gradients]
+        self.optimizer.apply_gradients(zip(gradients, self._trained_variables(batch), strict=True))
+        return self._report(sums)
+
+    def test_step(self, data) -> dict:
+        return self._report(self._forward(self._checked(self._unpack(data))))
+
+    def _evaluate(self, batch) -> dict:
+        """The sums of a batch without dropout. What is drawn follows from the batch's own tokens."""
+        _say_compiling("validation", batch)
+        seed = tf.stack([self.seed, _hash(batch["input_ids"])])
+        return self._sums(self._prepare(batch, seed), seed, 0, dropout=None)
+
+    def _differentiate(self, batch, counts, seed, scale) -> tuple[dict, list[tf.Tensor]]:
+        """The sums of a batch with dropout, and the gradients of the (scaled) loss for each trained variable.
+
+        The loss is the weighted sum over the heads of the sum of their losses divided by `counts[head]`.
+        """
+        _say_compiling("training", batch)
+        variables = self._trained_variables(batch)
+
+        def part(number, batch):
+            with tf.GradientTape() as tape:
+                sums = self._sums(batch, seed, number, Dropout(seed, number))
+                losses = [
+                    self.head_weights[head] * sums[f"{head}_loss"] / tf.maximum(count, 1.0)
+                    for head, count in counts.items()
+                ]
+                loss = tf.add_n(losses) if scale is None else tf.add_n(losses) * scale
+            gradients = tape.gradient(loss, variables)
+            return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+        batch = self._prepare(batch, seed)
+        if self.gradient_accumulation_steps == 1:
+            return part(0, batch)
+        return accumulate(part, batch, self.gradient_accumulation_steps)
+
+    def _prepare(self, batch: dict, seed: tf.Tensor) -> dict:
+        return batch
+
+    def _checked(self, batch: dict) -> dict:
+        """The batch, once it is sure that XLA will not give wrong numbers or NaN for it without a word."""
+        length = batch["input_ids"].shape[1]
+        if length is None:
+            raise ValueError("The batches have no fixed length, and XLA needs one: pad them all to the same length.")
+        with tf.control_dependencies([check for check in self._check(batch) if check is not None]):  # None when eager
+            return {name: tf.identity(value) for name, value in batch.items()}
+
+    def _loss_scale(self) -> tf.Tensor | None:
+        """What mixed_float16 multiplies the loss by, so that small gradients do not vanish."""
+        if isinstance(self.optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+            return tf.convert_to_tensor(self.optimizer.loss_scale)
+        return None
+
+
+def check_ids(ids: tf.Tensor, config) -> list:
+    """Ids have an embedding, and so have their positions.
+
+    Raises:
+      ValueError: `ids` (batch, length) are longer than the model has positions.
+    """
+    if ids.shape[1] > config.max_position_embeddings:
+        raise ValueError(
+            f"The batches are {ids.shape[1]} tokens long, and the model has {config.max_position_embeddings} "
+            "positions. Build the features with a smaller block_size."
+        )
+    message = (
+        f"The batch holds ids outside the vocabulary of {config.vocab_size} that the model has: it was made with "
+        "another tokenizer."
+    )
+    return [tf.debugging.assert_less(tf.reduce_max(ids), config.vocab_size, message)]
+
+
+def unpack_batch(data) -> dict:
+    """Inputs and labels as one dictionary of int32 tensors, wherever a collator put the labels.
+
+    Token types that are not given are 0, and everything is attended to, as in the stock models.
+    """
+    inputs, labels, _ = tf_keras.utils.unpack_x_y_sample_weight(data)
+    batch = dict(inputs) if isinstance(inputs, dict) else {"input_ids": inputs}
+    if labels is not None:
+        batch |= labels if isinstance(labels, dict) else {"labels": labels}
+    names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
+    for name, default in (("token_type_ids", tf.zeros_like), ("attention_mask", tf.ones_like)):
+        batch.setdefault(name, default(batch["input_ids"]))
+    # Collators differ in their integers; -100 and the comparisons with it want one type.
+    return {name: tf.cast(batch[name], tf.int32) for name in names if name in batch}
+
+
+def label_capacity(mask_prob: float, length: int) -> int:
+    """How many positions of a sequence of `length` tokens, two of them special at least, can be predicted."""
+    return min(length, max(1, round(mask_prob * (length - 2))))
+
+
+def require_fit(config, tokenizer, block_size: int) -> None:
+    """Refuse, before training, a tokenizer or block size that a model has no embeddings for.
+
+    Raises:
+      ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
+    """
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model only {config.vocab_size}: this is not the "
+            "tokenizer that the model was made with."
+        )
+    if block_size > config.max_position_embeddings:
+        raise ValueError(
+            f"Blocks of {block_size} tokens are too long for the model, which has {config.max_position_embeddings} "
+            "positions. Choose a smaller block_size."
+        )
+
+
+def _hash(ids: tf.Tensor) -> tf.Tensor:
+    """A number for the content of (batch, length) int32 ids, a scalar int32."""
+    rows = tf.reduce_sum(ids * (2 * tf.range(ids.shape[1]) + 2_654_435), axis=1)
+    return tf.reduce_sum(rows * (2 * tf.range(tf.shape(ids)[0]) + 1_540_483))
+
+
+def _say_compiling(step: str, batch: dict) -> None:
+    """Said when a function is traced: once, or it shows what compiles again. Never where each batch runs eagerly."""
+    if not tf.executing_eagerly():
+        logger.info("Compiling the %s step for batches of %s.", step, tuple(batch["input_ids"].shape))

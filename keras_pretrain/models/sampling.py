@@ -1,0 +1,68 @@
+"""What ELECTRA draws: which tokens are hidden, and what the generator puts in their place.
+
+All draws are functions of a seed, with Philox, which is cheap under XLA.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def stream(seed: tf.Tensor, *numbers) -> tf.Tensor:
+    """A (2,) int32 seed for each purpose, made of another seed and one or more int32 numbers."""
+    for number in numbers:
+        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int32), alg="philox")
+    return seed
+
+
+def choose_positions(
+    candidates: tf.Tensor, mask_prob: float, capacity: int, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Choose `mask_prob` of each row's candidates (rounded, one at least, `capacity` at most) without replacement.
+
+    Args:
+      candidates: (batch, length) bool.
+      capacity: the most a row may have; static.
+      seed: (2,) int32.
+
+    Returns:
+      `(positions, is_chosen)`, (batch, capacity) int32 and bool. All positions of a row differ; only those where
+      `is_chosen` count.
+    """
+    count = tf.reduce_sum(tf.cast(candidates, tf.int32), axis=1)
+    wanted = tf.cast(tf.round(mask_prob * tf.cast(count, tf.float32)), tf.int32)
+    wanted = tf.minimum(tf.maximum(wanted, 1 if mask_prob > 0 else 0), tf.minimum(count, capacity))
+    scores = tf.random.stateless_uniform(tf.shape(candidates), seed, alg="philox")
+    _, positions = tf.math.top_k(tf.where(candidates, scores, -1.0), capacity)
+    return positions, tf.range(capacity) < wanted[:, tf.newaxis]
+
+
+def place(ids: tf.Tensor, positions: tf.Tensor, is_chosen: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+    """`ids` with `new` at the chosen positions.
+
+    Args:
+      ids: (batch, length) int32.
+      positions, is_chosen: as of `choose_positions`.
+      new: (batch, capacity) int32, or one number.
+    """
+    hits = (positions[:, :, tf.newaxis] == tf.range(ids.shape[1])) & is_chosen[:, :, tf.newaxis]
+    new = tf.broadcast_to(new, tf.shape(positions))
+    placed = tf.reduce_sum(tf.where(hits, new[:, :, tf.newaxis], 0), axis=1)  # at most one hit each: positions differ
+    return tf.where(tf.reduce_any(hits, axis=1), placed, ids)
+
+
+def sample_tokens(logits: tf.Tensor, temperature: float, seed: tf.Tensor) -> tf.Tensor:
+    """Draw from `softmax(logits / temperature)` by Gumbel-max, without gradient.
+
+    Args:
+      logits: (..., vocabulary), any float dtype; computed in float32.
+      temperature: above 0; towards 0 the likeliest token is taken.
+      seed: (2,) int32.
+
+    Returns:
+      (...) int32.
+    """
+    logits = tf.stop_gradient(tf.cast(logits, tf.float32))
+    tiny = float(np.finfo(np.float32).tiny)
+    uniform = tf.random.stateless_uniform(tf.shape(logits), seed, minval=tiny, alg="philox")
+    gumbel = -tf.math.log(-tf.math.log(uniform))
+    return tf.argmax(logits / temperature + gumbel, axis=-1, output_type=tf.int32)

@@ -1,0 +1,105 @@
+"""Starting weights against plain loops and a plain singular value decomposition."""
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+import keras_pretrain as kp
+from keras_pretrain.models import initialization
+from keras_pretrain.models.initialization import cooccurrence_embeddings, positive_mutual_information
+
+
+def plain_information(tokens, segments, vocabulary):
+    """Counted pair by pair."""
+    counts = np.zeros((vocabulary, vocabulary))
+    for i in range(len(tokens)):
+        for j in range(max(0, i - 10), min(len(tokens), i + 11)):
+            if i != j and segments[i] == segments[j]:
+                counts[tokens[i], tokens[j]] += 1
+    smoothed = counts.sum(axis=0) ** 0.75
+    information = np.zeros_like(counts)
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        joint = counts[i, j] / counts[i].sum()
+        information[i, j] = max(0.0, np.log(joint / (smoothed[j] / smoothed.sum())))
+    return information
+
+
+def test_mutual_information_equals_plain_loops():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 12, 300)
+    segments = np.sort(rng.integers(0, 20, 300))
+    got = positive_mutual_information(tokens, segments, 14)
+    order = np.argsort(-np.bincount(tokens, minlength=14), kind="stable")
+    np.testing.assert_allclose(got, plain_information(tokens, segments, 14)[:, order], atol=1e-5)
+
+
+def test_only_the_most_frequent_tokens_are_contexts(monkeypatch):
+    monkeypatch.setattr(initialization, "_CONTEXTS", 3)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 5, 200) * rng.integers(0, 2, 200)
+    got = positive_mutual_information(tokens, np.zeros(200, int), 5)
+    assert got.shape == (5, 3)
+    assert np.isfinite(got).all()
+
+
+def test_the_quick_decomposition_is_the_plain_one():
+    """On a matrix whose singular values fall off, as those of text do; singular vectors have no fixed sign."""
+    rng = np.random.default_rng(1)
+    left, _ = np.linalg.qr(rng.standard_normal((80, 60)))
+    right, _ = np.linalg.qr(rng.standard_normal((60, 60)))
+    values = 10.0 / np.arange(1, 61)
+    matrix = (left * values) @ right.T
+    got = initialization._truncated_svd(matrix.astype(np.float32), 8, rng)
+    expected = left[:, :8] * np.sqrt(values[:8])
+    np.testing.assert_allclose(got @ got.T, expected @ expected.T, atol=1e-3)
+
+
+@pytest.fixture
+def topical_features(tokenizer):
+    """Segments of one topic each: tokens 5 to 8, or 9 to 12; 13 and 14 never occur."""
+    rng = np.random.default_rng(0)
+    rows = [[2, *(4 * (i % 2) + rng.integers(5, 9, 20)).tolist(), 3] for i in range(100)]
+    return Dataset.from_dict({"input_ids": rows, "token_type_ids": [[0] * 22] * 100})
+
+
+def test_tokens_of_one_topic_lie_near_each_other(topical_features, tokenizer):
+    table = cooccurrence_embeddings(topical_features, tokenizer, 16)
+    assert (table.shape, table.dtype) == ((15, 16), np.float32)
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    assert cosine[5:9, 5:9].min() > 0.5
+    assert cosine[5:9, 9:13].max() < -0.5
+    np.testing.assert_allclose(np.linalg.norm(table[5:13], axis=1), 0.02 * 4, rtol=1e-5)
+    assert table[[0, 1, 2, 3, 4, 13, 14]].std() == pytest.approx(0.02, rel=0.3)
+
+
+def test_the_segments_of_a_pair_are_kept_apart(tokenizer):
+    """A of one topic and B of the other, always: side by side, but not together."""
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(5, 9, (100, 10)), rng.integers(9, 13, (100, 10))
+    rows = [[2, *a, 3, *b, 3] for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+    features = Dataset.from_dict({"input_ids": rows, "token_type_ids": [[0] * 12 + [1] * 11] * 100})
+    table = cooccurrence_embeddings(features, tokenizer, 16)
+    assert (table[5:9] @ table[9:13].T).max() < 0
+
+
+def test_a_large_corpus_is_sampled_and_the_seed_decides(topical_features, tokenizer, monkeypatch):
+    monkeypatch.setattr(initialization, "_TOKENS", 500)
+    first, again, other = (cooccurrence_embeddings(topical_features, tokenizer, 16, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_an_empty_window_gives_random_weights(tokenizer):
+    """Examples of one ordinary token have nothing beside it."""
+    features = Dataset.from_dict({"input_ids": [[2, 5, 3]] * 10, "token_type_ids": [[0, 0, 0]] * 10})
+    table = cooccurrence_embeddings(features, tokenizer, 16)
+    assert np.isfinite(table).all()
+    assert table.std() == pytest.approx(0.02, rel=0.3)
+
+
+def test_from_size_starts_from_both(sentences, tokenizer):
+    features = kp.build_features(sentences, tokenizer, block_size=32)
+    model = kp.BertPretrainer.from_size("tiny", tokenizer, features=features, seed=3)
+    table = cooccurrence_embeddings(features, tokenizer, 128, seed=3)
+    np.testing.assert_array_equal(model.bert.embeddings.weight, table)
