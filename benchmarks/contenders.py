@@ -37,6 +37,12 @@ def make_batch(shape: dict) -> tuple[dict, dict]:
     return inputs, {"labels": labels, "next_sentence_label": rng.integers(0, 2, batch).astype(np.int32)}
 
 
+def make_unmasked_batch(shape: dict) -> dict:
+    """The same as inputs alone, for models that mask in their step."""
+    inputs, labels = make_batch(shape)
+    return {**inputs, "input_ids": np.where(labels["labels"] == -100, inputs["input_ids"], labels["labels"])}
+
+
 def config_settings(shape: dict) -> dict:
     return {
         "vocab_size": shape["vocabulary"],
@@ -62,10 +68,10 @@ def sgemm(shape: dict):
     return run
 
 
-def _fit(model, shape: dict):
+def _fit(model, shape: dict, make=make_batch):
     import tensorflow as tf
 
-    batch = tf.nest.map_structure(tf.constant, make_batch(shape))
+    batch = tf.nest.map_structure(tf.constant, make(shape))
     dataset = tf.data.Dataset.from_tensors(batch).repeat()
     return lambda steps: model.fit(dataset, steps_per_epoch=steps, verbose=0)
 
@@ -134,7 +140,76 @@ def torch_compile(shape: dict):
     return _torch(shape, compiled=True)
 
 
-CONTENDERS = {maker.__name__: maker for maker in (sgemm, ours, stock, stock_xla, torch_eager, torch_compile)}
+def _electra_configs(shape: dict, **settings) -> list:
+    """The generator's and the discriminator's."""
+    from transformers import ElectraConfig
+
+    from keras_pretrain.models.sizes import electra_sizes
+
+    discriminator, generator = electra_sizes(shape["electra"])
+    return [
+        ElectraConfig(**widths, vocab_size=shape["vocabulary"], **settings) for widths in (generator, discriminator)
+    ]
+
+
+def electra(shape: dict):
+    """`ElectraPretrainer` through `fit`, AdamW with clipping, dropout 0.1."""
+    import keras_pretrain as kp
+
+    class Tokenizer:
+        mask_token_id, all_special_ids = 4, (0, 1, 2, 3, 4)
+
+        def __len__(self):
+            return shape["vocabulary"]
+
+    model = kp.ElectraPretrainer(*_electra_configs(shape, hidden_act="gelu_new"), Tokenizer())
+    model.compile(kp.create_optimizer(num_train_steps=10_000))
+    return _fit(model, shape, make_unmasked_batch)
+
+
+def electra_tutorial(shape: dict):
+    """The tutorials' way: 🤗's forward passes, logits of the whole vocabulary at every position, no XLA."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    import tensorflow as tf
+    import tf_keras
+    from transformers import TFElectraForMaskedLM, TFElectraForPreTraining
+
+    class Electra(tf_keras.Model):
+        def __init__(self, generator, discriminator):
+            super().__init__()
+            self.generator = TFElectraForMaskedLM(generator)
+            self.discriminator = TFElectraForPreTraining(discriminator)
+
+        def train_step(self, inputs):
+            ids = inputs["input_ids"]
+            others = {name: inputs[name] for name in ("token_type_ids", "attention_mask")}
+            is_chosen = (tf.random.uniform(tf.shape(ids)) < 0.15) & (ids > 4)
+            is_masked = is_chosen & (tf.random.uniform(tf.shape(ids)) < 0.85)
+            with tf.GradientTape() as tape:
+                logits = self.generator(input_ids=tf.where(is_masked, 4, ids), **others, training=True).logits
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits)
+                mlm_loss = tf.reduce_mean(tf.boolean_mask(losses, is_chosen))
+                chosen_logits = tf.boolean_mask(logits, is_chosen)
+                noise = -tf.math.log(-tf.math.log(tf.random.uniform(tf.shape(chosen_logits), minval=1e-20)))
+                samples = tf.argmax(chosen_logits + noise, axis=-1, output_type=tf.int32)
+                sampled = tf.tensor_scatter_nd_update(ids, tf.where(is_chosen), samples)
+                judged = self.discriminator(input_ids=sampled, **others, training=True).logits
+                is_replaced = tf.cast(sampled != ids, tf.float32)
+                disc_loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=is_replaced, logits=judged))
+                loss = mlm_loss + 50.0 * disc_loss
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    model = Electra(*_electra_configs(shape))
+    model.compile(tf_keras.optimizers.Adam(1e-4))
+    return _fit(model, shape, make_unmasked_batch)
+
+
+CONTENDERS = {
+    maker.__name__: maker
+    for maker in (sgemm, ours, stock, stock_xla, torch_eager, torch_compile, electra, electra_tutorial)
+}
 
 
 def main(name: str, shape: str):

@@ -1,7 +1,8 @@
 """The examples run through their own entry points, with smaller settings."""
 
-import importlib.util
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,22 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = ["--steps", "4", "--batch-size", "4", "--block-size", "32", "--vocab-size", "600", "--num-proc", "1"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def examples_folder():
+    """A script finds what stands beside it."""
+    sys.path.insert(0, str(EXAMPLES))
+    yield
+    sys.path.remove(str(EXAMPLES))
+
+
 @pytest.fixture(scope="module")
 def pretrain_bert():
-    spec = importlib.util.spec_from_file_location("pretrain_bert", EXAMPLES / "pretrain_bert.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("pretrain_bert")
+
+
+@pytest.fixture(scope="module")
+def pretrain_electra():
+    return importlib.import_module("pretrain_electra")
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +73,31 @@ def test_english_runs_too(pretrain_bert, tmp_path):
                         "--output", str(tmp_path / "out")])  # fmt: skip
     assert "##'" not in (tmp_path / "out" / "vocab.txt").read_text()
     assert "val_nsp_accuracy" in json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def electra_run(pretrain_electra, tmp_path_factory):
+    output = tmp_path_factory.mktemp("electra_run")
+    pretrain_electra.main([*SMALL, "--output", str(output)])
+    return output
+
+
+def test_an_electra_is_pretrained_and_the_figures_are_written(electra_run):
+    metrics = json.loads((electra_run / "metrics.json").read_text())
+    names = {"loss", "mlm_loss", "disc_loss", "disc_auc", "replaced_accuracy", "original_accuracy"}
+    assert names | {f"val_{name}" for name in names} <= set(metrics)
+    assert {path.name for path in electra_run.iterdir()} == {"generator", "discriminator", "metrics.json"}
+
+
+def test_an_electra_goes_on_from_its_two_folders(pretrain_electra, electra_run, tmp_path, capsys):
+    parts = ["--init-from", electra_run / "discriminator", "--init-generator-from", electra_run / "generator"]
+    pretrain_electra.main([*SMALL, *map(str, parts), "--output", str(tmp_path)])
+    vocabularies = [(folder / "discriminator" / "vocab.txt").read_text() for folder in (electra_run, tmp_path)]
+    assert vocabularies[0] == vocabularies[1]
+    assert "replaced tokens found" in capsys.readouterr().out.split("is ready")[1]
+
+
+def test_a_generator_without_its_discriminator_is_refused(pretrain_electra, capsys):
+    with pytest.raises(SystemExit):
+        pretrain_electra.main(["--init-generator-from", "somewhere"])
+    assert "needs --init-from" in capsys.readouterr().err

@@ -46,7 +46,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     Args:
       generator, discriminator: a 🤗 `TFElectraForMaskedLM` and `TFElectraForPreTraining`, or an `ElectraConfig` each
         for random weights.
-      tokenizer: which ids are special comes from it.
+      tokenizer: of both; which ids are special comes from it. It stays at hand as `model.tokenizer`.
       mask_prob: share of the ordinary tokens that are predicted.
       replace_prob: share of these that the generator sees as `[MASK]`; it sees the others as they are.
       temperature: of the generator's draws.
@@ -93,6 +93,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.seed = seed
         self.head_weights = {"mlm": gen_weight, "disc": disc_weight}
+        self.__dict__["tokenizer"] = tokenizer  # past Keras, which would want to track it
         self._mask_token_id = tokenizer.mask_token_id
         self._special_ids = sorted(set(tokenizer.all_special_ids))
         names = ("mlm_loss", "mlm_accuracy", "sampled_original", "disc_loss")

@@ -23,6 +23,8 @@ ELECTRA_SIZES = {
 # Peak learning rates to start from. For `mini`, 1e-3 was measured: an MLM loss of 7.03 after 300 of 600 steps, where
 # 5e-4 gave 7.13. Base and large have the paper's; tiny and small were not measured.
 LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "base": 1e-4, "large": 1e-4}
+# Those of the paper, and tiny as above.
+ELECTRA_LEARNING_RATES = {"tiny": 1e-3, "small": 5e-4, "base": 2e-4, "large": 2e-4}
 
 
 def bert_size(size: str) -> dict:

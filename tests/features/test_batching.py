@@ -47,6 +47,16 @@ def test_without_nsp_there_is_no_nsp_label(sentences, tokenizer):
     assert set(labels) == {"labels"}
 
 
+def test_for_electra_there_are_inputs_alone_and_not_masked(sentences, tokenizer):
+    features = kp.build_features(sentences, tokenizer, objective="rtd", block_size=16)
+    rows = []
+    for inputs in kp.to_tf_dataset(features, tokenizer, batch_size=4, training=False):
+        assert set(inputs) == {"input_ids", "token_type_ids", "attention_mask"}
+        ids, mask = inputs["input_ids"].numpy(), inputs["attention_mask"].numpy()
+        rows += [row[real == 1].tolist() for row, real in zip(ids, mask, strict=True) if real.any()]
+    assert rows == features["input_ids"]
+
+
 def test_rows_are_the_examples_padded(features, tokenizer):
     batches = collect(kp.to_tf_dataset(features, tokenizer, batch_size=8, training=False))
     assert originals(batches) == [tuple(ids) for ids in features["input_ids"]]

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pretrain as kp
+from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.training.callbacks import _join_wordpieces
 
 
@@ -103,3 +104,23 @@ def test_throughput_leaves_out_the_first_batch(monkeypatch, counting_model):
         throughput.on_train_batch_end(number)
     assert throughput.seconds_per_step == 1.0
     assert throughput.tokens_per_second == 1000
+
+
+def test_the_electra_preview_shows_what_was_replaced_and_what_was_made_of_it(batch, korean_tokenizer):
+    inputs, labels = batch
+    ids = np.where(labels["labels"] != IGNORED, labels["labels"], inputs["input_ids"])  # not masked, as for ELECTRA
+    preview = kp.callbacks.ReplacedTokensPreview({**inputs, "input_ids": ids}, korean_tokenizer)
+    sampled = ids[:1].copy()
+    sampled[0, 2:4] = korean_tokenizer.convert_tokens_to_ids(["데이터", "베이스를"])
+    seen = {
+        "sampled_ids": tf.constant(sampled),
+        "is_replaced": tf.constant(sampled != ids[:1]),
+        "probability": tf.constant([[0, 0.75, 0.91, 0.12, 0, 0, 0, 0]]),
+    }
+    preview.set_model(SimpleNamespace(replace_tokens=lambda inputs: seen))
+    assert preview.render().split("\n") == [
+        "  actual  데이터«를» «쓴다»",
+        "  filled  데이터 «데이터» «베이스를»",
+        "  judged  !데이터 75%! «데이터 91%» «베이스를 12%!»",
+        "  1 of 2 replaced tokens found, 1 false alarm",
+    ]

@@ -1,0 +1,117 @@
+"""What the pretraining examples share: arguments, text → batches, training, and the figures of a run."""
+
+import argparse
+import json
+import math
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury ours
+
+import keras_pretrain as kp  # before TensorFlow: it makes tf.keras legacy Keras
+
+# isort: split
+import tensorflow as tf
+
+EPOCHS = 10  # of Keras: so often is the model evaluated
+
+
+def make_parser(description: str, sizes, output: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", help="a file, folder, glob or name on the Hub; default: the package's sample")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--language", choices=("ko", "en"), default="ko")
+    parser.add_argument("--size", choices=sizes, default="tiny")
+    parser.add_argument("--vocab-size", type=positive, default=25_000)
+    parser.add_argument("--block-size", type=positive, default=128)
+    parser.add_argument("--batch-size", type=positive, default=32)
+    parser.add_argument("--steps", type=positive, default=600, help=f"rounded up to a multiple of {EPOCHS}")
+    parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, 1e-3 for tiny to 1e-4")
+    parser.add_argument("--seed", type=positive, default=42)
+    parser.add_argument("--num-proc", type=positive, help="processes that split sentences; default: one a processor")
+    parser.add_argument("--output", type=Path, default=Path(output))
+    return parser
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return int(text)
+
+
+class Run:
+    """One run of an example: its arguments, and the seconds that each stage took."""
+
+    def __init__(self, args, learning_rates: dict):
+        self.args = args
+        self.epochs = min(EPOCHS, args.steps)
+        args.steps = self.epochs * math.ceil(args.steps / self.epochs)
+        if args.learning_rate is None:
+            args.learning_rate = learning_rates[args.size]
+        self.seconds = {}
+        tf.keras.utils.set_random_seed(args.seed)
+        # What can be wrong is found out now, not after an hour of preparation.
+        args.output.mkdir(parents=True, exist_ok=True)
+        self.optimizer = kp.create_optimizer(learning_rate=args.learning_rate, num_train_steps=args.steps)
+
+    def prepare(self, objective: str, tokenizer=None):
+        """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
+        args = self.args
+        start = time.perf_counter()
+        source = args.corpus or kp.load_sample(args.language)
+        corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed)
+        # clean_text's rules are made for Korean; English keeps its apostrophes and dashes.
+        is_korean = args.language == "ko"
+        sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
+        start = self._clock("sentences", start)
+
+        tokenizer = tokenizer or kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
+        start = self._clock("tokenizer", start)
+
+        # A run that goes through the corpus several times makes new examples for each time.
+        settings = {"objective": objective, "block_size": args.block_size, "seed": args.seed}
+        features = kp.build_features(sentences, tokenizer, **settings)
+        passes = min(10, math.ceil(args.steps * args.batch_size / len(features["train"])))
+        if passes > 1:
+            features["train"] = kp.build_features(sentences["train"], tokenizer, **settings, dupe_factor=passes)
+        batching = {"tokenizer": tokenizer, "batch_size": args.batch_size, "seed": args.seed}
+        train = kp.to_tf_dataset(features["train"], **batching)
+        validation = kp.to_tf_dataset(features["validation"], **batching, training=False)
+        self._clock("features", start)
+        return tokenizer, features, train, validation
+
+    def train(self, model, features, train, validation, callbacks=()) -> dict:
+        """Train and evaluate; the last figures of each metric, and tokens a second."""
+        args, start = self.args, time.perf_counter()
+        model.compile(self.optimizer)
+        tokens_per_step = args.batch_size * sum(map(len, features["train"]["input_ids"])) / len(features["train"])
+        throughput = kp.callbacks.Throughput(tokens_per_step)
+        history = model.fit(
+            train.repeat(),
+            epochs=self.epochs,
+            steps_per_epoch=args.steps // self.epochs,
+            validation_data=validation,
+            callbacks=[throughput, *callbacks],
+        )
+        self._clock("training", start)
+        figures = {name: values[-1] for name, values in history.history.items()}
+        return figures | {"tokens_per_second": throughput.tokens_per_second}
+
+    def write_metrics(self, figures: dict) -> None:
+        """The figures, and what is needed to run it again."""
+        arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.args).items()}
+        packages = ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
+        report = figures | {
+            "seconds": self.seconds,
+            "arguments": arguments,
+            "seed": self.args.seed,
+            "versions": {name: version(name) for name in packages},
+        }
+        (self.args.output / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+    def _clock(self, stage: str, start: float) -> float:
+        now = time.perf_counter()
+        self.seconds[stage] = now - start
+        return now
