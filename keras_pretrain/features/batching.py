@@ -10,6 +10,8 @@ from keras_pretrain.features.masking import IGNORED, MaskingCollator
 
 # What a random stream is for: a part of its seed, so that order, training masks and validation masks are independent.
 _ORDER, _MASKS = 1, {True: 2, False: 3}
+_PREFETCHED = 4  # batches made while the model is busy
+_ROWS_AT_ONCE = 256
 
 
 def to_tf_dataset(
@@ -24,10 +26,10 @@ def to_tf_dataset(
 ):
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
-    Every batch is a pure function of `seed`, epoch and step. While training, each iterator over the dataset (each
-    epoch of `fit`, but also a look at its first batch) is a new epoch: another order, other masks, and the few examples
-    that do not fill a last batch stay out. Otherwise order and masks are the same each time and the last batch is
-    filled up with rows that have no attention and no loss, so that every example counts, and XLA compiles one shape.
+    Every batch is a pure function of `seed`, `batch_size` and step. While training, each iterator over the dataset
+    (each epoch of `fit`, but also a look at its first batch) is a new epoch: another order, other masks, and the few
+    examples that do not fill a last batch stay out. Otherwise order and masks are the same each time and the last batch
+    is filled up with rows that have no attention and no loss, so that every example counts, and XLA compiles one shape.
 
     Args:
       features: examples from `build_features`, or a dataset with its columns.
@@ -52,20 +54,44 @@ def to_tf_dataset(
     import tensorflow as tf
 
     batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size)
-    shape = (batch_size, batches.collator.block_size)
+    # The generator gives several steps at a time, an axis that `unbatch` takes away.
+    shape = (None, batch_size, batches.collator.block_size)
     inputs = {
         name: tf.TensorSpec(shape, tf.int32, name=name) for name in ("input_ids", "token_type_ids", "attention_mask")
     }
     labels = {"labels": tf.TensorSpec(shape, tf.int32, name="labels")}
     if batches.next_sentence_label is not None:
-        labels["next_sentence_label"] = tf.TensorSpec(shape[:1], tf.int32, name="next_sentence_label")
+        labels["next_sentence_label"] = tf.TensorSpec(shape[:2], tf.int32, name="next_sentence_label")
     signature = (inputs, labels) if batches.is_masked else inputs
-    dataset = tf.data.Dataset.from_generator(batches.next_epoch, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(tf.data.AUTOTUNE)
+    dataset = tf.data.Dataset.from_generator(batches.next_pass, output_signature=signature).unbatch()
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(_PREFETCHED)
+    # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute: the end of
+    # an iterator waits for it, so that a validation of 3 s took 5.1 and one of 6 s took 10.2.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
+    dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
+    return dataset
+
+
+def batches_behind(dataset) -> tuple["Batches | None", bool]:
+    """The `Batches` that a `tf.data.Dataset` gives in their own order, and whether it repeats them."""
+    is_repeated = False
+    while not hasattr(dataset, "keras_pretrain_batches"):
+        kind = type(dataset).__name__
+        if not any(part in kind for part in ("Repeat", "Prefetch", "Options")):
+            return None, False
+        is_repeated = is_repeated or "Repeat" in kind
+        (dataset,) = dataset._inputs()
+    return dataset.keras_pretrain_batches, is_repeated
 
 
 class Batches:
-    """The batches of any epoch, each computed from its number alone."""
+    """The batches of any step, computed from its number alone.
+
+    Steps are numbered through all epochs. A few are made at once, about 256 rows, because numpy's calls cost as much
+    for 16 rows as for 256; masks follow from the number of that group.
+    """
 
     def __init__(self, features: Dataset, tokenizer, batch_size, mask_prob, seed, training, block_size):
         _check(features, tokenizer, batch_size, training)
@@ -84,35 +110,80 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.training = training
-        self._epochs_begun = 0
+        self.steps_at_once = max(1, _ROWS_AT_ONCE // batch_size)
+        self.next_step = 0  # of all epochs: where the next pass begins
+        self._runs_on = False
+        self._order = (None, None)  # of the epoch that was last asked for
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return len(self.rows) // self.batch_size if self.training else -(-len(self.rows) // self.batch_size)
 
-    def next_epoch(self):
-        """Generate the batches of the epoch after the last one that was begun."""
-        epoch = self._epochs_begun if self.training else 0
-        self._epochs_begun += 1
-        order = self.order(epoch)
-        for step in range(len(self)):
-            yield self.batch(epoch, step, order)
+    def seek(self, step: int, runs_on: bool) -> None:
+        """Let the next pass begin at `step`, counted through all epochs.
+
+        Args:
+          runs_on: passes follow one another without a gap, as `repeat` makes them: each has the length of an epoch,
+            wherever it begins. Otherwise the first pass ends with its epoch, and is filled up to an epoch's length
+            with batches that nobody is going to take.
+        """
+        self.next_step, self._runs_on = step, runs_on
+
+    def next_pass(self):
+        """Generate the batches of an epoch, or what `seek` asked for, several steps at a time."""
+        if not self.training:
+            yield from self.steps(0, len(self))
+            return
+        first = self.next_step
+        left = len(self) if self._runs_on else len(self) - first % len(self)
+        self.next_step += left
+        yield from self.steps(first, left)
+        yield from self.steps(first, len(self) - left)
+
+    def steps(self, first: int, count: int):
+        """Generate `count` steps from `first` on; each array has one more axis in front, of several steps."""
+        while count > 0:
+            epoch, within = divmod(first, len(self))
+            number, offset = divmod(within, self.steps_at_once)
+            group = self._group(epoch, number)
+            end = min(self.steps_at_once, len(self) - number * self.steps_at_once, offset + count)
+            yield _map(lambda values, cut=slice(offset, end): values[cut], group)
+            first += end - offset
+            count -= end - offset
+
+    def batch(self, step: int):
+        """`(inputs, labels)` of one step as numpy arrays, or `inputs` alone where the model masks."""
+        return _map(lambda values: values[0], next(self.steps(step, 1)))
 
     def order(self, epoch: int) -> np.ndarray:
         """The examples' order in an epoch, (examples,) int64."""
         if not self.training:
             return np.arange(len(self.rows))
-        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.rows))
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, _ORDER, epoch])
+            self._order = epoch, rng.permutation(len(self.rows))
+        return self._order[1]
 
-    def batch(self, epoch: int, step: int, order: np.ndarray):
-        """`(inputs, labels)` as numpy arrays, or `inputs` alone where the model masks."""
-        chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-        rng = np.random.default_rng([self.seed, _MASKS[self.training], epoch, step])
-        inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=self.batch_size)
+    def _group(self, epoch: int, number: int):
+        """As `batch`, each array of shape (steps, batch_size, …)."""
+        first = number * self.steps_at_once
+        steps = min(self.steps_at_once, len(self) - first)
+        rows = steps * self.batch_size
+        chosen = self.order(epoch)[first * self.batch_size :][:rows]
+        rng = np.random.default_rng([self.seed, _MASKS[self.training], epoch, number])
+        inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=rows)
         if self.next_sentence_label is not None:
-            labels["next_sentence_label"] = np.full(self.batch_size, IGNORED, np.int32)
+            labels["next_sentence_label"] = np.full(rows, IGNORED, np.int32)
             labels["next_sentence_label"][: len(chosen)] = self.next_sentence_label[chosen]
-        return (inputs, labels) if self.is_masked else inputs
+        parted = _map(lambda values: values.reshape(steps, self.batch_size, *values.shape[1:]), (inputs, labels))
+        return parted if self.is_masked else parted[0]
+
+
+def _map(function, batch):
+    """Apply a function to each array of a batch."""
+    if isinstance(batch, dict):
+        return {name: function(values) for name, values in batch.items()}
+    return tuple(_map(function, part) for part in batch)
 
 
 class _Rows:

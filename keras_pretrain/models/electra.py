@@ -14,7 +14,7 @@ from keras_pretrain.models.initialization import cooccurrence_embeddings, token_
 from keras_pretrain.models.judgements import Judgements, logit_histogram
 from keras_pretrain.models.objectives import TotalLoss, count_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
-from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream
+from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream, uniform
 from keras_pretrain.models.sizes import electra_sizes
 
 logger = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         candidates = (batch["attention_mask"] > 0) & ~is_special
         capacity = label_capacity(self.mask_prob, ids.shape[1])
         positions, is_chosen = choose_positions(candidates, self.mask_prob, capacity, stream(seed, _POSITIONS))
-        fates = tf.random.stateless_uniform(tf.shape(positions), stream(seed, _FATES), alg="philox")
+        fates = uniform(tf.shape(positions), stream(seed, _FATES))
         return batch | {
             "positions": positions,
             "targets": tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED),

@@ -32,6 +32,9 @@ class Judgements(tf_keras.metrics.Metric):
         super().__init__(name=name)
         self.histogram = self.add_weight(name="histogram", shape=(2, _BINS), initializer="zeros")
 
+    def reset_state(self):
+        self.histogram.assign(tf.zeros_like(self.histogram))
+
     def update_state(self, histogram):
         self.histogram.assign_add(histogram)
 

@@ -3,7 +3,6 @@
 All draws are functions of a seed, with Philox, which is cheap under XLA.
 """
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -12,6 +11,14 @@ def stream(seed: tf.Tensor, *numbers) -> tf.Tensor:
     for number in numbers:
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int32), alg="philox")
     return seed
+
+
+def uniform(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Random numbers above 0 and below 1, float32 with 24 random bits; the same with XLA and without it, which those of
+    `tf.random.stateless_uniform` are not."""
+    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
+    high = tf.cast(tf.bitcast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32), tf.float32)
+    return tf.minimum((high + 0.5) * 2.0**-24, 1 - 2.0**-24)
 
 
 def choose_positions(
@@ -31,7 +38,7 @@ def choose_positions(
     count = tf.reduce_sum(tf.cast(candidates, tf.int32), axis=1)
     wanted = tf.cast(tf.round(mask_prob * tf.cast(count, tf.float32)), tf.int32)
     wanted = tf.minimum(tf.maximum(wanted, 1 if mask_prob > 0 else 0), tf.minimum(count, capacity))
-    scores = tf.random.stateless_uniform(tf.shape(candidates), seed, alg="philox")
+    scores = uniform(tf.shape(candidates), seed)
     _, positions = tf.math.top_k(tf.where(candidates, scores, -1.0), capacity)
     return positions, tf.range(capacity) < wanted[:, tf.newaxis]
 
@@ -62,7 +69,5 @@ def sample_tokens(logits: tf.Tensor, temperature: float, seed: tf.Tensor) -> tf.
       (...) int32.
     """
     logits = tf.stop_gradient(tf.cast(logits, tf.float32))
-    tiny = float(np.finfo(np.float32).tiny)
-    uniform = tf.random.stateless_uniform(tf.shape(logits), seed, minval=tiny, alg="philox")
-    gumbel = -tf.math.log(-tf.math.log(uniform))
+    gumbel = -tf.math.log(-tf.math.log(uniform(tf.shape(logits), seed)))
     return tf.argmax(logits / temperature + gumbel, axis=-1, output_type=tf.int32)

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 import keras_pretrain as kp
-from keras_pretrain.features.batching import Batches
+from keras_pretrain.features.batching import Batches, batches_behind
 from keras_pretrain.features.masking import IGNORED
 
 
@@ -108,12 +108,70 @@ def test_the_same_seed_gives_the_same_epochs(features, tokenizer):
     assert (two_epochs(1) != two_epochs(2)).any()
 
 
-def test_a_batch_is_computed_from_its_number_alone(features, tokenizer):
-    batches = Batches(features, tokenizer, 8, 0.15, 3, True, None)
-    epochs = [list(batches.next_epoch()) for _ in range(3)]
-    inputs, labels = batches.batch(2, 5, batches.order(2))
-    np.testing.assert_array_equal(inputs["input_ids"], epochs[2][5][0]["input_ids"])
-    np.testing.assert_array_equal(labels["labels"], epochs[2][5][1]["labels"])
+@pytest.fixture
+def batches(features, tokenizer, monkeypatch):
+    monkeypatch.setattr("keras_pretrain.features.batching._ROWS_AT_ONCE", 24)
+    return Batches(features, tokenizer, 8, 0.15, 3, True, None)
+
+
+def passes(batches, count):
+    """Single steps of several passes, as rows of ids and labels."""
+    steps = [group for _ in range(count) for group in batches.next_pass()]
+    return [
+        np.stack([inputs["input_ids"][i], labels["labels"][i]])
+        for inputs, labels in steps
+        for i in range(len(inputs["input_ids"]))
+    ]
+
+
+def assert_steps(got, expected):
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_batch_is_computed_from_its_number_alone(batches, features, tokenizer):
+    assert 1 < batches.steps_at_once < len(batches)
+    whole = passes(batches, 3)
+    assert len(whole) == 3 * len(batches)
+    fresh = Batches(features, tokenizer, 8, 0.15, 3, True, None)
+    for step in (2 * len(batches) + 5, 0, 3 * len(batches) - 1):
+        inputs, labels = fresh.batch(step)
+        np.testing.assert_array_equal(np.stack([inputs["input_ids"], labels["labels"]]), whole[step])
+
+
+@pytest.mark.parametrize("step", [0, 1, 33, 40])
+def test_after_a_seek_the_stream_goes_on_from_there(batches, step):
+    length = len(batches)
+    whole = passes(batches, 3 + 40 // length)
+    batches.seek(step, runs_on=True)
+    assert_steps(passes(batches, 2), whole[step : step + 2 * length])
+    # Not repeated: what is left of the epoch, then whole epochs.
+    batches.seek(step, runs_on=False)
+    left = length - step % length
+    first = passes(batches, 1)
+    assert len(first) == length
+    assert_steps(first[:left], whole[step : step + left])
+    assert_steps(passes(batches, 1), whole[step + left : step + left + length])
+
+
+def test_the_batches_behind_a_dataset_are_found_where_their_order_is_kept(features, tokenizer):
+    dataset = kp.to_tf_dataset(features, tokenizer, batch_size=8)
+    batches, is_repeated = batches_behind(dataset)
+    assert (len(batches), is_repeated) == (len(dataset), False)
+    assert batches_behind(dataset.repeat().prefetch(2)) == (batches, True)
+    assert batches_behind(dataset.take(3)) == (None, False)
+    assert batches_behind(dataset.map(lambda x, y: (x, y))) == (None, False)
+
+
+def test_masks_do_not_depend_on_how_many_steps_are_made_at_once(tokenizer, features):
+    """Not for the same seed, but in kind: each row keeps its own share."""
+    for batch_size in (1, 8, 300):
+        dataset = kp.to_tf_dataset(features, tokenizer, batch_size=batch_size, training=False)
+        inputs, labels = next(iter(dataset))
+        ids = np.where(labels["labels"] == IGNORED, inputs["input_ids"], labels["labels"])
+        ordinary = ~np.isin(ids, tokenizer.all_special_ids)
+        expected = np.where(ordinary.any(axis=1), np.maximum(1, np.rint(0.15 * ordinary.sum(axis=1))), 0)
+        np.testing.assert_array_equal(np.sum(labels["labels"] != IGNORED, axis=1), expected)
 
 
 def test_shuffled_selected_and_joined_features_are_read_right(features, tokenizer):

@@ -314,7 +314,7 @@ def test_bfloat16_trains_float32_weights(tokenizer, batch):
     exact = make(tokenizer).fit(one_batch(batch), verbose=0).history["disc_loss"][0]
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        model = make(tokenizer)
+        model = make(tokenizer, tf.keras.optimizers.SGD(0.002))
         losses = [model.fit(one_batch(batch), verbose=0).history["disc_loss"][0] for _ in range(4)]
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream
+from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream, uniform
 
 SEED = tf.constant([1, 2])
 
@@ -17,6 +17,16 @@ def chosen_mask(candidates, mask_prob, capacity, seed=SEED):
         for place_, flag in zip(places, flags, strict=True):
             times[row, place_] += flag
     return times
+
+
+def test_random_numbers_are_uniform_and_the_same_under_xla():
+    numbers = uniform((500, 400), SEED).numpy()
+    assert 0 < numbers.min() < 1e-4
+    assert 1 - 1e-4 < numbers.max() < 1
+    np.testing.assert_allclose(np.histogram(numbers, 20, (0, 1))[0] / numbers.size, 1 / 20, atol=0.002)
+    assert np.corrcoef(numbers[:, 1:].ravel(), numbers[:, :-1].ravel())[0, 1] == pytest.approx(0, abs=0.01)
+    compiled = tf.function(lambda: uniform((500, 400), SEED), jit_compile=True)
+    np.testing.assert_array_equal(numbers, compiled())
 
 
 @pytest.mark.parametrize("mask_prob", [0.15, 0.02, 1.0])
