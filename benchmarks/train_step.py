@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_SIZES
 
-PEERS = ("ours", "stock", "stock_xla")
+PEERS = ("ours", "stock", "stock_xla", "tutorial")
 TORCH_PEERS = ("torch_eager", "torch_compile")
 
 

@@ -58,6 +58,12 @@ class Run:
 
     def prepare(self, objective: str, tokenizer=None):
         """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
+        sentences, tokenizer = self.read(tokenizer)
+        features, train, validation = self.make_batches(sentences, tokenizer, objective)
+        return tokenizer, features, train, validation
+
+    def read(self, tokenizer=None):
+        """Text → sentences and a tokenizer."""
         args = self.args
         start = time.perf_counter()
         source = args.corpus or kp.load_sample(args.language)
@@ -66,10 +72,14 @@ class Run:
         is_korean = args.language == "ko"
         sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
         start = self._clock("sentences", start)
-
         tokenizer = tokenizer or kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
-        start = self._clock("tokenizer", start)
+        self._clock("tokenizer", start)
+        return sentences, tokenizer
 
+    def make_batches(self, sentences, tokenizer, objective: str):
+        """Sentences → examples, and batches of them for training and validation."""
+        args = self.args
+        start = time.perf_counter()
         # A run that goes through the corpus several times makes new examples for each time.
         settings = {"objective": objective, "block_size": args.block_size, "seed": args.seed}
         features = kp.build_features(sentences, tokenizer, **settings)
@@ -80,7 +90,7 @@ class Run:
         train = kp.to_tf_dataset(features["train"], **batching)
         validation = kp.to_tf_dataset(features["validation"], **batching, training=False)
         self._clock("features", start)
-        return tokenizer, features, train, validation
+        return features, train, validation
 
     def train(self, model, features, train, validation, callbacks=()) -> dict:
         """Train and evaluate; the last figures of each metric, and tokens a second."""
@@ -113,5 +123,5 @@ class Run:
 
     def _clock(self, stage: str, start: float) -> float:
         now = time.perf_counter()
-        self.seconds[stage] = now - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - start
         return now

@@ -97,6 +97,15 @@ def test_an_electra_goes_on_from_its_two_folders(pretrain_electra, electra_run, 
     assert "replaced tokens found" in capsys.readouterr().out.split("is ready")[1]
 
 
+def test_two_phases_train_one_model_with_one_schedule(tmp_path):
+    pretrain_in_phases = importlib.import_module("pretrain_in_phases")
+    pretrain_in_phases.main([*SMALL, "--long-block-size", "64", "--long-share", "0.5", "--output", str(tmp_path)])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["arguments"]["block_size"], metrics["arguments"]["batch_size"]) == (64, 2)
+    assert metrics["val_mlm_loss"] < 8
+    assert (tmp_path / "model.safetensors").exists()
+
+
 def test_a_generator_without_its_discriminator_is_refused(pretrain_electra, capsys):
     with pytest.raises(SystemExit):
         pretrain_electra.main(["--init-generator-from", "somewhere"])

@@ -1,5 +1,7 @@
 """Examples → batches: a `tf.data.Dataset` with static shapes, masked afresh each epoch."""
 
+import zlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,6 +121,24 @@ class Batches:
         """Batches an epoch."""
         return len(self.rows) // self.batch_size if self.training else -(-len(self.rows) // self.batch_size)
 
+    @property
+    def names(self) -> list[str]:
+        """Of a batch's tensors."""
+        labels = ["labels"] if self.is_masked else []
+        labels += ["next_sentence_label"] if self.next_sentence_label is not None else []
+        return ["input_ids", "token_type_ids", "attention_mask", *labels]
+
+    def description(self) -> dict:
+        """What the batches follow from, for JSON; of the examples, a checksum."""
+        return {
+            "examples": len(self.rows),
+            "checksum": self.rows.checksum(),
+            "batch_size": self.batch_size,
+            "block_size": self.collator.block_size,
+            "mask_prob": self.collator.mask_prob,
+            "seed": self.seed,
+        }
+
     def seek(self, step: int, runs_on: bool) -> None:
         """Let the next pass begin at `step`, counted through all epochs.
 
@@ -207,6 +227,13 @@ class _Rows:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def checksum(self) -> int:
+        """Of the first million tokens of each chunk and of all lengths: quick, and another for another corpus."""
+        checksum = zlib.crc32(self.lengths)
+        for ids, *_ in self._chunks:
+            checksum = zlib.crc32(np.ascontiguousarray(ids[:1_000_000]), checksum)
+        return checksum
 
     def take(self, indices: np.ndarray) -> tuple[list, list]:
         """`(input_ids, token_type_ids)` of some examples, a list of arrays each."""

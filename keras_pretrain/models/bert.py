@@ -163,6 +163,14 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
 
     compile.__doc__ = PretrainingStep.compile.__doc__
 
+    def description(self) -> dict:
+        """What makes the model and its training step what they are."""
+        return {
+            "config": self.config.to_dict(),
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "seed": self.seed,
+        }
+
     def capacity(self, length: int) -> int:
         """How many positions of a sequence of `length` tokens can be predicted."""
         return label_capacity(self.mask_prob, length)

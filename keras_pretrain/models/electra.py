@@ -196,6 +196,16 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         for network in (self.discriminator, self.generator):
             require_fit(network.config, tokenizer, block_size)
 
+    def description(self) -> dict:
+        """What makes the model and its training step what they are."""
+        names = ("mask_prob", "replace_prob", "temperature", "tie_embeddings", "gradient_accumulation_steps", "seed")
+        return {
+            "generator": self.generator.config.to_dict(),
+            "discriminator": self.discriminator.config.to_dict(),
+            "head_weights": dict(self.head_weights),
+            **{name: getattr(self, name) for name in names},
+        }
+
     def replace_tokens(self, inputs: dict, step: int = 0) -> dict[str, tf.Tensor]:
         """What happens to a batch in a step, to be looked at.
 

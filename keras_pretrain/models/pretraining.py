@@ -5,6 +5,7 @@ import logging
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.features.batching import batches_behind
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
 
@@ -28,7 +29,8 @@ class PretrainingStep:
     - `_prepare(batch, seed)` → batch, with what is drawn for the whole of it; compiled;
     - `_sums(batch, seed, part, dropout)` → `{name: sum over the batch}`, with `{head}_loss` for each head; compiled;
     - `_report(sums)` → Keras' logs;
-    - `_trained_variables(batch)`.
+    - `_trained_variables(batch)`;
+    - `description()` → what makes the model what it is, for JSON.
     """
 
     def compile(self, optimizer="adam", *, jit_compile: bool = True, run_eagerly: bool = False, **kwargs):
@@ -58,6 +60,19 @@ class PretrainingStep:
             self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
             self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
 
+    def fit(self, x=None, *args, **kwargs):
+        """As `keras.Model.fit`."""
+        # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
+        self.__dict__["training_batches"] = batches_behind(x)
+        self.__dict__["resume_at"] = None
+        return super().fit(x, *args, **kwargs)
+
+    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
+        """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
+        if self.resume_at is not None:
+            return self.resume_at
+        return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
+
     def train_step(self, data) -> dict:
         batch = self._checked(self._unpack(data))
         replica = tf.distribute.get_replica_context()
@@ -67,7 +82,8 @@ class PretrainingStep:
         seed = tf.stack([self.seed + 65_537 * tf.cast(replica.replica_id_in_sync_group, tf.int32), step])
         scale = self._loss_scale()
         sums, gradients = self._forward_backward(batch, counts, seed, scale)
-        gradients = gradients if scale is None else [gradient / scale for gradient in gradients]
+        if scale is not None:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, self._trained_variables(batch), strict=True))
         return self._report(sums)
 
@@ -118,7 +134,7 @@ class PretrainingStep:
     def _loss_scale(self) -> tf.Tensor | None:
         """What mixed_float16 multiplies the loss by, so that small gradients do not vanish."""
         if isinstance(self.optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
-            return tf.convert_to_tensor(self.optimizer.loss_scale)
+            return self.optimizer.get_scaled_loss(tf.ones(()))
         return None
 
 

@@ -7,6 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.training.checkpointing import Checkpointing
+
+__all__ = ["Checkpointing", "FillMaskPreview", "ReplacedTokensPreview", "Throughput"]
 
 _NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
 _NO_SPACE_AFTER = set("([{“‘")

@@ -1,0 +1,276 @@
+"""`Checkpointing`: a run that is killed goes on where it was."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+logger = logging.getLogger(__name__)
+
+_UNFINISHED = ".unfinished"
+_BEST = "best"
+
+
+class Checkpointing(tf_keras.callbacks.Callback):
+    """Saves a run every so many steps, and takes it up again when the same script is started anew.
+
+    After a resume, everything is as if nothing had happened, to the last bit: weights, optimizer, learning rate, loss
+    scale, masks, dropout, the order of the data, the running averages of the progress bar and the history of the
+    epochs before. Nothing is replayed: the data's position is computed.
+
+        checkpointing = kp.callbacks.Checkpointing("my_bert/run", every_steps=500)
+        model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
+
+    A checkpoint is written beside the others and then moved to its name: whenever the process is killed, the last
+    whole one is there. On SIGTERM, which machines are preempted with, the run is saved after the step at hand and the
+    process ends with status 143.
+
+    Args:
+      directory: of the run; another one for each run. It holds `step-00000500/` and so on, and `best/`.
+      every_steps: batches between two checkpoints; one more is written at the end.
+      keep: how many of the last ones stay.
+      monitor: a metric, such as `"val_mlm_loss"`, whose best epoch is kept in `best/` besides.
+      mode: `"min"` or `"max"`, which of the metric's values are better.
+      resume: `False` starts anew and deletes the checkpoints that are there.
+
+    Raises:
+      ValueError: at the start of `fit`, when the model is not one of this package's pretrainers, its data are not those
+        of `to_tf_dataset`, or the directory holds a run with other settings or another corpus.
+      OSError: at the start of `fit`, when the directory cannot be written to or its disk has no room.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        every_steps: int = 1000,
+        keep: int = 2,
+        monitor: str | None = None,
+        mode: str = "min",
+        resume: bool = True,
+    ):
+        super().__init__()
+        if every_steps < 1 or keep < 1:
+            raise ValueError(f"every_steps and keep must be at least 1, not {every_steps} and {keep}.")
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', not {mode!r}.")
+        self.directory = Path(directory)
+        self.every_steps = every_steps
+        self.keep = keep
+        self.monitor = monitor
+        self.mode = mode
+        self.resume = resume
+        self.step = 0  # batches of this `fit`, over all its epochs and resumes
+        self._terminated = threading.Event()
+
+    @property
+    def latest(self) -> Path | None:
+        """The last whole checkpoint."""
+        found = sorted(self.directory.glob("step-*"))
+        return found[-1] if found else None
+
+    def on_train_begin(self, logs=None):
+        batches, is_repeated = _data_of(self.model)
+        self._settings = _describe_run(self.model, batches, self.params)
+        self._metric_values, self._best, self._history = None, None, {}
+        self.step, self._last_saved = 0, 0
+        self._first_step = batches.next_step
+        self.model.optimizer.build(self.model._trained_variables(dict.fromkeys(batches.names)))
+        self._make_room()
+        if not self.resume:
+            for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
+                shutil.rmtree(old)
+        self.model.resume_at = None
+        if self.latest:
+            self._restore(self.latest)
+            batches.seek(self._first_step + self.step, runs_on=is_repeated)
+            self.model.resume_at = divmod(self.step, self.params["steps"])
+        self._previous_handler = None
+        if threading.current_thread() is threading.main_thread():
+            self._previous_handler = signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if self._metric_values is not None:  # Keras has just reset them
+            for variable, value in zip(_metric_variables(self.model), self._metric_values, strict=True):
+                variable.assign(value)
+            self._metric_values = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = self._epoch * self.params["steps"] + batch + 1
+        # The end of an epoch is saved after its validation, which is part of the run's history.
+        if batch + 1 == self.params["steps"]:
+            return
+        if self._terminated.is_set():
+            self._leave()
+        if self._is_due():
+            self._save_or_warn()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        for name, value in logs.items():
+            self._history.setdefault(name, []).append(value)
+        if self._terminated.is_set():
+            self._leave()
+        if self.monitor and self._is_best(logs):
+            self._best = logs[self.monitor]
+            self._save_or_warn(_BEST)
+        if self._is_due():
+            self._save_or_warn()
+
+    def on_train_end(self, logs=None):
+        if self.step != self._last_saved:
+            self._save()
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGTERM, self._previous_handler)
+
+    def _is_due(self) -> bool:
+        return self.step // self.every_steps > self._last_saved // self.every_steps
+
+    def _is_best(self, logs: dict) -> bool:
+        if self.monitor not in logs:
+            raise ValueError(f"There is no metric {self.monitor!r} to monitor; there are {', '.join(sorted(logs))}.")
+        value = logs[self.monitor]
+        return self._best is None or (value < self._best if self.mode == "min" else value > self._best)
+
+    def _leave(self) -> None:
+        self._save()
+        logger.info("Stopped by SIGTERM after step %d, which is saved; the same command goes on from there.", self.step)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    def _save_or_warn(self, name: str | None = None) -> None:
+        """A disk that has filled up does not end the training; what was saved before is still there."""
+        try:
+            self._save(name)
+        except (OSError, tf.errors.OpError) as error:
+            logger.warning("Step %d could not be saved: %s. The last checkpoint is %s.", self.step, error, self.latest)
+
+    def _save(self, name: str | None = None) -> None:
+        unfinished = self.directory / f"{_UNFINISHED}-{name or 'step'}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        try:
+            self._tracker().write(str(unfinished / "state"))
+            progress = {
+                "step": self.step,
+                "first_step": self._first_step,
+                "settings": self._settings,
+                "best": self._best,
+                "history": self._history,
+                "metrics": [variable.numpy().tolist() for variable in _metric_variables(self.model)],
+            }
+            (unfinished / "progress.json").write_text(json.dumps(progress))
+            for file in unfinished.iterdir():
+                _sync(file)
+            if name:
+                shutil.rmtree(self.directory / name, ignore_errors=True)
+            os.replace(unfinished, self.directory / (name or f"step-{self.step:010d}"))
+            _sync(self.directory)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        if name is None:
+            self._last_saved = self.step
+            for old in sorted(self.directory.glob("step-*"))[: -self.keep]:
+                shutil.rmtree(old)
+
+    def _restore(self, checkpoint: Path) -> None:
+        progress = json.loads((checkpoint / "progress.json").read_text())
+        _refuse_others(progress["settings"], self._settings, self.directory)
+        self._tracker().read(str(checkpoint / "state")).assert_existing_objects_matched()
+        self.step = self._last_saved = progress["step"]
+        self._first_step = progress["first_step"]
+        self._best = progress["best"]
+        self._history = progress["history"]
+        self._metric_values = progress["metrics"] if self.step % self.params["steps"] else None
+        self.model.history.history.update({name: list(values) for name, values in self._history.items()})
+        logger.info("The run goes on from step %d (%s).", self.step, checkpoint)
+
+    def _tracker(self) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
+
+    def _make_room(self) -> None:
+        """Find out now, not after the first thousand steps, whether checkpoints can be written."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for left in self.directory.glob(f"{_UNFINISHED}-*"):
+            shutil.rmtree(left)
+        probe = self.directory / f"{_UNFINISHED}-probe"
+        probe.mkdir()  # says itself what is wrong with the folder
+        probe.rmdir()
+        variables = [*self.model.weights, *self.model.optimizer.variables]
+        needed = sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)
+        copies = self.keep + 1 + bool(self.monitor) - len(list(self.directory.glob("step-*")))
+        free = shutil.disk_usage(self.directory).free
+        if free < copies * needed:
+            raise OSError(
+                f"{self.directory} has {free / 2**30:.2f} GiB left, and {copies} checkpoints take "
+                f"{copies * needed / 2**30:.2f} GiB. Make room, or keep fewer."
+            )
+
+
+def _data_of(model) -> tuple:
+    """The batches that `fit` was given, and whether they are repeated."""
+    if not hasattr(model, "training_batches"):
+        raise ValueError(f"Checkpointing works with this package's pretrainers, not with {type(model).__name__}.")
+    batches, is_repeated = model.training_batches
+    if batches is None:
+        raise ValueError(
+            "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: it could not "
+            "find the place of others again."
+        )
+    return batches, is_repeated
+
+
+def _describe_run(model, batches, params: dict) -> dict:
+    """What makes a run what it is, flat, as JSON has it."""
+    settings = {
+        "model": model.description(),
+        "optimizer": model.optimizer.get_config(),
+        "precision": tf_keras.mixed_precision.global_policy().name,
+        "data": batches.description(),
+        "steps_per_epoch": params["steps"],
+    }
+    return _flatten(json.loads(json.dumps(settings, default=str)))
+
+
+def _flatten(settings: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _refuse_others(theirs: dict, ours: dict, directory: Path) -> None:
+    differing = [
+        f"{name} is {ours.get(name)} and was {theirs.get(name)}"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{directory} holds another run: {'; '.join(differing)}. Choose another directory, or start this one anew "
+            "with resume=False, which deletes its checkpoints."
+        )
+
+
+def _metric_variables(model) -> list[tf.Variable]:
+    return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def _sync(path: Path) -> None:
+    """Let what was written reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

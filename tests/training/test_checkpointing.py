@@ -1,0 +1,323 @@
+"""Runs that are stopped, by an exception, SIGTERM or SIGKILL, against one that never was: the same to the last bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from transformers import BertConfig, ElectraConfig, TFBertForPreTraining
+
+import keras_pretrain as kp
+from keras_pretrain.training import checkpointing as module
+
+BATCH = 8
+WIDTHS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(scope="module")
+def all_features(sentences, tokenizer):
+    return {
+        objective: kp.build_features(sentences, tokenizer, objective=objective, block_size=24)
+        for objective in ("mlm+nsp", "mlm", "rtd")
+    }
+
+
+def make(tokenizer, objective="mlm+nsp", steps=24, **settings):
+    tf.keras.utils.set_random_seed(0)
+    if objective == "rtd":
+        config = ElectraConfig(vocab_size=15, embedding_size=16, **WIDTHS)
+        model = kp.ElectraPretrainer(config, config, tokenizer, **settings)
+    else:
+        model = kp.BertPretrainer(BertConfig(vocab_size=15, **WIDTHS), **settings)
+    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=steps), jit_compile=False)
+    return model
+
+
+class Interrupt(tf.keras.callbacks.Callback):
+    """Ends the run after a step, like a crash."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+class Steps(tf.keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.logs = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs[int(self.model.optimizer.iterations)] = dict(logs)
+
+
+def train(model, features, tokenizer, directory=None, *, repeated=True, interrupt=None, **settings):
+    """Three epochs of eight steps; the logs of each step, and the history."""
+    data = kp.to_tf_dataset(features.select(range(64)), tokenizer, batch_size=BATCH)
+    validation = kp.to_tf_dataset(features.select(range(16)), tokenizer, batch_size=BATCH, training=False)
+    steps = Steps()
+    callbacks = [steps]
+    if directory:
+        callbacks.append(kp.callbacks.Checkpointing(directory, **({"every_steps": 5} | settings)))
+    if interrupt:
+        callbacks.append(Interrupt(interrupt))
+    how = {"x": data.repeat(), "steps_per_epoch": 8} if repeated else {"x": data}
+    try:
+        history = model.fit(**how, epochs=3, validation_data=validation, callbacks=callbacks, verbose=0).history
+    except KeyboardInterrupt:
+        history = None
+    return steps.logs, history
+
+
+def assert_same(ours, theirs):
+    for got, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    for got, expected in zip(ours.optimizer.variables, theirs.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("objective", "repeated", "interrupts", "settings"),
+    [
+        ("mlm+nsp", True, [7, 4], {}),
+        ("mlm+nsp", False, [12, 3], {"gradient_accumulation_steps": 2}),
+        ("mlm", False, [17], {}),
+        ("rtd", True, [13, 6], {"gradient_accumulation_steps": 2}),
+    ],
+)
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    objective, repeated, interrupts, settings, tokenizer, all_features, tmp_path
+):
+    features = all_features[objective]
+    untouched = make(tokenizer, objective, **settings)
+    expected, history = train(untouched, features, tokenizer, repeated=repeated)
+    for interrupt in interrupts:
+        model = make(tokenizer, objective, **settings)
+        logs, _ = train(model, features, tokenizer, tmp_path, repeated=repeated, interrupt=interrupt)
+        assert logs == {step: expected[step] for step in logs}
+    model = make(tokenizer, objective, **settings)
+    logs, resumed_history = train(model, features, tokenizer, tmp_path, repeated=repeated)
+    assert max(logs) == 24
+    assert min(logs) > 5
+    assert logs == {step: expected[step] for step in logs}
+    assert resumed_history == history
+    assert_same(model, untouched)
+
+
+def test_a_finished_run_is_taken_up_as_it_ended(tokenizer, all_features, tmp_path):
+    finished = make(tokenizer)
+    _, history = train(finished, all_features["mlm+nsp"], tokenizer, tmp_path)
+    model = make(tokenizer)
+    logs, again = train(model, all_features["mlm+nsp"], tokenizer, tmp_path)
+    assert logs == {}
+    assert again == history
+    assert_same(model, finished)
+
+
+def test_the_last_few_and_the_best_are_kept(tokenizer, all_features, tmp_path):
+    _, history = train(
+        make(tokenizer), all_features["mlm+nsp"], tokenizer, tmp_path, keep=2, monitor="val_nsp_loss", mode="max"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "step-0000000020", "step-0000000024"]
+    best = json.loads((tmp_path / "best" / "progress.json").read_text())
+    values = history["val_nsp_loss"]
+    assert best["step"] == 8 * (1 + values.index(max(values)))
+    assert best["best"] == max(values)
+
+
+def test_anew_on_request(tokenizer, all_features, tmp_path):
+    train(make(tokenizer), all_features["mlm+nsp"], tokenizer, tmp_path, interrupt=12)
+    model = make(tokenizer, seed=7)
+    logs, _ = train(model, all_features["mlm+nsp"], tokenizer, tmp_path, resume=False)
+    assert len(logs) == 24
+
+
+def test_a_failed_save_is_a_warning_and_leaves_the_last_one(
+    tokenizer, all_features, tmp_path, monkeypatch, package_log
+):
+    features = all_features["mlm+nsp"]
+    train(make(tokenizer), features, tokenizer, tmp_path, interrupt=6)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "step-0000000005").iterdir()}
+
+    def full_disk(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_sync", full_disk)
+    train(make(tokenizer), features, tokenizer, tmp_path, interrupt=12)
+    assert "Step 10 could not be saved: [Errno 28] No space left on device. The last checkpoint is" in package_log.text
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000005"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "step-0000000005").iterdir()} == before
+
+
+def test_too_small_a_disk_is_said_at_the_start(tokenizer, all_features, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r"has 0.00 GiB left, and 3 checkpoints take .* Make room, or keep fewer"):
+        train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_at_the_start(tokenizer, all_features, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "objective", "message"),
+    [
+        (48, {}, "mlm+nsp", r"optimizer.learning_rate.config.num_train_steps is 48 and was 24"),
+        (24, {"seed": 7}, "mlm+nsp", "model.seed is 7 and was 42"),
+        (24, {}, "mlm", "data.checksum is .* and was "),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(
+    tokenizer, all_features, tmp_path, steps, settings, objective, message
+):
+    train(make(tokenizer), all_features["mlm+nsp"], tokenizer, tmp_path, interrupt=6)
+    with pytest.raises(ValueError, match=rf"holds another run: .*{message}.*start this one anew with resume=False"):
+        train(make(tokenizer, steps=steps, **settings), all_features[objective], tokenizer, tmp_path)
+
+
+def test_models_and_data_that_it_cannot_resume_are_refused(tokenizer, all_features, tmp_path):
+    checkpointing = kp.callbacks.Checkpointing(tmp_path)
+    data = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH)
+    with pytest.raises(ValueError, match=r"needs the data of kp.to_tf_dataset"):
+        make(tokenizer).fit(data.take(2), callbacks=[checkpointing], verbose=0)
+    stock = TFBertForPreTraining(BertConfig(vocab_size=15, **WIDTHS))
+    stock.compile("adam")
+    with pytest.raises(ValueError, match="pretrainers, not with TFBertForPreTraining"):
+        stock.fit(data, callbacks=[checkpointing], verbose=0)
+
+
+@pytest.mark.parametrize("setting", [{"every_steps": 0}, {"keep": 0}, {"mode": "best"}])
+def test_settings_out_of_range_are_refused(setting, tmp_path):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        kp.callbacks.Checkpointing(tmp_path, **setting)
+
+
+def test_a_metric_that_does_not_exist_is_named(tokenizer, all_features, tmp_path):
+    with pytest.raises(ValueError, match=r"no metric 'val_los' to monitor; there are .*val_loss"):
+        train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path, monitor="val_los")
+
+
+def test_the_loss_scale_is_resumed_too(tokenizer, all_features, tmp_path):
+    """mixed_float16 leaves out the steps whose gradients overflow, and halves the scale."""
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        models = []
+        for directory, interrupt in ((None, None), (tmp_path, 12), (tmp_path, None)):
+            model = make(tokenizer)
+            model.compile(
+                tf.keras.mixed_precision.LossScaleOptimizer(
+                    kp.create_optimizer(learning_rate=1e-2, num_train_steps=24), initial_scale=2.0**30
+                ),
+                jit_compile=False,
+            )
+            train(model, all_features["mlm"], tokenizer, directory, interrupt=interrupt)
+            models.append(model)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    untouched, _, resumed = models
+    assert float(resumed.optimizer.loss_scale) == float(untouched.optimizer.loss_scale) < 2.0**30
+    assert_same(resumed, untouched)
+
+
+SCRIPT = """
+import sys
+import keras_pretrain as kp
+import tensorflow as tf
+from datasets import load_from_disk
+from transformers import AutoTokenizer, BertConfig, ElectraConfig
+from keras_pretrain.training import checkpointing
+
+folder, run, objective, stop_in_save = sys.argv[1:]
+if stop_in_save == "yes":
+    def stop(path):
+        print("saving", flush=True)
+        sys.stdin.read()
+    checkpointing._sync = stop
+
+tf.keras.utils.set_random_seed(0)
+tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
+widths = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=15)
+if objective == "rtd":
+    config = ElectraConfig(**widths, embedding_size=16)
+    model = kp.ElectraPretrainer(config, config, tokenizer)
+else:
+    model = kp.BertPretrainer(BertConfig(**widths))
+model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=40), jit_compile=False)
+data = kp.to_tf_dataset(load_from_disk(f"{folder}/{objective}"), tokenizer, batch_size=8)
+
+class Print(tf.keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        print("step", int(self.model.optimizer.iterations), logs["loss"].hex(), flush=True)
+
+callbacks = [Print(), kp.callbacks.Checkpointing(run, every_steps=4)]
+model.fit(data.repeat(), epochs=4, steps_per_epoch=10, verbose=0, callbacks=callbacks)
+for weight in model.get_weights():
+    print("weight", weight.tobytes().hex())
+"""
+
+
+@pytest.fixture(scope="module")
+def killing_ground(all_features, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killing_ground")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    for objective in ("mlm+nsp", "rtd"):
+        all_features[objective].save_to_disk(folder / objective)
+    (folder / "script.py").write_text(SCRIPT)
+    return folder
+
+
+def run_process(folder, run, objective, *, kill_at=None, signal_number=signal.SIGKILL, stop_in_save=False):
+    """Start training and kill it at a step, or in the middle of a save; its losses by step, weights and status."""
+    command = [sys.executable, folder / "script.py", folder, run, objective, "yes" if stop_in_save else "no"]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    losses, weights = {}, []
+    with subprocess.Popen(command, **pipes, text=True, env=environment) as process:
+        for line in process.stdout:
+            kind, *values = line.split()
+            if kind == "step":
+                losses[int(values[0])] = values[1]
+                if int(values[0]) == kill_at:
+                    process.send_signal(signal_number)
+            elif kind == "weight":
+                weights.append(values[0])
+            elif kind == "saving":
+                process.kill()
+        errors = process.stderr.read()
+    assert process.returncode in (0, -signal.SIGKILL, 143), errors[-3000:]
+    return losses, weights, process.returncode
+
+
+@pytest.mark.parametrize("objective", ["mlm+nsp", "rtd"])
+def test_a_killed_process_goes_on_and_ends_with_the_very_same_weights(objective, killing_ground, tmp_path):
+    expected, weights, status = run_process(killing_ground, tmp_path / "untouched", objective)
+    assert (len(expected), status) == (40, 0)
+    moments = sorted(random.Random(objective).sample(range(5, 36), 2))
+    run = tmp_path / "killed"
+    for how in (
+        {"kill_at": moments[0]},
+        {"stop_in_save": True},
+        {"kill_at": moments[1], "signal_number": signal.SIGTERM},
+    ):
+        losses, _, status = run_process(killing_ground, run, objective, **how)
+        assert status == (143 if "signal_number" in how else -signal.SIGKILL)
+        assert losses == {step: expected[step] for step in losses}
+        if "signal_number" in how:  # saved where it stood: nothing is done twice
+            assert max(losses) in (moments[1], moments[1] + 1)
+            last = max(losses)
+    losses, final, status = run_process(killing_ground, run, objective)
+    assert status == 0
+    assert min(losses) == last + 1
+    assert losses == {step: expected[step] for step in losses}
+    assert final == weights
