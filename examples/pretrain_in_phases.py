@@ -40,7 +40,11 @@ def main(argv=None):
             model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
             model.compile(run.optimizer)
         print(f"\n{steps} steps of {args.batch_size} blocks of {args.block_size} tokens")
-        history = model.fit(train.repeat(), steps_per_epoch=steps, validation_data=validation).history
+        checkpointing = kp.callbacks.Checkpointing(
+            args.output / f"run-{args.block_size}", every_steps=args.checkpoint_every, resume=args.resume
+        )
+        fit = {"steps_per_epoch": steps, "validation_data": validation, "callbacks": [checkpointing]}
+        history = model.fit(train.repeat(), **fit).history
 
     kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics({name: values[-1] for name, values in history.items()})

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,10 @@ def make_parser(description: str, sizes, output: str) -> argparse.ArgumentParser
     parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--steps", type=positive, default=600, help=f"rounded up to a multiple of {EPOCHS}")
     parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, 1e-3 for tiny to 1e-4")
+    parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps; a killed run goes on from there")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where the output has a run"
+    )
     parser.add_argument("--seed", type=positive, default=42)
     parser.add_argument("--num-proc", type=positive, help="processes that split sentences; default: one a processor")
     parser.add_argument("--output", type=Path, default=Path(output))
@@ -98,12 +103,16 @@ class Run:
         model.compile(self.optimizer)
         tokens_per_step = args.batch_size * sum(map(len, features["train"]["input_ids"])) / len(features["train"])
         throughput = kp.callbacks.Throughput(tokens_per_step)
+        checkpointing = kp.callbacks.Checkpointing(
+            args.output / "run", every_steps=args.checkpoint_every, resume=args.resume
+        )
         history = model.fit(
             train.repeat(),
             epochs=self.epochs,
             steps_per_epoch=args.steps // self.epochs,
             validation_data=validation,
-            callbacks=[throughput, *callbacks],
+            callbacks=[throughput, *callbacks, checkpointing],
+            verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
         )
         self._clock("training", start)
         figures = {name: values[-1] for name, values in history.history.items()}

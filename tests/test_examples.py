@@ -46,6 +46,21 @@ def test_the_sample_is_pretrained_and_the_figures_are_written(first_run):
     assert {"keras_pretrain", "tensorflow", "transformers"} <= set(metrics["versions"])
 
 
+def test_the_same_command_again_finds_its_run_finished(pretrain_bert, first_run, capsys):
+    weights = (first_run / "model.safetensors").read_bytes()
+    metrics = json.loads((first_run / "metrics.json").read_text())
+    pretrain_bert.main([*SMALL, "--output", str(first_run)])
+    assert "The run goes on from step 4" in capsys.readouterr().out
+    assert (first_run / "model.safetensors").read_bytes() == weights
+    again = json.loads((first_run / "metrics.json").read_text())
+    assert again["val_mlm_loss"] == metrics["val_mlm_loss"]
+
+
+def test_another_run_in_the_same_folder_is_refused(pretrain_bert, first_run):
+    with pytest.raises(ValueError, match=r"holds another run: .*model.seed is 7 and was 42"):
+        pretrain_bert.main([*SMALL, "--seed", "7", "--output", str(first_run)])
+
+
 def test_a_learning_rate_of_zero_is_refused_before_anything_is_read(pretrain_bert, tmp_path):
     with pytest.raises(ValueError, match="learning_rate must be above 0"):
         pretrain_bert.main(["--learning-rate", "0", "--corpus", "missing.txt", "--output", str(tmp_path)])
@@ -86,7 +101,7 @@ def test_an_electra_is_pretrained_and_the_figures_are_written(electra_run):
     metrics = json.loads((electra_run / "metrics.json").read_text())
     names = {"loss", "mlm_loss", "disc_loss", "disc_auc", "replaced_accuracy", "original_accuracy"}
     assert names | {f"val_{name}" for name in names} <= set(metrics)
-    assert {path.name for path in electra_run.iterdir()} == {"generator", "discriminator", "metrics.json"}
+    assert {path.name for path in electra_run.iterdir()} == {"generator", "discriminator", "metrics.json", "run"}
 
 
 def test_an_electra_goes_on_from_its_two_folders(pretrain_electra, electra_run, tmp_path, capsys):
