@@ -18,6 +18,8 @@ def parse_arguments(argv=None):
     args = parser.parse_args(argv)
     if not 0 < args.long_share < 1:
         parser.error(f"--long-share is a share of the steps, above 0 and below 1, not {args.long_share}")
+    if args.long_block_size <= args.block_size:
+        parser.error(f"--long-block-size must be above --block-size, {args.block_size}")
     return args
 
 
@@ -26,28 +28,23 @@ def main(argv=None):
     run = Run(args, LEARNING_RATES)
     sentences, tokenizer = run.read()
     # A long batch holds as many tokens as a short one. One optimizer, and one schedule, for both phases.
-    long_steps = max(1, round(args.long_share * args.steps))
-    shrink = max(1, args.long_block_size // args.block_size)
-    phases = [
-        (args.block_size, args.batch_size, args.steps - long_steps),
-        (args.long_block_size, max(1, args.batch_size // shrink), long_steps),
-    ]
+    long_steps = min(max(1, round(args.long_share * args.steps)), args.steps - 1)
+    long_batch_size = max(1, args.batch_size * args.block_size // args.long_block_size)
+    phases = {
+        "short": {"block_size": args.block_size, "batch_size": args.batch_size, "steps": args.steps - long_steps},
+        "long": {"block_size": args.long_block_size, "batch_size": long_batch_size, "steps": long_steps},
+    }
+    # Both are prepared before the first is trained: what is wrong with the second is found out now.
+    data = {name: run.make_batches(sentences, tokenizer, "mlm+nsp", **phase) for name, phase in phases.items()}
 
-    model = None
-    for args.block_size, args.batch_size, steps in phases:
-        features, train, validation = run.make_batches(sentences, tokenizer, "mlm+nsp")
-        if model is None:
-            model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
-            model.compile(run.optimizer)
-        print(f"\n{steps} steps of {args.batch_size} blocks of {args.block_size} tokens")
-        checkpointing = kp.callbacks.Checkpointing(
-            args.output / f"run-{args.block_size}", every_steps=args.checkpoint_every, resume=args.resume
-        )
-        fit = {"steps_per_epoch": steps, "validation_data": validation, "callbacks": [checkpointing]}
-        history = model.fit(train.repeat(), **fit).history
+    features = data["short"][0]["train"]
+    model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features, seed=args.seed)
+    for name, phase in phases.items():
+        print(f"\n{phase['steps']} steps of {phase['batch_size']} blocks of {phase['block_size']} tokens")
+        figures = run.train(model, *data[name], steps=phase["steps"], epochs=1, folder=f"run-{name}")
 
     kp.save_checkpoint(model, tokenizer, args.output)
-    run.write_metrics({name: values[-1] for name, values in history.items()})
+    run.write_metrics(figures)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def make_parser(description: str, sizes, output: str) -> argparse.ArgumentParser
     parser.add_argument("--block-size", type=positive, default=128)
     parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--steps", type=positive, default=600, help=f"rounded up to a multiple of {EPOCHS}")
-    parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, 1e-3 for tiny to 1e-4")
+    parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, the larger the lower")
     parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps; a killed run goes on from there")
     parser.add_argument(
         "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where the output has a run"
@@ -81,37 +81,41 @@ class Run:
         self._clock("tokenizer", start)
         return sentences, tokenizer
 
-    def make_batches(self, sentences, tokenizer, objective: str):
+    def make_batches(self, sentences, tokenizer, objective: str, block_size=None, batch_size=None, steps=None):
         """Sentences → examples, and batches of them for training and validation."""
         args = self.args
+        batch_size = batch_size or args.batch_size
         start = time.perf_counter()
         # A run that goes through the corpus several times makes new examples for each time.
-        settings = {"objective": objective, "block_size": args.block_size, "seed": args.seed}
+        settings = {"objective": objective, "block_size": block_size or args.block_size, "seed": args.seed}
         features = kp.build_features(sentences, tokenizer, **settings)
-        passes = min(10, math.ceil(args.steps * args.batch_size / len(features["train"])))
+        passes = min(10, math.ceil((steps or args.steps) * batch_size / len(features["train"])))
         if passes > 1:
             features["train"] = kp.build_features(sentences["train"], tokenizer, **settings, dupe_factor=passes)
-        batching = {"tokenizer": tokenizer, "batch_size": args.batch_size, "seed": args.seed}
+        batching = {"tokenizer": tokenizer, "batch_size": batch_size, "seed": args.seed}
         train = kp.to_tf_dataset(features["train"], **batching)
         validation = kp.to_tf_dataset(features["validation"], **batching, training=False)
         self._clock("features", start)
         return features, train, validation
 
-    def train(self, model, features, train, validation, callbacks=()) -> dict:
+    def train(self, model, features, train, validation, callbacks=(), steps=None, epochs=None, folder="run") -> dict:
         """Train and evaluate; the last figures of each metric, and tokens a second."""
         args, start = self.args, time.perf_counter()
-        model.compile(self.optimizer)
-        tokens_per_step = args.batch_size * sum(map(len, features["train"]["input_ids"])) / len(features["train"])
+        steps, epochs = steps or args.steps, epochs or self.epochs
+        if model.optimizer is not self.optimizer:
+            model.compile(self.optimizer)
+        batch_size = tf.nest.flatten(train.element_spec)[0].shape[0]
+        tokens_per_step = batch_size * sum(map(len, features["train"]["input_ids"])) / len(features["train"])
         throughput = kp.callbacks.Throughput(tokens_per_step)
         checkpointing = kp.callbacks.Checkpointing(
-            args.output / "run", every_steps=args.checkpoint_every, resume=args.resume
+            args.output / folder, every_steps=args.checkpoint_every, resume=args.resume
         )
         history = model.fit(
             train.repeat(),
-            epochs=self.epochs,
-            steps_per_epoch=args.steps // self.epochs,
+            epochs=epochs,
+            steps_per_epoch=steps // epochs,
             validation_data=validation,
-            callbacks=[throughput, *callbacks, checkpointing],
+            callbacks=[checkpointing, throughput, *callbacks],
             verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
         )
         self._clock("training", start)
@@ -119,7 +123,9 @@ class Run:
         return figures | {"tokens_per_second": throughput.tokens_per_second}
 
     def write_metrics(self, figures: dict) -> None:
-        """The figures, and what is needed to run it again."""
+        """The figures, and what is needed to run it again; not for a run that was finished already."""
+        if figures["tokens_per_second"] == 0 and (self.args.output / "metrics.json").exists():
+            return
         arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.args).items()}
         packages = ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
         report = figures | {

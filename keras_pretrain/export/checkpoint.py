@@ -9,6 +9,8 @@ import numpy as np
 from safetensors.numpy import save_file
 from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
+from keras_pretrain.models.pretraining import require_vocabulary
+
 
 def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
     """Write config, tokenizer and weights as a folder that 🤗 readers load; for ELECTRA, as two.
@@ -39,11 +41,7 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike) -> Path:
         for name in ("generator", "discriminator"):
             save_checkpoint(getattr(model, name), tokenizer, directory / name)
         return directory
-    if len(tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens and the model only {model.config.vocab_size}: this is not the "
-            "tokenizer that the model was made with."
-        )
+    require_vocabulary(model.config, tokenizer)
     directory.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.config)
     config.architectures = [_architecture(model)]

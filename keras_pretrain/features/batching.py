@@ -37,7 +37,7 @@ def to_tf_dataset(
       features: examples from `build_features`, or a dataset with its columns.
       tokenizer: the tokenizer they were made with.
       batch_size: rows of every batch.
-      mask_prob: share of the ordinary tokens to predict (see `MaskingCollator`).
+      mask_prob: share of the ordinary tokens to predict (see `MaskingCollator`); without effect for `"rtd"`.
       seed: of order and masks.
       training: shuffle and mask afresh each epoch.
       block_size: length of every row; by default what the features were built for.
@@ -79,12 +79,15 @@ def to_tf_dataset(
 def batches_behind(dataset) -> tuple["Batches | None", bool]:
     """The `Batches` that a `tf.data.Dataset` gives in their own order, and whether it repeats them."""
     is_repeated = False
+    is_infinite = hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1
     while not hasattr(dataset, "keras_pretrain_batches"):
-        kind = type(dataset).__name__
-        if not any(part in kind for part in ("Repeat", "Prefetch", "Options")):
+        kind = type(dataset).__name__.strip("_")
+        if kind not in ("RepeatDataset", "PrefetchDataset", "OptionsDataset"):
             return None, False
-        is_repeated = is_repeated or "Repeat" in kind
+        is_repeated = is_repeated or kind == "RepeatDataset"
         (dataset,) = dataset._inputs()
+    if is_repeated and not is_infinite:
+        return None, False
     return dataset.keras_pretrain_batches, is_repeated
 
 
@@ -132,12 +135,18 @@ class Batches:
         """What the batches follow from, for JSON; of the examples, a checksum."""
         return {
             "examples": len(self.rows),
-            "checksum": self.rows.checksum(),
+            "checksum": self._checksum(),
+            "training": self.training,
+            "steps_at_once": self.steps_at_once,
             "batch_size": self.batch_size,
             "block_size": self.collator.block_size,
             "mask_prob": self.collator.mask_prob,
             "seed": self.seed,
         }
+
+    def _checksum(self) -> int:
+        labels = self.next_sentence_label
+        return self.rows.checksum() if labels is None else zlib.crc32(labels, self.rows.checksum())
 
     def seek(self, step: int, runs_on: bool) -> None:
         """Let the next pass begin at `step`, counted through all epochs.
@@ -179,10 +188,11 @@ class Batches:
         """The examples' order in an epoch, (examples,) int64."""
         if not self.training:
             return np.arange(len(self.rows))
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, _ORDER, epoch])
-            self._order = epoch, rng.permutation(len(self.rows))
-        return self._order[1]
+        cached, order = self._order
+        if cached != epoch:
+            order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.rows))
+            self._order = epoch, order  # at once: two iterators may run in two threads
+        return order
 
     def _group(self, epoch: int, number: int):
         """As `batch`, each array of shape (steps, batch_size, …)."""
@@ -229,10 +239,11 @@ class _Rows:
         return len(self.lengths)
 
     def checksum(self) -> int:
-        """Of the first million tokens of each chunk and of all lengths: quick, and another for another corpus."""
+        """Of all lengths, ids and token types."""
         checksum = zlib.crc32(self.lengths)
-        for ids, *_ in self._chunks:
-            checksum = zlib.crc32(np.ascontiguousarray(ids[:1_000_000]), checksum)
+        for ids, offsets, types, type_offsets in self._chunks:
+            for values, ends in ((ids, offsets), (types, type_offsets)):
+                checksum = zlib.crc32(np.ascontiguousarray(values[ends[0] : ends[-1]]), checksum)
         return checksum
 
     def take(self, indices: np.ndarray) -> tuple[list, list]:

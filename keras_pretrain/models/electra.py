@@ -11,9 +11,16 @@ from transformers import AutoConfig, AutoTokenizer, ElectraConfig, TFElectraForM
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import activation, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
-from keras_pretrain.models.judgements import Judgements, logit_histogram
+from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
 from keras_pretrain.models.objectives import TotalLoss, count_labels, masked_crossentropy
-from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
+from keras_pretrain.models.pretraining import (
+    PretrainingStep,
+    check_ids,
+    label_capacity,
+    require_fit,
+    require_vocabulary,
+    unpack_batch,
+)
 from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream, uniform
 from keras_pretrain.models.sizes import electra_sizes
 
@@ -100,13 +107,14 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         means = {name: tf_keras.metrics.Mean(name=name) for name in names}
         # Past Keras' __setattr__: a tracked metric's variables would be among the model's weights.
         self.__dict__["_means"] = means
-        self.__dict__["_judgements"] = Judgements()
+        self.__dict__["_judgements"] = judgements = Judgements()
+        self.__dict__["_figures"] = [Figure(name, judgements) for name in judgements.result()]
         self.__dict__["_total"] = TotalLoss([(means["mlm_loss"], gen_weight), (means["disc_loss"], disc_weight)])
         self.built = True
 
     @property
     def metrics(self) -> list:
-        return [*super().metrics, self._total, *self._means.values(), self._judgements]
+        return [*super().metrics, self._total, *self._means.values(), self._judgements, *self._figures]
 
     @property
     def config(self) -> ElectraConfig:
@@ -165,7 +173,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
           **settings: arguments of the class.
 
         Raises:
-          ValueError: checkpoints that are not an ELECTRA discriminator and generator of one vocabulary.
+          ValueError: checkpoints that are not an ELECTRA discriminator and generator of one vocabulary, or whose
+            embeddings differ and would have to be tied.
         """
         if generator is None:
             parts = [Path(discriminator) / name for name in ("generator", "discriminator")]
@@ -175,12 +184,14 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
                     "too, or give ElectraPretrainer a config for a new one."
                 )
             generator, discriminator = parts
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(discriminator)
         networks = [
             _load(TFElectraForMaskedLM, generator, "generator"),
             _load(TFElectraForPreTraining, discriminator, "discriminator"),
         ]
-        if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(discriminator)
+        if settings.get("tie_embeddings", True):
+            _require_equal_embeddings(*networks)
         return cls(*networks, tokenizer, **settings)
 
     def call(self, inputs, training=None):
@@ -333,19 +344,20 @@ def _check_settings(mask_prob, replace_prob, temperature, gradient_accumulation_
 
 
 def _check_pair(generator: ElectraConfig, discriminator: ElectraConfig, tokenizer, tie_embeddings: bool) -> None:
+    if tokenizer.mask_token_id is None:
+        raise ValueError("The tokenizer has no mask token; a BERT or ELECTRA tokenizer is needed.")
     if generator.vocab_size != discriminator.vocab_size:
         raise ValueError(
             f"The generator's vocabulary has {generator.vocab_size} tokens and the discriminator's "
             f"{discriminator.vocab_size}: they must be of one tokenizer."
         )
-    if len(tokenizer) > discriminator.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens and the networks only {discriminator.vocab_size}: this is not "
-            "the tokenizer that they were made with."
-        )
-    if tokenizer.mask_token_id is None:
-        raise ValueError("The tokenizer has no mask token; a BERT or ELECTRA tokenizer is needed.")
-    for name in ("embedding_size", "max_position_embeddings", "type_vocab_size") if tie_embeddings else ():
+    require_vocabulary(discriminator, tokenizer)
+    if tie_embeddings:
+        _check_sizes(generator, discriminator)
+
+
+def _check_sizes(generator: ElectraConfig, discriminator: ElectraConfig) -> None:
+    for name in ("vocab_size", "embedding_size", "max_position_embeddings", "type_vocab_size"):
         sizes = getattr(generator, name), getattr(discriminator, name)
         if sizes[0] != sizes[1]:
             raise ValueError(
@@ -359,6 +371,19 @@ def _tie(generator_embeddings, discriminator_embeddings) -> None:
         own, shared = getattr(generator_embeddings, name), getattr(discriminator_embeddings, name)
         setattr(generator_embeddings, name, shared)
         logger.debug("Tied %s to %s.", own.name, shared.name)
+
+
+def _require_equal_embeddings(generator, discriminator) -> None:
+    """Of checkpoints whose embeddings were trained apart, tying would throw the generator's away."""
+    _check_sizes(generator.config, discriminator.config)
+    for name in _TIED:
+        ours, theirs = (getattr(network.electra.embeddings, name) for network in (generator, discriminator))
+        difference = float(tf.reduce_max(tf.abs(ours - theirs)))
+        if difference > 1e-3:
+            raise ValueError(
+                f"The generator's and the discriminator's {name.replace('weight', 'word_embeddings')} differ by up to "
+                f"{difference:.3g}: they were not trained as one set. Give tie_embeddings=False to keep both."
+            )
 
 
 def _load(kind, checkpoint, role: str):

@@ -46,7 +46,7 @@ def cooccurrence_embeddings(
       seed: of the random parts.
 
     Returns:
-      (vocabulary, width) float32.
+      (vocabulary, width) float32. Takes about 20 KB of memory a token of the vocabulary, and seconds.
     """
     begun = perf_counter()
     rng = np.random.default_rng(seed)
@@ -93,10 +93,11 @@ def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabu
     counts = counts.reshape(vocabulary, len(contexts))
     expected = counts.sum(axis=0) ** _SMOOTHING
     expected /= max(expected.sum(), 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        information = np.log(counts / counts.sum(axis=1, keepdims=True) / expected)
-    information[~(information > 0)] = 0.0
-    return information
+    # In place: for 25,000 tokens the matrix has 400 MB.
+    counts /= np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    counts /= np.maximum(expected, np.finfo(np.float32).tiny)
+    np.log(counts, out=counts, where=counts > 0)
+    return np.maximum(counts, 0.0, out=counts)
 
 
 def _sample_tokens(features, tokenizer, rng) -> tuple[np.ndarray, np.ndarray]:

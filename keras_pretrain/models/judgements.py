@@ -25,6 +25,20 @@ def logit_histogram(logits: tf.Tensor, is_positive: tf.Tensor, weights: tf.Tenso
     return tf.reshape(counts, (2, _BINS))
 
 
+class Figure(tf_keras.metrics.Metric):
+    """One of the figures of `Judgements`, by its own name, so that the progress bar shows it as it is."""
+
+    def __init__(self, name: str, judgements: "Judgements"):
+        super().__init__(name=name)
+        self.__dict__["_judgements"] = judgements
+
+    def update_state(self, *args, **kwargs):
+        """The histogram is brought up to date on its own."""
+
+    def result(self) -> tf.Tensor:
+        return self._judgements.result()[self.name]
+
+
 class Judgements(tf_keras.metrics.Metric):
     """Sums histograms of `logit_histogram`; "positive" is "replaced", judged so where the logit is above 0."""
 

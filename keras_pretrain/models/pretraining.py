@@ -1,6 +1,7 @@
 """`PretrainingStep`: the compiled training step that the pretrainers share."""
 
 import logging
+import signal
 
 import tensorflow as tf
 import tf_keras
@@ -65,7 +66,16 @@ class PretrainingStep:
         # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
-        return super().fit(x, *args, **kwargs)
+        self.__dict__["_old_handlers"] = {}
+        try:
+            return super().fit(x, *args, **kwargs)
+        finally:
+            for number, handler in self._old_handlers.items():
+                signal.signal(number, handler)
+
+    def restore_at_end(self, number: int, handler) -> None:
+        """Give a signal back its handler when `fit` is over, however it ends: callbacks are not told of exceptions."""
+        self._old_handlers[number] = handler
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
         """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
@@ -183,15 +193,24 @@ def require_fit(config, tokenizer, block_size: int) -> None:
     Raises:
       ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
     """
-    if len(tokenizer) > config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens and the model only {config.vocab_size}: this is not the "
-            "tokenizer that the model was made with."
-        )
+    require_vocabulary(config, tokenizer)
     if block_size > config.max_position_embeddings:
         raise ValueError(
             f"Blocks of {block_size} tokens are too long for the model, which has {config.max_position_embeddings} "
             "positions. Choose a smaller block_size."
+        )
+
+
+def require_vocabulary(config, tokenizer) -> None:
+    """Refuse a tokenizer whose ids would be out of range.
+
+    Raises:
+      ValueError: more tokens than `vocab_size`.
+    """
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model only {config.vocab_size}: this is not the "
+            "tokenizer that the model was made with."
         )
 
 

@@ -99,8 +99,8 @@ class FillMaskPreview(_Preview):
 class ReplacedTokensPreview(_Preview):
     """Shows, every so many steps, one sentence as ELECTRA's generator filled it and as the discriminator judged it.
 
-    The sentence, its gaps and the draws are the same each time. What the discriminator got wrong stands between
-    exclamation marks, with the probability it gave to "replaced":
+    The sentence, its gaps and the draws are the same each time. What the discriminator got wrong has an exclamation
+    mark, with the probability it gave to "replaced":
 
         step 200
           actual  파일 시스템은 «기억» 장치에 «파일을» 저장한다.
@@ -175,7 +175,8 @@ def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:
     def rank(row):
         shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
         masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)  # none where the model masks
-        return (masks > 0, len(shown) <= max_tokens, len(shown) if len(shown) <= max_tokens else -len(shown))
+        is_short = len(shown) <= max_tokens
+        return (len(shown) > 0, masks > 0, is_short, len(shown) if is_short else -len(shown))
 
     return max(range(len(input_ids)), key=rank)
 

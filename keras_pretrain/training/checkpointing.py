@@ -16,24 +16,29 @@ logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".unfinished"
 _BEST = "best"
+_CHANCE = ("transformers_version", "_name_or_path", "architectures")  # of a config, and nothing to the run
+_MEANINGS = {"data.checksum": "the corpus, the tokenizer or the features are others"}
 
 
 class Checkpointing(tf_keras.callbacks.Callback):
     """Saves a run every so many steps, and takes it up again when the same script is started anew.
 
-    After a resume, everything is as if nothing had happened, to the last bit: weights, optimizer, learning rate, loss
-    scale, masks, dropout, the order of the data, the running averages of the progress bar and the history of the
-    epochs before. Nothing is replayed: the data's position is computed.
+    After a resume, everything is as if nothing had happened: weights, optimizer, learning rate, loss scale, masks,
+    dropout, the order of the data, the running averages of the progress bar and the history of the epochs before. On a
+    CPU the run ends with the very same bits; on a GPU, where sums have no fixed order, it does after
+    `tf.config.experimental.enable_op_determinism()`. Nothing is replayed: the data's position is computed. Other
+    callbacks' memory, `EarlyStopping`'s patience for example, is not kept.
 
         checkpointing = kp.callbacks.Checkpointing("my_bert/run", every_steps=500)
         model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
 
     A checkpoint is written beside the others and then moved to its name: whenever the process is killed, the last
     whole one is there. On SIGTERM, which machines are preempted with, the run is saved after the step at hand and the
-    process ends with status 143.
+    process ends with status 143; a validation that this cuts off is missing from the history. A loss that is no number
+    ends the run, and is not saved.
 
     Args:
-      directory: of the run; another one for each run. It holds `step-00000500/` and so on, and `best/`.
+      directory: of the run; another one for each run. It holds `step-0000000500/` and so on, and `best/`.
       every_steps: batches between two checkpoints; one more is written at the end.
       keep: how many of the last ones stay.
       monitor: a metric, such as `"val_mlm_loss"`, whose best epoch is kept in `best/` besides.
@@ -43,6 +48,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
     Raises:
       ValueError: at the start of `fit`, when the model is not one of this package's pretrainers, its data are not those
         of `to_tf_dataset`, or the directory holds a run with other settings or another corpus.
+      FloatingPointError: in `fit`, when the loss is no longer a number.
       OSError: at the start of `fit`, when the directory cannot be written to or its disk has no room.
     """
 
@@ -68,7 +74,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.mode = mode
         self.resume = resume
         self.step = 0  # batches of this `fit`, over all its epochs and resumes
-        self._terminated = threading.Event()
+        self._is_terminated = False
 
     @property
     def latest(self) -> Path | None:
@@ -78,6 +84,9 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         batches, is_repeated = _data_of(self.model)
+        _check_optimizer(self.model.optimizer)
+        self._is_terminated = False
+        self._is_fresh = True
         self._settings = _describe_run(self.model, batches, self.params)
         self._metric_values, self._best, self._history = None, None, {}
         self.step, self._last_saved = 0, 0
@@ -87,70 +96,98 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if not self.resume:
             for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
                 shutil.rmtree(old)
-        self.model.resume_at = None
         if self.latest:
+            self._is_fresh = False
             self._restore(self.latest)
             batches.seek(self._first_step + self.step, runs_on=is_repeated)
             self.model.resume_at = divmod(self.step, self.params["steps"])
-        self._previous_handler = None
         if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
+            self.model.restore_at_end(signal.SIGTERM, signal.signal(signal.SIGTERM, self._terminate))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        if self._is_fresh:  # `fit` may begin with another epoch than the first (initial_epoch)
+            self._is_fresh = False
+            self._last_saved = epoch * self.params["steps"]
+            self._first_step -= self._last_saved
         if self._metric_values is not None:  # Keras has just reset them
             for variable, value in zip(_metric_variables(self.model), self._metric_values, strict=True):
-                variable.assign(value)
+                variable.assign(np.asarray(value, np.float32))
             self._metric_values = None
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self._epoch * self.params["steps"] + batch + 1
-        # The end of an epoch is saved after its validation, which is part of the run's history.
-        if batch + 1 == self.params["steps"]:
-            return
-        if self._terminated.is_set():
+        if self._is_terminated:
             self._leave()
-        if self._is_due():
+        # The end of an epoch is saved after its validation, which is part of the run's history.
+        if self._is_due() and batch + 1 < self.params["steps"]:
+            self._require_number(logs)
             self._save_or_warn()
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self._is_terminated:
+            self._leave()
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         for name, value in logs.items():
             self._history.setdefault(name, []).append(value)
-        if self._terminated.is_set():
-            self._leave()
+        self._require_number(logs)
         if self.monitor and self._is_best(logs):
-            self._best = logs[self.monitor]
-            self._save_or_warn(_BEST)
+            before, self._best = self._best, logs[self.monitor]
+            if not self._save_or_warn(_BEST):
+                self._best = before
         if self._is_due():
             self._save_or_warn()
+        if self._is_terminated:
+            self._leave()
 
     def on_train_end(self, logs=None):
-        if self.step != self._last_saved:
-            self._save()
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGTERM, self._previous_handler)
+        if self.step > self._last_saved:
+            self._require_number(logs or {})
+            self._save_or_warn()
+        if self._is_terminated:
+            self._leave()
+
+    def _terminate(self, *_):
+        self._is_terminated = True
+
+    def _require_number(self, logs: dict) -> None:
+        """What is saved must be worth going on from."""
+        loss = float(logs.get("loss", 0.0))
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss} after step {self.step}. The last good checkpoint is {self.latest}. The usual "
+                "causes are a learning rate that is too high, too short a warm-up, or mixed_float16 without loss "
+                "scaling; the same command with a lower learning rate needs another directory, or --no-resume."
+            )
 
     def _is_due(self) -> bool:
         return self.step // self.every_steps > self._last_saved // self.every_steps
 
     def _is_best(self, logs: dict) -> bool:
+        is_validated = any(name.startswith("val_") for name in logs)
+        if self.monitor.startswith("val_") and not is_validated:
+            return False  # not every epoch is (validation_freq)
         if self.monitor not in logs:
             raise ValueError(f"There is no metric {self.monitor!r} to monitor; there are {', '.join(sorted(logs))}.")
         value = logs[self.monitor]
         return self._best is None or (value < self._best if self.mode == "min" else value > self._best)
 
     def _leave(self) -> None:
-        self._save()
-        logger.info("Stopped by SIGTERM after step %d, which is saved; the same command goes on from there.", self.step)
+        if self.step > self._last_saved and self._save_or_warn():
+            logger.info("Step %d is saved; the same command goes on from there.", self.step)
+        logger.info("Stopped by SIGTERM.")
         raise SystemExit(128 + signal.SIGTERM)
 
-    def _save_or_warn(self, name: str | None = None) -> None:
+    def _save_or_warn(self, name: str | None = None) -> bool:
         """A disk that has filled up does not end the training; what was saved before is still there."""
         try:
             self._save(name)
+            return True
         except (OSError, tf.errors.OpError) as error:
             logger.warning("Step %d could not be saved: %s. The last checkpoint is %s.", self.step, error, self.latest)
+            return False
 
     def _save(self, name: str | None = None) -> None:
         unfinished = self.directory / f"{_UNFINISHED}-{name or 'step'}"
@@ -169,10 +206,12 @@ class Checkpointing(tf_keras.callbacks.Callback):
             (unfinished / "progress.json").write_text(json.dumps(progress))
             for file in unfinished.iterdir():
                 _sync(file)
-            if name:
-                shutil.rmtree(self.directory / name, ignore_errors=True)
-            os.replace(unfinished, self.directory / (name or f"step-{self.step:010d}"))
+            target = self.directory / (name or f"step-{self.step:010d}")
+            if target.exists():
+                os.replace(target, self.directory / f"{_UNFINISHED}-old")
+            os.replace(unfinished, target)
             _sync(self.directory)
+            shutil.rmtree(self.directory / f"{_UNFINISHED}-old", ignore_errors=True)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -191,7 +230,11 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._history = progress["history"]
         self._metric_values = progress["metrics"] if self.step % self.params["steps"] else None
         self.model.history.history.update({name: list(values) for name, values in self._history.items()})
-        logger.info("The run goes on from step %d (%s).", self.step, checkpoint)
+        total = self.params["epochs"] * self.params["steps"]
+        if self.step >= total:
+            logger.info("The run in %s is finished: %d of %d steps.", self.directory, self.step, total)
+        else:
+            logger.info("The run goes on from step %d of %d (%s).", self.step, total, checkpoint)
 
     def _tracker(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
@@ -220,12 +263,26 @@ def _data_of(model) -> tuple:
     if not hasattr(model, "training_batches"):
         raise ValueError(f"Checkpointing works with this package's pretrainers, not with {type(model).__name__}.")
     batches, is_repeated = model.training_batches
+    if tf.distribute.in_cross_replica_context() and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise ValueError("Checkpointing works with one replica; for several, use tf_keras.callbacks.BackupAndRestore.")
     if batches is None:
         raise ValueError(
             "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: it could not "
             "find the place of others again."
         )
+    if not batches.training:
+        raise ValueError(
+            "These batches are for validation (training=False): they are neither shuffled nor masked anew."
+        )
     return batches, is_repeated
+
+
+def _check_optimizer(optimizer) -> None:
+    if not hasattr(optimizer, "build"):
+        raise ValueError(
+            f"Checkpointing cannot take up a {type(optimizer).__name__}, an optimizer of the old kind: use "
+            "kp.create_optimizer or one of tf_keras.optimizers."
+        )
 
 
 def _describe_run(model, batches, params: dict) -> dict:
@@ -233,11 +290,12 @@ def _describe_run(model, batches, params: dict) -> dict:
     settings = {
         "model": model.description(),
         "optimizer": model.optimizer.get_config(),
-        "precision": tf_keras.mixed_precision.global_policy().name,
+        "precision": tf_keras.mixed_precision.global_policy().name,  # what the model was made under, as a rule
         "data": batches.description(),
         "steps_per_epoch": params["steps"],
     }
-    return _flatten(json.loads(json.dumps(settings, default=str)))
+    flat = _flatten(json.loads(json.dumps(settings, default=lambda value: type(value).__name__)))
+    return {name: value for name, value in flat.items() if name.split(".")[-1] not in _CHANCE}
 
 
 def _flatten(settings: dict, prefix: str = "") -> dict:
@@ -252,14 +310,14 @@ def _flatten(settings: dict, prefix: str = "") -> dict:
 
 def _refuse_others(theirs: dict, ours: dict, directory: Path) -> None:
     differing = [
-        f"{name} is {ours.get(name)} and was {theirs.get(name)}"
+        _MEANINGS.get(name) or f"{name} is {ours.get(name)} and was {theirs.get(name)}"
         for name in sorted(theirs.keys() | ours.keys())
         if theirs.get(name) != ours.get(name)
     ]
     if differing:
         raise ValueError(
             f"{directory} holds another run: {'; '.join(differing)}. Choose another directory, or start this one anew "
-            "with resume=False, which deletes its checkpoints."
+            "with resume=False (--no-resume in the examples), which deletes its checkpoints."
         )
 
 

@@ -159,8 +159,19 @@ def test_the_batches_behind_a_dataset_are_found_where_their_order_is_kept(featur
     batches, is_repeated = batches_behind(dataset)
     assert (len(batches), is_repeated) == (len(dataset), False)
     assert batches_behind(dataset.repeat().prefetch(2)) == (batches, True)
-    assert batches_behind(dataset.take(3)) == (None, False)
+    assert batches_behind(dataset.take(3)) == batches_behind(dataset.repeat(2)) == (None, False)
     assert batches_behind(dataset.map(lambda x, y: (x, y))) == (None, False)
+
+
+def test_the_checksum_tells_selections_apart(features, tokenizer):
+    def checksum(chosen):
+        dataset = kp.to_tf_dataset(chosen, tokenizer, batch_size=4, block_size=32)
+        return dataset.keras_pretrain_batches.description()["checksum"]
+
+    rows = Dataset.from_dict({"input_ids": [[2, 5, 3], [2, 6, 3]] * 8, "token_type_ids": [[0] * 3] * 16})
+    assert checksum(rows.select(range(8))) == checksum(rows.select(range(8, 16)))
+    assert checksum(rows.select(range(8))) != checksum(rows.select(range(1, 9)))
+    assert checksum(features) != checksum(features.select(range(len(features) - 1)))
 
 
 def test_masks_do_not_depend_on_how_many_steps_are_made_at_once(tokenizer, features):

@@ -404,6 +404,23 @@ def test_checkpoints_that_are_no_pair_are_refused(tokenizer, tmp_path):
         kp.ElectraPretrainer.from_pretrained(tmp_path)
 
 
+def test_embeddings_that_were_trained_apart_are_not_tied_in_silence(tokenizer, tmp_path):
+    kp.save_checkpoint(make(tokenizer, tie_embeddings=False), tokenizer, tmp_path)
+    with pytest.raises(ValueError, match=r"word_embeddings differ by up to .* Give tie_embeddings=False to keep both"):
+        kp.ElectraPretrainer.from_pretrained(tmp_path)
+    loaded = kp.ElectraPretrainer.from_pretrained(tmp_path, tie_embeddings=False)
+    assert loaded.generator.electra.embeddings.weight is not loaded.discriminator.electra.embeddings.weight
+
+
+def test_the_progress_bar_shows_the_figures_of_the_history(tokenizer, features, capsys):
+    model = make(tokenizer)
+    history = model.fit(kp.to_tf_dataset(features, tokenizer, batch_size=BATCH), verbose=1).history
+    last = capsys.readouterr().out.replace("\b", "").replace("\r", "\n").strip().split("\n")[-1]
+    for name in METRICS:
+        shown = float(last.split(f" {name}: ")[1].split()[0])
+        assert shown == pytest.approx(history[name][0], rel=1e-3, abs=1e-4), name
+
+
 def test_ids_and_lengths_without_an_embedding_are_refused(tokenizer, batch):
     model = make(tokenizer)
     ids = tf.tensor_scatter_nd_update(batch["input_ids"], [[2, 3]], [15])

@@ -1,5 +1,6 @@
 """Runs that are stopped, by an exception, SIGTERM or SIGKILL, against one that never was: the same to the last bit."""
 
+import contextlib
 import json
 import os
 import random
@@ -175,7 +176,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_at_the_start(tokenizer, all_
     [
         (48, {}, "mlm+nsp", r"optimizer.learning_rate.config.num_train_steps is 48 and was 24"),
         (24, {"seed": 7}, "mlm+nsp", "model.seed is 7 and was 42"),
-        (24, {}, "mlm", "data.checksum is .* and was "),
+        (24, {}, "mlm", "the corpus, the tokenizer or the features are others"),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(
@@ -189,12 +190,74 @@ def test_another_run_in_the_same_folder_is_refused(
 def test_models_and_data_that_it_cannot_resume_are_refused(tokenizer, all_features, tmp_path):
     checkpointing = kp.callbacks.Checkpointing(tmp_path)
     data = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH)
-    with pytest.raises(ValueError, match=r"needs the data of kp.to_tf_dataset"):
-        make(tokenizer).fit(data.take(2), callbacks=[checkpointing], verbose=0)
+    for others in (data.take(2), data.repeat(3), data.shuffle(4)):
+        with pytest.raises(ValueError, match=r"needs the data of kp.to_tf_dataset"):
+            make(tokenizer).fit(others, callbacks=[checkpointing], verbose=0)
+    validation = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH, training=False)
+    with pytest.raises(ValueError, match="These batches are for validation"):
+        make(tokenizer).fit(validation, callbacks=[checkpointing], verbose=0)
     stock = TFBertForPreTraining(BertConfig(vocab_size=15, **WIDTHS))
     stock.compile("adam")
     with pytest.raises(ValueError, match="pretrainers, not with TFBertForPreTraining"):
         stock.fit(data, callbacks=[checkpointing], verbose=0)
+
+
+def test_a_later_first_epoch_is_resumed_in_its_place(tokenizer, all_features, tmp_path):
+    features = all_features["mlm"].select(range(64))
+
+    def fit(directory, interrupt=None):
+        model = make(tokenizer)
+        data = kp.to_tf_dataset(features, tokenizer, batch_size=BATCH)
+        callbacks = [kp.callbacks.Checkpointing(directory, every_steps=3)]
+        callbacks += [Interrupt(interrupt)] if interrupt else []
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(data, initial_epoch=1, epochs=3, callbacks=callbacks, verbose=0)
+        return model
+
+    untouched = fit(tmp_path / "untouched")
+    fit(tmp_path / "stopped", interrupt=5)
+    assert_same(fit(tmp_path / "stopped"), untouched)
+
+
+def test_a_loss_that_is_no_number_is_not_saved(tokenizer, all_features, tmp_path):
+    features = all_features["mlm"]
+    train(make(tokenizer), features, tokenizer, tmp_path, interrupt=6)
+    model = make(tokenizer)
+
+    class Spoil(tf.keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            model.bert.embeddings.weight.assign(np.nan * model.bert.embeddings.weight)
+
+    data = kp.to_tf_dataset(features.select(range(64)), tokenizer, batch_size=BATCH)
+    validation = kp.to_tf_dataset(features.select(range(16)), tokenizer, batch_size=BATCH, training=False)
+    fit = {"steps_per_epoch": 8, "epochs": 3, "validation_data": validation, "verbose": 0}
+    with pytest.raises(FloatingPointError, match=r"loss is nan after step 8. The last good checkpoint is .*0000000005"):
+        model.fit(data.repeat(), callbacks=[kp.callbacks.Checkpointing(tmp_path, every_steps=5), Spoil()], **fit)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000005"]
+
+
+def test_sigterm_in_a_validation_saves_the_epoch_and_gives_the_handler_back(tokenizer, all_features, tmp_path):
+    class Preempt(tf.keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    features = all_features["mlm"].select(range(64))
+    data = kp.to_tf_dataset(features, tokenizer, batch_size=BATCH)
+    validation = kp.to_tf_dataset(features, tokenizer, batch_size=BATCH, training=False)
+    callbacks = [Preempt(), kp.callbacks.Checkpointing(tmp_path, every_steps=100)]
+    with pytest.raises(SystemExit) as exit_:
+        make(tokenizer).fit(data, validation_data=validation, epochs=3, callbacks=callbacks, verbose=0)
+    assert exit_.value.code == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000008"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_optimizer_of_the_old_kind_is_refused(tokenizer, all_features, tmp_path):
+    model = make(tokenizer)
+    model.compile(tf.keras.optimizers.legacy.Adam())
+    with pytest.raises(ValueError, match="cannot take up a Adam, an optimizer of the old kind"):
+        train(model, all_features["mlm"], tokenizer, tmp_path)
 
 
 @pytest.mark.parametrize("setting", [{"every_steps": 0}, {"keep": 0}, {"mode": "best"}])
