@@ -69,5 +69,21 @@ def sample_tokens(logits: tf.Tensor, temperature: float, seed: tf.Tensor) -> tf.
       (...) int32.
     """
     logits = tf.stop_gradient(tf.cast(logits, tf.float32))
-    gumbel = -tf.math.log(-tf.math.log(uniform(tf.shape(logits), seed)))
+    gumbel = -log(-log(uniform(tf.shape(logits), seed)))
     return tf.argmax(logits / temperature + gumbel, axis=-1, output_type=tf.int32)
+
+
+def log(values: tf.Tensor) -> tf.Tensor:
+    """The natural logarithm of normal float32 numbers above 0, to 3e-7 relative.
+
+    By the exponent and a series for the rest, which XLA turns into vector instructions: on a CPU its own logarithm,
+    one number after the other, took 130 of the 145 ms of a draw from 16 × 19 × 25,000 logits.
+    """
+    bits = tf.bitcast(values, tf.int32)
+    # Halve what is above the square root of 2, so that the series is around 1.
+    exponent = tf.bitwise.right_shift(bits - 0x3F3504F3, 23)
+    mantissa = tf.bitcast(bits - tf.bitwise.left_shift(exponent, 23), tf.float32)
+    ratio = (mantissa - 1.0) / (mantissa + 1.0)
+    square = ratio * ratio
+    series = 1.0 + square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9)))
+    return tf.cast(exponent, tf.float32) * 0.6931471805599453 + 2.0 * ratio * series

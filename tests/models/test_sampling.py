@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream, uniform
+from keras_pretrain.models.sampling import choose_positions, log, place, sample_tokens, stream, uniform
 
 SEED = tf.constant([1, 2])
 
@@ -27,6 +27,17 @@ def test_random_numbers_are_uniform_and_the_same_under_xla():
     assert np.corrcoef(numbers[:, 1:].ravel(), numbers[:, :-1].ravel())[0, 1] == pytest.approx(0, abs=0.01)
     compiled = tf.function(lambda: uniform((500, 400), SEED), jit_compile=True)
     np.testing.assert_array_equal(numbers, compiled())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_logarithm_is_the_logarithm(compiled):
+    rng = np.random.default_rng(0)
+    near_one = 1 - rng.random(20_000) * 2.0**-20
+    ranges = [np.exp(rng.uniform(-80, 80, 20_000)), rng.random(20_000), near_one, [1.0, 2**0.5, 0.5**0.5]]
+    values = np.concatenate(ranges).astype(np.float32)
+    got = tf.function(log, jit_compile=compiled)(tf.constant(values)).numpy()
+    expected = np.log(values.astype(np.float64))
+    np.testing.assert_allclose(got, expected, rtol=3e-7, atol=1e-12)
 
 
 @pytest.mark.parametrize("mask_prob", [0.15, 0.02, 1.0])
