@@ -46,11 +46,11 @@ def test_the_sample_is_pretrained_and_the_figures_are_written(first_run):
     assert {"keras_pretrain", "tensorflow", "transformers"} <= set(metrics["versions"])
 
 
-def test_the_same_command_again_finds_its_run_finished(pretrain_bert, first_run, capsys):
+def test_the_same_command_again_finds_its_run_finished(pretrain_bert, first_run, package_log):
     weights = (first_run / "model.safetensors").read_bytes()
     metrics = json.loads((first_run / "metrics.json").read_text())
     pretrain_bert.main([*SMALL, "--output", str(first_run)])
-    assert "is finished: 4 of 4 steps" in capsys.readouterr().out
+    assert "is finished: 4 of 4 steps" in package_log.text
     assert (first_run / "model.safetensors").read_bytes() == weights
     again = json.loads((first_run / "metrics.json").read_text())
     assert again == metrics

@@ -67,11 +67,24 @@ class PretrainingStep:
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
         self.__dict__["_old_handlers"] = {}
+        self._forget_other_shapes("train_function", x)
         try:
             return super().fit(x, *args, **kwargs)
         finally:
             for number, handler in self._old_handlers.items():
                 signal.signal(number, handler)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """As `keras.Model.evaluate`."""
+        self._forget_other_shapes("test_function", x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def _forget_other_shapes(self, name: str, data) -> None:
+        """Keras' functions, given batches of a second shape, forget the first and from then on know neither."""
+        spec = getattr(data, "element_spec", None)
+        if self.__dict__.get(f"_{name}_spec") != spec:
+            self.__dict__[f"_{name}_spec"] = spec
+            setattr(self, name, None)
 
     def restore_at_end(self, number: int, handler) -> None:
         """Give a signal back its handler when `fit` is over, however it ends: callbacks are not told of exceptions."""

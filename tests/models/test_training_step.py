@@ -66,6 +66,16 @@ def test_training_and_validation_compile_once_each(tokenizer, features):
     assert model._forward.experimental_get_tracing_count() == 1
 
 
+def test_batches_of_another_shape_may_follow(tokenizer, sentences, features):
+    model = make(tokenizer)
+    longer = kp.build_features(sentences, tokenizer, block_size=48)
+    for part in (features, longer, features):
+        data = kp.to_tf_dataset(part, tokenizer, batch_size=BATCH)
+        history = model.fit(data, validation_data=kp.to_tf_dataset(part, tokenizer, batch_size=4), verbose=0).history
+        assert np.isfinite(history["val_loss"]).all()
+    assert model._forward_backward.experimental_get_tracing_count() == 2
+
+
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_gives_the_update_of_the_whole_batch(tokenizer, batch, parts):
     whole, parted = make(tokenizer), make(tokenizer, jit_compile=parts == 2, gradient_accumulation_steps=parts)
