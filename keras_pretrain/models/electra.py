@@ -368,9 +368,7 @@ def _check_sizes(generator: ElectraConfig, discriminator: ElectraConfig) -> None
 
 def _tie(generator_embeddings, discriminator_embeddings) -> None:
     for name in _TIED:
-        own, shared = getattr(generator_embeddings, name), getattr(discriminator_embeddings, name)
-        setattr(generator_embeddings, name, shared)
-        logger.debug("Tied %s to %s.", own.name, shared.name)
+        setattr(generator_embeddings, name, getattr(discriminator_embeddings, name))
 
 
 def _require_equal_embeddings(generator, discriminator) -> None:

@@ -25,9 +25,9 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     After a resume, everything is as if nothing had happened: weights, optimizer, learning rate, loss scale, masks,
     dropout, the order of the data, the running averages of the progress bar and the history of the epochs before. On a
-    CPU the run ends with the very same bits; on a GPU, where sums have no fixed order, it does after
-    `tf.config.experimental.enable_op_determinism()`. Nothing is replayed: the data's position is computed. Other
-    callbacks' memory, `EarlyStopping`'s patience for example, is not kept.
+    CPU the run ends with the very same bits; on a GPU, which was not tried, sums have no fixed order. Nothing is
+    replayed: the data's position is computed. Other callbacks' memory, `EarlyStopping`'s patience for example, is not
+    kept.
 
         checkpointing = kp.callbacks.Checkpointing("my_bert/run", every_steps=500)
         model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
@@ -81,6 +81,10 @@ class Checkpointing(tf_keras.callbacks.Callback):
         """The last whole checkpoint."""
         found = sorted(self.directory.glob("step-*"))
         return found[-1] if found else None
+
+    @property
+    def _replaced_best(self) -> Path:
+        return self.directory / f"{_UNFINISHED}-old"
 
     def on_train_begin(self, logs=None):
         batches, is_repeated = _data_of(self.model)
@@ -208,10 +212,10 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 _sync(file)
             target = self.directory / (name or f"step-{self.step:010d}")
             if target.exists():
-                os.replace(target, self.directory / f"{_UNFINISHED}-old")
+                os.replace(target, self._replaced_best)
             os.replace(unfinished, target)
             _sync(self.directory)
-            shutil.rmtree(self.directory / f"{_UNFINISHED}-old", ignore_errors=True)
+            shutil.rmtree(self._replaced_best, ignore_errors=True)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -242,6 +246,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
     def _make_room(self) -> None:
         """Find out now, not after the first thousand steps, whether checkpoints can be written."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._replaced_best.exists() and not (self.directory / _BEST).exists():  # killed between two renames
+            os.replace(self._replaced_best, self.directory / _BEST)
         for left in self.directory.glob(f"{_UNFINISHED}-*"):
             shutil.rmtree(left)
         probe = self.directory / f"{_UNFINISHED}-probe"
@@ -264,7 +270,10 @@ def _data_of(model) -> tuple:
         raise ValueError(f"Checkpointing works with this package's pretrainers, not with {type(model).__name__}.")
     batches, is_repeated = model.training_batches
     if tf.distribute.in_cross_replica_context() and tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError("Checkpointing works with one replica; for several, use tf_keras.callbacks.BackupAndRestore.")
+        raise ValueError(
+            "Checkpointing works with one replica. For several there is tf_keras.callbacks.BackupAndRestore, which "
+            "begins the data anew."
+        )
     if batches is None:
         raise ValueError(
             "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: it could not "

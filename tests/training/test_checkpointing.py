@@ -135,6 +135,14 @@ def test_the_last_few_and_the_best_are_kept(tokenizer, all_features, tmp_path):
     assert best["best"] == max(values)
 
 
+def test_a_kill_while_the_best_is_replaced_leaves_the_old_one(tokenizer, all_features, tmp_path):
+    train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path, monitor="val_loss")
+    os.rename(tmp_path / "best", tmp_path / ".unfinished-old")
+    train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path, monitor="val_loss")
+    assert (tmp_path / "best" / "progress.json").exists()
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
 def test_anew_on_request(tokenizer, all_features, tmp_path):
     train(make(tokenizer), all_features["mlm+nsp"], tokenizer, tmp_path, interrupt=12)
     model = make(tokenizer, seed=7)
