@@ -27,7 +27,12 @@ _MODULE_OF = {
     "create_optimizer": "keras_pretrain.training.optimization",
     "save_checkpoint": "keras_pretrain.export.checkpoint",
 }
-__all__ = [*_MODULE_OF, "callbacks"]
+_MODULES = {
+    "callbacks": "keras_pretrain.training.callbacks",
+    "finetuning": "keras_pretrain.finetuning",
+    "evaluation": "keras_pretrain.evaluation",
+}
+__all__ = [*_MODULE_OF, *_MODULES]
 
 require_legacy_keras()
 
@@ -43,8 +48,8 @@ if not logger.handlers:
 
 
 def __getattr__(name):
-    if name == "callbacks":
-        value = importlib.import_module("keras_pretrain.training.callbacks")
+    if name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
     elif name in _MODULE_OF:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     else:

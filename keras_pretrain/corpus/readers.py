@@ -61,6 +61,22 @@ def read(path: Path, text_column: str, sample_by: str) -> Iterator:
             yield record.get(text_column)
 
 
+def records(path: Path) -> Iterator[dict]:
+    """Each record of a table file with all its columns.
+
+    Raises:
+      ValueError: a `.txt` file, which has no columns, or what is not what its ending says.
+    """
+    if kind_of(path) == ".txt":
+        raise ValueError(f"{path} has no columns: labelled examples are in {KNOWN.removeprefix('.txt, ')}.")
+    if kind_of(path) == ".parquet":
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    else:
+        yield from _records(path)
+
+
 def _read_txt(path: Path, sample_by: str) -> Iterator[str]:
     with _open_text(path) as file:
         if sample_by == "line":
