@@ -19,11 +19,13 @@ _MODULE_OF = {
     "split_sentences": "keras_pretrain.corpus.sentences",
     "prepare_sentences": "keras_pretrain.corpus.preparation",
     "train_tokenizer": "keras_pretrain.tokenization",
+    "find_new_tokens": "keras_pretrain.wordpieces",
     "build_features": "keras_pretrain.features.building",
     "MaskingCollator": "keras_pretrain.features.masking",
     "to_tf_dataset": "keras_pretrain.features.batching",
     "BertPretrainer": "keras_pretrain.models.bert",
     "ElectraPretrainer": "keras_pretrain.models.electra",
+    "add_tokens": "keras_pretrain.models.vocabulary",
     "create_optimizer": "keras_pretrain.training.optimization",
     "save_checkpoint": "keras_pretrain.export.checkpoint",
 }

@@ -114,7 +114,7 @@ def finetune(
         learning_rate = finetuning_learning_rate(model.config)
     settings = {
         "learning_rate": learning_rate,
-        **({"layerwise_decay": layerwise_decay} if layerwise_decay != 1 else {}),
+        "layerwise_decay": layerwise_decay,
         "warmup_ratio": warmup_ratio,
         "weight_decay": weight_decay,
     }
