@@ -76,7 +76,7 @@ def choose_lengths(lengths: np.ndarray) -> tuple[int, ...]:
     Returns:
       One to three increasing multiples of 8.
     """
-    found = np.quantile(lengths, _SHARES, method="higher")
+    found = np.quantile(lengths, _SHARES, method="inverted_cdf")
     return tuple(sorted({int(-(-length // _MULTIPLE) * _MULTIPLE) for length in found}))
 
 
