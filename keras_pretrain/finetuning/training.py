@@ -44,6 +44,11 @@ class FineTuned:
     settings: dict
     histories: list[dict] = field(repr=False)
 
+    @property
+    def by_seed(self) -> list[dict[str, float]]:
+        """The figures of each run, in the order of the seeds."""
+        return [{name: each["values"][i] for name, each in self.metrics.items()} for i in range(len(self.seeds))]
+
 
 def finetune(
     checkpoint: str | os.PathLike,
