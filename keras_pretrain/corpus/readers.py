@@ -29,21 +29,25 @@ def is_known(path: Path) -> bool:
     return kind_of(path) in _KINDS
 
 
-def check(path: Path, text_column: str) -> None:
+def check(path: Path, column: str, holds: str = "text") -> None:
     """Refuse, before anything is read for good, a file that cannot be read to its end.
 
+    Args:
+      column: the column that is going to be read.
+      holds: what it is for.
+
     Raises:
-      ValueError: of an unknown kind, not UTF-8, not what its ending says, or without the text column.
+      ValueError: of an unknown kind, not UTF-8, not what its ending says, or without the column.
     """
     if not is_known(path):
         raise ValueError(f"{path} is of an unknown kind. A corpus file ends in {KNOWN}.")
     if kind_of(path) != ".parquet":
         _check_utf8(path)
     columns = _columns(path)
-    if columns is not None and text_column not in columns:
+    if columns is not None and column not in columns:
         raise ValueError(
-            f"{path} has no column {text_column!r}; its columns are {', '.join(columns) or 'none'}. "
-            "Say which one holds the text (text_column, or --text-column in the examples)."
+            f"{path} has no column {column!r}; its columns are {', '.join(columns) or 'none'}. "
+            f"Say which one holds the {holds} ({holds}_column, or --{holds}-column in the examples)."
         )
 
 

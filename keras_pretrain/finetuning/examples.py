@@ -123,8 +123,8 @@ def _read(source, columns: dict, name: str, keep_labels, regression: bool) -> Da
     elif isinstance(source, (str, os.PathLike)):
         if not Path(source).is_file():
             raise FileNotFoundError(f"There is no file {source} (looked from {os.getcwd()}).")
-        for column in columns.values():
-            readers.check(Path(source), column)
+        for holds, column in columns.items():
+            readers.check(Path(source), column, holds)
         table, there, where = list(readers.records(Path(source))), list(columns.values()), str(source)
     else:
         raise ValueError(f"Examples are a file, a Dataset or a DatasetDict, not a {type(source).__name__}.")

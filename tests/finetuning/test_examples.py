@@ -116,6 +116,12 @@ def test_a_missing_file_and_a_file_without_columns_are_refused(tmp_path):
         load_examples(tmp_path / "a.txt")
 
 
+def test_a_file_without_the_label_column_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,class\n글,a\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"columns are text, class\. Say which one holds the label"):
+        load_examples(tmp_path / "a.csv")
+
+
 def test_one_group_cannot_be_split():
     with pytest.raises(ValueError, match="All examples are of the group '1'"):
         load_examples(table(["a", "b"], group=[1, 1]), group_column="group")

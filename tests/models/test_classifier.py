@@ -140,6 +140,14 @@ def test_labels_are_kept_in_the_config(tokenizer, tmp_path):
     assert load_classifier(tmp_path / "classifier").config.label2id == {"나쁨": 0, "좋음": 1}
 
 
+def test_a_classifier_goes_on_with_other_labels(tokenizer, tmp_path):
+    model = make("bert", num_labels=3)
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    again = load_classifier(tmp_path, labels=["a", "b"])
+    assert again.classifier.kernel.shape == (16, 2)
+    np.testing.assert_array_equal(again.bert.pooler.dense.kernel, model.bert.pooler.dense.kernel)
+
+
 def test_the_encoder_of_an_electra_pretrainer_is_its_discriminators(tokenizer, tmp_path):
     configs = [ElectraConfig(embedding_size=8, **WIDTHS) for _ in range(2)]
     pair = kp.ElectraPretrainer(*configs, tokenizer)
