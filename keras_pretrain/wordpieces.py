@@ -87,8 +87,8 @@ def old_pieces(token: str, tokenizer) -> list[int]:
     """The ids that a tokenizer splits a wordpiece into, longest match first: one `[UNK]` where it cannot.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
-    >>> tokenizer.convert_ids_to_tokens(old_pieces("데이터모다", tokenizer))
-    ['데이터', '##모', '##다']
+    >>> tokenizer.convert_ids_to_tokens(old_pieces("데이터다", tokenizer))
+    ['데이', '##터', '##다']
     """
     vocabulary = tokenizer.get_vocab()
     continues = token.startswith(_CONTINUING) and len(token) > len(_CONTINUING)
