@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from keras_pretrain.models.pretraining import require_vocabulary
 from keras_pretrain.wordpieces import extend_tokenizer, old_pieces
@@ -68,9 +69,6 @@ def _grow(network, ids: np.ndarray, pieces: list[list[int]]) -> None:
     head = network.get_lm_head()
     bias = getattr(head, "bias", None)
     _replace(embeddings, "weight", _with_means(embeddings.weight.numpy(), ids, pieces))
-    # A layer lists its variables in the order they came in, and readers of Keras' weights go by it.
-    for name in ("token_type_embeddings", "position_embeddings"):
-        setattr(embeddings, name, getattr(embeddings, name))
     if bias is not None:
         _replace(head, "bias", _with_means(bias.numpy(), ids, pieces))
     network.config.vocab_size = embeddings.weight.shape[0]
@@ -89,8 +87,9 @@ def _replace(layer, attribute: str, value: np.ndarray) -> None:
     """Put a variable of another shape, and of the same name, in the place of one of a layer's."""
     old = getattr(layer, attribute)
     scope, _, name = old.name.split(":")[0].rpartition("/")
-    trainable = old.trainable
-    delattr(layer, attribute)
+    # Made by another layer: made by its own, it would stand last among the variables, and not where the old one stood.
+    maker = tf_keras.layers.Layer(dtype=layer.dtype_policy)
     with tf.name_scope(f"{scope}/"):  # the slash makes it the whole name, not a part to be appended
         start = tf.constant_initializer(value)
-        setattr(layer, attribute, layer.add_weight(name, value.shape, initializer=start, trainable=trainable))
+        new = maker.add_weight(name, value.shape, initializer=start, trainable=old.trainable)
+    setattr(layer, attribute, new)
