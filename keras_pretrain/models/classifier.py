@@ -203,9 +203,12 @@ def load_classifier(
     model, information = _CLASSES[config.model_type].from_pretrained(
         checkpoint, seed=seed, output_loading_info=True, ignore_mismatched_sizes=labels is not None, **settings
     )
-    missing = set(information["missing_keys"])
+    missing = {*information["missing_keys"], *(name for name, *_ in information["mismatched_keys"])}
     if any("/encoder/" in name or "/embeddings/" in name for name in missing):
-        raise ValueError(f"{checkpoint} lacks {len(missing)} weights of a {config.model_type} encoder.")
+        raise ValueError(
+            f"{checkpoint} lacks {len(missing)} weights of the {config.model_type} encoder that its config describes, "
+            f"{min(missing)} among them."
+        )
     if labels is not None:
         model.drew_pooler = any("/pooler/" in name for name in missing)
         model.redraw_head(seed, with_pooler=model.drew_pooler)
