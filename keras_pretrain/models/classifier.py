@@ -203,7 +203,8 @@ def load_classifier(
     model, information = _CLASSES[config.model_type].from_pretrained(
         checkpoint, seed=seed, output_loading_info=True, ignore_mismatched_sizes=labels is not None, **settings
     )
-    missing = {*information["missing_keys"], *(name for name, *_ in information["mismatched_keys"])}
+    missing = [*information["missing_keys"], *(name for name, *_ in information["mismatched_keys"])]
+    missing = {name.replace(".", "/") for name in missing}  # PyTorch's names or TensorFlow's, as the file has them
     if any("/encoder/" in name or "/embeddings/" in name for name in missing):
         raise ValueError(
             f"{checkpoint} lacks {len(missing)} weights of the {config.model_type} encoder that its config describes, "

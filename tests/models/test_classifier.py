@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
+from transformers import (
+    BertConfig,
+    ElectraConfig,
+    TFBertForMaskedLM,
+    TFBertForSequenceClassification,
+    TFElectraForSequenceClassification,
+)
 
 import keras_pretrain as kp
 from keras_pretrain.models.classifier import BertClassifier, ElectraClassifier, cut_to_longest, load_classifier
@@ -156,6 +162,21 @@ def test_the_encoder_of_an_electra_pretrainer_is_its_discriminators(tokenizer, t
     model = load_classifier(tmp_path, labels=["a", "b"])
     ours = model.electra.encoder.layer[0].intermediate.dense.kernel
     np.testing.assert_array_equal(ours, pair.discriminator.electra.encoder.layer[0].intermediate.dense.kernel)
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"vocab_size": 25}])
+def test_a_checkpoint_whose_encoder_is_not_that_of_its_config_is_refused(tokenizer, tmp_path, change):
+    kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path)
+    BertConfig(**(WIDTHS | change)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="of the bert encoder that its config describes"):
+        load_classifier(tmp_path, labels=["a", "b"])
+
+
+def test_a_checkpoint_without_a_pooler_gets_a_new_one_by_seed(tokenizer, tmp_path):
+    kp.save_checkpoint(TFBertForMaskedLM(BertConfig(**WIDTHS)), tokenizer, tmp_path)
+    kernels = [load_classifier(tmp_path, labels=["a", "b"], seed=seed).bert.pooler.dense.kernel for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.allclose(kernels[0], kernels[2])
 
 
 def test_checkpoints_that_cannot_be_fine_tuned_are_refused(tokenizer, tmp_path):
