@@ -69,7 +69,7 @@ def evaluate_mlm(
         inputs, labels = batches.batch(step)
         totals += [float(value) for value in forward(inputs | labels)]
         characters += int(lengths[labels["labels"][labels["labels"] != IGNORED]].sum())
-    loss, correct, count = totals
+    loss, correct, count = totals.tolist()
     if count == 0:
         raise ValueError("No token of the corpus can be masked: it holds nothing but [UNK] for this tokenizer.")
     ids = np.concatenate([np.asarray(row) for row in features["input_ids"][:]])

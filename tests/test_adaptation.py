@@ -52,26 +52,29 @@ def test_an_electra_goes_on_with_a_csv_of_sentences(csv_of_sentences, tokenizer,
     assert kp.ElectraPretrainer.from_pretrained(tmp_path / "end").config.vocab_size == 16
 
 
-def test_paragraphs_one_a_line_make_pairs(tmp_path, tokenizer, package_log):
-    """Each line a paragraph, its sentences split at full stops; paragraphs of one sentence are random partners only."""
-    lines = ["가 나. 다 라. 마 바. 사 아.", "자 차. 가 다. 나 라.", "마 사."] * 10
-    path = tmp_path / "clean.txt"
+def test_paragraphs_one_a_line_make_pairs(tmp_path, package_log):
+    """Each line a paragraph, split at its full stops; paragraphs of one sentence are random partners only."""
+    lines = [line for text in kp.load_sample("en")["text"] for line in text.splitlines()][:200]
+    path = tmp_path / "paragraphs.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     sentences = sentences_of(path, sample_by="line", validation_fraction=0)["train"]
-    assert sorted(map(len, sentences["sentences"])) == [1] * 10 + [3] * 10 + [4] * 10
-    features = kp.build_features(sentences, tokenizer, block_size=16, dupe_factor=4)
-    assert "10 documents of one sentence served as random B only" in package_log.text
+    assert len(sentences) == 200
+    counts = np.array([len(document) for document in sentences["sentences"]])
+    assert counts.max() > 4
+    tokenizer = kp.train_tokenizer(sentences, vocab_size=500)
+    features = kp.build_features(sentences, tokenizer, block_size=512, short_seq_prob=0, dupe_factor=4)
+    assert f"{(counts == 1).sum()} documents of one sentence served as random B only" in package_log.text
     labels = np.array(features["next_sentence_label"])
-    assert 0.35 < labels.mean() < 0.65
-    paragraphs = [tokenizer(line, add_special_tokens=False)["input_ids"] for line in lines[:3]]
-    for example in features.select(range(20)):
+    assert 0.4 < labels.mean() < 0.6
+
+    paragraphs = [" ".join(map(str, _ids(document, tokenizer))) for document in sentences["sentences"]]
+    follows = []
+    for example in features:
         ids, types = np.array(example["input_ids"]), np.array(example["token_type_ids"])
-        a = ids[types == 0][1:-1].tolist()
-        b = ids[types == 1][:-1].tolist()
-        assert any(_is_part(a, paragraph) for paragraph in paragraphs)
-        if example["next_sentence_label"] == 0:
-            assert any(_is_part(a + b, paragraph) for paragraph in paragraphs)
+        both = " ".join(map(str, [*ids[types == 0][1:-1], *ids[types == 1][:-1]]))
+        follows.append(any(both in paragraph for paragraph in paragraphs))
+    assert follows == (labels == 0).tolist()
 
 
-def _is_part(part: list, whole: list) -> bool:
-    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))
+def _ids(document: list[str], tokenizer) -> list[int]:
+    return [number for ids in tokenizer(document, add_special_tokens=False)["input_ids"] for number in ids]
