@@ -60,8 +60,9 @@ def test_a_token_that_would_never_be_found_is_refused(letters, token, message):
         extend_tokenizer(letters, ["bcd", token])
 
 
-def test_a_token_that_normalisation_changes_is_refused(letters):
-    base = type(letters)(vocab=dict(letters.get_vocab().items()), do_lower_case=True)
+def test_a_token_that_normalisation_changes_is_refused(letters, tmp_path):
+    letters.save_vocabulary(str(tmp_path))
+    base = type(letters)(vocab_file=str(tmp_path / "vocab.txt"), do_lower_case=True)
     with pytest.raises(ValueError, match="makes 'bcd' of such text first"):
         extend_tokenizer(base, ["Bcd"])
 
