@@ -19,6 +19,14 @@ import keras_pretrain as kp
 WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
 
 
+# Two processes share the files: the longest ones first, or the end waits for one of them.
+LONGEST = ("test_checkpointing.py", "test_electra.py", "test_examples.py", "test_training_step.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture
 def package_log(caplog):
     """`caplog` that sees the package's log, which does not reach the root logger."""

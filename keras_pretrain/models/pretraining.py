@@ -58,8 +58,8 @@ class PretrainingStep:
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
         self._forward, self._forward_backward = self._evaluate, self._differentiate
         if not run_eagerly:
-            self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
-            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
+            self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
+            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
 
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`."""
@@ -68,6 +68,7 @@ class PretrainingStep:
         self.__dict__["resume_at"] = None
         self.__dict__["_old_handlers"] = {}
         self._forget_other_shapes("train_function", x)
+        self._build_optimizer()
         try:
             return super().fit(x, *args, **kwargs)
         finally:
@@ -86,6 +87,15 @@ class PretrainingStep:
             self.__dict__[f"_{name}_spec"] = spec
             setattr(self, name, None)
 
+    def _build_optimizer(self) -> None:
+        """Keras makes the optimizer's variables in the first step, and a function that makes variables is traced twice.
+
+        For all of the model's variables, so that a later `fit` may train heads that this one has no labels for.
+        """
+        if hasattr(self.optimizer, "build"):  # those of the old kind have none
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
     def restore_at_end(self, number: int, handler) -> None:
         """Give a signal back its handler when `fit` is over, however it ends: callbacks are not told of exceptions."""
         self._old_handlers[number] = handler
@@ -96,6 +106,7 @@ class PretrainingStep:
             return self.resume_at
         return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
+    @tf.autograph.experimental.do_not_convert  # its conditions are Python's
     def train_step(self, data) -> dict:
         batch = self._checked(self._unpack(data))
         replica = tf.distribute.get_replica_context()
@@ -110,6 +121,7 @@ class PretrainingStep:
         self.optimizer.apply_gradients(zip(gradients, self._trained_variables(batch), strict=True))
         return self._report(sums)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data) -> dict:
         return self._report(self._forward(self._checked(self._unpack(data))))
 

@@ -95,7 +95,6 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._metric_values, self._best, self._history = None, None, {}
         self.step, self._last_saved = 0, 0
         self._first_step = batches.next_step
-        self.model.optimizer.build(self.model._trained_variables(dict.fromkeys(batches.names)))
         self._make_room()
         if not self.resume:
             for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:

@@ -90,8 +90,7 @@ def assert_same(ours, theirs):
     ("objective", "repeated", "interrupts", "settings"),
     [
         ("mlm+nsp", True, [7, 6], {}),
-        ("mlm+nsp", False, [12], {"gradient_accumulation_steps": 2}),
-        ("mlm", False, [17], {}),
+        ("mlm", False, [17], {"gradient_accumulation_steps": 2}),
         ("rtd", True, [13], {"gradient_accumulation_steps": 2}),
     ],
 )
