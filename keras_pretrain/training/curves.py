@@ -43,8 +43,8 @@ def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike)
 
     columns = _read(Path(history))
     steps = columns.pop("step")
-    panels = {title: names for title, names in _panels(columns).items() if names}
-    figure = Figure(figsize=(9, 3 * len(panels)), layout="constrained")
+    panels = _panels(columns)
+    figure = Figure(figsize=(9, 2.5 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, names) in zip(
         figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels.items(), strict=True
@@ -63,30 +63,22 @@ def _draw(axes, title: str, names: list[str], columns: dict, steps: list[float])
         axes.plot(*zip(*points, strict=True), color=colour, label=name, **style)
     axes.set_ylabel(title)
     axes.grid(alpha=0.3)
+    axes.set_xlim(left=0)
     if len(names) > 1:
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _panels(columns: dict) -> dict[str, list[str]]:
-    """Which columns stand in which part of the picture. A total that is the only loss, but for its parts, leads."""
+    """Which columns stand in which part of the picture. Each loss has one of its own: their scales differ."""
     drawn = [name for name, values in columns.items() if any(value is not None for value in values)]
     shares = ("accuracy", "auc", "precision", "recall", "sampled_original")
-    losses = [name for name in drawn if name.endswith("loss")]
-    weighted = _is_much_larger(columns, losses)
-    return {
-        "total loss": [name for name in losses if weighted and name.removeprefix("val_") == "loss"],
-        "loss": [name for name in losses if not (weighted and name.removeprefix("val_") == "loss")],
-        "accuracy": [name for name in drawn if name.endswith(shares)],
-        "learning rate": [name for name in drawn if name == "learning_rate"],
-    }
-
-
-def _is_much_larger(columns: dict, losses: list[str]) -> bool:
-    """Whether the total has weights, as ELECTRA's 50, that would press its parts to the ground."""
-    parts = [name for name in losses if name not in ("loss", "val_loss") and not name.startswith("val_")]
-    if "loss" not in losses or not parts:
-        return False
-    return columns["loss"][-1] > 1.5 * sum(columns[name][-1] for name in parts)
+    panels = {}
+    for name in sorted(drawn, key=lambda name: name.removeprefix("val_") != "loss"):  # the total leads
+        if name.endswith("loss"):
+            panels.setdefault(name.removeprefix("val_"), []).append(name)
+    panels["accuracy"] = [name for name in drawn if name.endswith(shares)]
+    panels["learning rate"] = [name for name in drawn if name == "learning_rate"]
+    return {title: names for title, names in panels.items() if names}
 
 
 def _read(path: Path) -> dict[str, list[float | None]]:
