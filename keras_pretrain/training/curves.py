@@ -46,11 +46,10 @@ def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike)
     panels = _panels(columns)
     figure = Figure(figsize=(9, 2.5 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(
-        figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels.items(), strict=True
-    ):
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, names) in zip(rows, panels.items(), strict=True):
         _draw(axes, title, names, columns, steps)
-    axes.set_xlabel("steps")
+    rows[-1].set_xlabel("steps")
     figure.savefig(picture, format="png", dpi=120)
 
 

@@ -19,7 +19,7 @@ def fit(path, *, epochs, initial_epoch=0, interrupt=None, validation=False):
                 raise KeyboardInterrupt
 
     tf.keras.utils.set_random_seed(0)
-    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
     model.compile("sgd", "mse")
     data = np.ones((6, 2)), np.ones(6)
     callbacks = [kp.callbacks.RunFigures(), kp.callbacks.CSVHistory(path)] + [Interrupt()] * (interrupt is not None)
