@@ -19,8 +19,8 @@ class LossWatch:
 
     Nothing is judged in the first 32 steps. A few steps with a high loss, such as an outlier among the batches, do not
     count, whatever their height; nor do steps that a loss scale leaves out, whose losses are as good as others. A loss
-    that falls back to where it began counts once it has been a third below; a rise beyond the start always does.
-    A loss that is no number, or infinite, is lost at once.
+    that falls back to where it began counts where it had come down by a third. A loss that is no number, or infinite,
+    is lost at once.
     """
 
     def __init__(self):

@@ -37,15 +37,16 @@ class RunFigures(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._all, self._epoch = _Span(), _Span()
-        self._compiled = False
+        self._begun_at_all = self._compiled = False
         self._meter = getattr(self.model, "input_meter", None)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = _Span()
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._compiled and self._epoch.steps:
+        if self._begun_at_all and not self._compiled:
             self._compiled, self._epoch = True, _Span()
+        self._begun_at_all = True
         self._begun = perf_counter(), batch, self._meter.read() if self._meter else None
 
     def on_train_batch_end(self, batch, logs=None):

@@ -117,6 +117,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert min(logs) > 5
     assert logs == {step: expected[step] for step in logs}
     assert resumed_history == history
+    assert int(model._train_counter) == 24  # by which TensorBoard numbers its figures
     assert_same(model, untouched)
 
 

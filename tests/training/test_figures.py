@@ -76,6 +76,16 @@ def test_data_that_keep_the_model_waiting_show_it(model, batches):
     assert shares["fast"] < 0.2
 
 
+def test_keras_takes_progress_for_its_own_bar_and_shows_them(model, batches, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    model.fit(batches, epochs=2, callbacks=[kp.callbacks.RunFigures(), kp.callbacks.Progress(live=True)])
+    out = capsys.readouterr().out
+    assert out.count("Epoch 1/2") == out.count("Epoch 2/2") == 1
+    for label in ("lr", "tokens/s", "padding", "waiting"):
+        assert f" - {label}: " in out
+    assert "learning_rate" not in out
+
+
 def test_the_first_step_is_left_out(monkeypatch):
     now = iter(
         [0.0, 100.0, 101.0, 102.0, 110.0, 113.0]
@@ -99,6 +109,12 @@ def test_the_first_step_is_left_out(monkeypatch):
     assert shown[2] == {"learning_rate": 0.5, "tokens_per_second": 500, "padding": 0.5, "waiting": 0.25}
     assert figures.seconds_per_step == 1.0
     assert figures.tokens_per_second == 500
+
+
+def test_epochs_of_one_step_have_their_speed_too(model, batches):
+    figures = kp.callbacks.RunFigures()
+    model.fit(batches, epochs=3, steps_per_epoch=1, callbacks=[figures], verbose=0)
+    assert figures.tokens_per_second > 0
 
 
 def test_another_model_has_its_learning_rate():
