@@ -48,6 +48,13 @@ class Progress(tf_keras.callbacks.ProgbarLogger):
         super().on_train_begin(logs)
         self._first_step = None
         self._said_at = None
+        self._has_validated = False
+
+    def on_test_begin(self, logs=None):
+        super().on_test_begin(logs)
+        if self._called_in_fit and self.live and self.verbose == 1 and not self._has_validated:
+            self._has_validated = True
+            print(flush=True)  # the first validation is compiled, which is said; not in the bar's line
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch

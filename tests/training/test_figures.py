@@ -78,8 +78,10 @@ def test_data_that_keep_the_model_waiting_show_it(model, batches):
 
 def test_keras_takes_progress_for_its_own_bar_and_shows_them(model, batches, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    model.fit(batches, epochs=2, callbacks=[kp.callbacks.RunFigures(), kp.callbacks.Progress(live=True)])
+    callbacks = [kp.callbacks.RunFigures(), kp.callbacks.Progress(live=True)]
+    model.fit(batches, epochs=2, validation_data=batches.take(1), callbacks=callbacks)
     out = capsys.readouterr().out
+    assert "\nCompiling the validation step" in out
     assert out.count("Epoch 1/2") == out.count("Epoch 2/2") == 1
     for label in ("lr", "tokens/s", "padding", "waiting"):
         assert f" - {label}: " in out
