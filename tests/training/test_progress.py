@@ -70,8 +70,8 @@ def test_a_wide_bar_has_the_figures_of_the_run(clock, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     run(clock, ELECTRA, live=True, validation={"val_loss": 7.5})
     _, bar, *others = [line[-1] for line in on_screen(capsys.readouterr().out) if line]
-    end = "mlm_accuracy: 0.1234 - nsp_accuracy: 0.5000 - lr: 4.80e-04 - tokens/s: 12,346 - padding: 12% - waiting: 0%"
-    assert end in bar
+    figures = "loss: 8.0354 - lr: 4.80e-04 - tokens/s: 12,346 - padding: 12% - waiting: 0% - mlm_accuracy: 0.1234 - "
+    assert f" - {figures}nsp_accuracy: 0.5000" in bar
     assert others[0].startswith("  figure_0: 0.5000 - ")
     assert others[-1].endswith("val_loss: 7.5000")
 
@@ -82,7 +82,7 @@ def test_a_file_has_lines_without_control_characters(clock, capsys, monkeypatch)
     out = capsys.readouterr().out
     assert not re.search("[\b\r\x1b]", out)
     lines = out.splitlines()
-    figures = "loss: 8.0354 - mlm_accuracy: 0.1234 - nsp_accuracy: 0.5000 - lr: 4.80e-04 - tokens/s: 12,346"
+    figures = "loss: 8.0354 - lr: 4.80e-04 - tokens/s: 12,346 - padding: 12% - waiting: 0% - mlm_accuracy: 0.1234"
     assert lines[0].startswith(f"step 1 of 80 - {figures}")
     assert lines[1].startswith(f"step 16 of 80 - 2:08 left - {figures}")
     assert lines[2].startswith("step 31 of 80 - 1:38 left - ")
