@@ -20,11 +20,11 @@ _TIMES = 22  # columns that Keras' " - ETA: 12:34:56" or " - 1234s 1234ms/step" 
 class Progress(tf_keras.callbacks.ProgbarLogger):
     """Shows how a run is going, in a way that suits where it is shown. Keras takes it in place of its own bar.
 
-    In a terminal, Keras' bar, with as many figures as fit into one line, the loss, the figures of `RunFigures`
-    and accuracies first; above each epoch, the steps done and the time left; below it, the other figures. Elsewhere, in a
+    In a terminal, Keras' bar, with as many figures as fit into one line, the loss, the figures of `RunFigures` and
+    accuracies first; above each epoch, the steps done and the time left; below it, the other figures. Elsewhere, in a
     file for example, a line from time to time and one for each epoch, without control characters:
 
-        step 1,200 of 20,000 - 4:12:33 left - loss: 6.1234 - lr: 4.80e-04 - tokens/s: 12,345 - padding: 12% - ...
+        step 1,200 of 20,000 - 6:16:00 left - loss: 6.1234 - lr: 4.80e-04 - tokens/s: 12,345 - padding: 12% - ...
 
     Time left is what the steps to come take at the pace of those done since `fit` began, validation and everything else
     included.
