@@ -17,7 +17,8 @@ class InputMeter:
     """Counts tokens and the seconds that whoever takes batches from a dataset waits for them.
 
     Two clocks are zipped around the dataset, outside its prefetching, so that each request reads the one, takes the
-    batch and reads the other, all inside the call that waits. Nothing of it runs in Python; it took 0.6 ms a batch on two busy cores.
+    batch and reads the other, all inside the call that waits. Nothing of it runs in Python; it took
+    0.6 ms a batch on two busy cores.
     """
 
     def __init__(self):
