@@ -41,7 +41,8 @@ def main(argv=None):
     model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features, seed=args.seed)
     for name, phase in phases.items():
         print(f"\n{phase['steps']} steps of {phase['batch_size']} blocks of {phase['block_size']} tokens")
-        figures = run.train(model, *data[name], steps=phase["steps"], epochs=1, folder=f"run-{name}")
+        _, train, validation = data[name]
+        figures = run.train(model, train, validation, steps=phase["steps"], epochs=1, phase=name)
 
     kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)

@@ -1,5 +1,6 @@
 """The examples run through their own entry points, with smaller settings."""
 
+import csv
 import importlib
 import json
 import sys
@@ -32,7 +33,7 @@ def pretrain_electra():
 @pytest.fixture(scope="module")
 def first_run(pretrain_bert, tmp_path_factory):
     output = tmp_path_factory.mktemp("first_run")
-    pretrain_bert.main([*SMALL, "--output", str(output)])
+    pretrain_bert.main([*SMALL, "--tensorboard", str(output / "tensorboard"), "--output", str(output)])
     return output
 
 
@@ -44,6 +45,18 @@ def test_the_sample_is_pretrained_and_the_figures_are_written(first_run):
     assert metrics["arguments"]["steps"] == 4
     assert metrics["seed"] == 42
     assert {"keras_pretrain", "tensorflow", "transformers"} <= set(metrics["versions"])
+
+
+def test_what_can_be_watched_is_there(first_run):
+    with (first_run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["learning_rate"]) < float(rows[0]["learning_rate"])  # BERT's default falls linearly
+    assert 0 <= float(rows[-1]["padding"]) < 1
+    assert 0 <= float(rows[-1]["waiting"]) <= 1
+    assert (first_run / "training_curves.png").read_bytes().startswith(b"\x89PNG")
+    written = {path.parent.relative_to(first_run / "tensorboard").as_posix() for path in first_run.rglob("events.out*")}
+    assert written == {"figures/train", "figures/validation", "preview"}
 
 
 def test_the_same_command_again_finds_its_run_finished(pretrain_bert, first_run, package_log):
@@ -101,7 +114,9 @@ def test_an_electra_is_pretrained_and_the_figures_are_written(electra_run):
     metrics = json.loads((electra_run / "metrics.json").read_text())
     names = {"loss", "mlm_loss", "disc_loss", "disc_auc", "replaced_accuracy", "original_accuracy"}
     assert names | {f"val_{name}" for name in names} <= set(metrics)
-    assert {path.name for path in electra_run.iterdir()} == {"generator", "discriminator", "metrics.json", "run"}
+    assert {path.name for path in electra_run.iterdir()} == {
+        "generator", "discriminator", "metrics.json", "run", "history.csv", "training_curves.png"
+    }  # fmt: skip
 
 
 def test_an_electra_goes_on_from_its_two_folders(pretrain_electra, electra_run, tmp_path, capsys):
@@ -119,6 +134,7 @@ def test_two_phases_train_one_model_with_one_schedule(tmp_path):
     assert (metrics["arguments"]["block_size"], metrics["arguments"]["batch_size"]) == (32, 4)
     assert metrics["val_mlm_loss"] < 8
     assert {path.name for path in tmp_path.glob("run-*")} == {"run-short", "run-long"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"training_curves-short.png", "training_curves-long.png"}
     assert (tmp_path / "model.safetensors").exists()
 
 

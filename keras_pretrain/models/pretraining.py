@@ -1,12 +1,13 @@
 """`PretrainingStep`: the compiled training step that the pretrainers share."""
 
 import logging
-import signal
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.features.batching import batches_behind
+from keras_pretrain.features.input_meter import InputMeter
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
 
@@ -66,14 +67,18 @@ class PretrainingStep:
         # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
-        self.__dict__["_old_handlers"] = {}
+        self.__dict__["_at_end"] = []
+        self.__dict__["input_meter"] = None
         self._forget_other_shapes("train_function", x)
         self._build_optimizer()
+        if isinstance(x, tf.data.Dataset) and self.distribute_strategy.num_replicas_in_sync == 1:
+            self.__dict__["input_meter"] = InputMeter()  # for `RunFigures`
+            x = self.input_meter.watch(x)
         try:
             return super().fit(x, *args, **kwargs)
         finally:
-            for number, handler in self._old_handlers.items():
-                signal.signal(number, handler)
+            for function in self._at_end:
+                function()
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""
@@ -96,9 +101,9 @@ class PretrainingStep:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def restore_at_end(self, number: int, handler) -> None:
-        """Give a signal back its handler when `fit` is over, however it ends: callbacks are not told of exceptions."""
-        self._old_handlers[number] = handler
+    def call_at_end(self, function: Callable[[], object]) -> None:
+        """Have a function called when `fit` is over, however it ends: callbacks are not told of exceptions."""
+        self._at_end.append(function)
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
         """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
