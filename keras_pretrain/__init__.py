@@ -19,15 +19,22 @@ _MODULE_OF = {
     "split_sentences": "keras_pretrain.corpus.sentences",
     "prepare_sentences": "keras_pretrain.corpus.preparation",
     "train_tokenizer": "keras_pretrain.tokenization",
+    "find_new_tokens": "keras_pretrain.wordpieces",
     "build_features": "keras_pretrain.features.building",
     "MaskingCollator": "keras_pretrain.features.masking",
     "to_tf_dataset": "keras_pretrain.features.batching",
     "BertPretrainer": "keras_pretrain.models.bert",
     "ElectraPretrainer": "keras_pretrain.models.electra",
+    "add_tokens": "keras_pretrain.models.vocabulary",
     "create_optimizer": "keras_pretrain.training.optimization",
     "save_checkpoint": "keras_pretrain.export.checkpoint",
 }
-__all__ = [*_MODULE_OF, "callbacks"]
+_MODULES = {
+    "callbacks": "keras_pretrain.training.callbacks",
+    "finetuning": "keras_pretrain.finetuning",
+    "evaluation": "keras_pretrain.evaluation",
+}
+__all__ = [*_MODULE_OF, *_MODULES]
 
 require_legacy_keras()
 
@@ -43,8 +50,8 @@ if not logger.handlers:
 
 
 def __getattr__(name):
-    if name == "callbacks":
-        value = importlib.import_module("keras_pretrain.training.callbacks")
+    if name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
     elif name in _MODULE_OF:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     else:

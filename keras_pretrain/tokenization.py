@@ -49,7 +49,7 @@ def train_tokenizer(
         raise ValueError(
             f"vocab_size must leave room beside the {len(special_tokens)} special tokens; {vocab_size} is too small."
         )
-    chunks = _count_chunks(texts)
+    chunks = count_chunks(texts)
     vocabulary = _train_vocabulary(tokenizer.backend_tokenizer, chunks, special_tokens, vocab_size)
     tokenizer.backend_tokenizer.model = models.WordPiece(vocabulary, unk_token=tokenizer.unk_token)
     return tokenizer
@@ -84,7 +84,7 @@ def _empty_copy(base) -> PreTrainedTokenizerFast:
     return empty
 
 
-def _count_chunks(texts: Iterable) -> Counter:
+def count_chunks(texts: Iterable) -> Counter:
     """How often each run of characters between white space occurs: all that training needs, and far smaller."""
     chunks = Counter()
     for text in tqdm(_each_text(texts), desc="Counting words", unit=" texts", delay=2):
@@ -115,7 +115,7 @@ def _each_text(texts) -> Iterator[str]:
 def _train_vocabulary(
     backend: Tokenizer, chunks: Counter, special_tokens: list[str], vocab_size: int
 ) -> dict[str, int]:
-    words = _count_words(backend, chunks)
+    words = count_words(backend, chunks)
     alphabet, dropped = _choose_alphabet(words, vocab_size - len(special_tokens))
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
@@ -132,7 +132,7 @@ def _train_vocabulary(
     return fresh.get_vocab()
 
 
-def _count_words(backend: Tokenizer, chunks: Counter) -> Counter:
+def count_words(backend: Tokenizer, chunks: Counter) -> Counter:
     """The words as the tokenizer's own normaliser and pre-tokenizer see them."""
     words = Counter()
     for chunk, count in chunks.items():

@@ -15,7 +15,9 @@ WITH_EXAMPLES = {
     "corpus.cleaning": 1,
     "corpus.sentences": 1,
     "tokenization": 2,
+    "wordpieces": 2,
     "models.bert": 3,
+    "models.vocabulary": 3,
     "export.checkpoint": 3,
 }
 

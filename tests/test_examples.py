@@ -142,3 +142,60 @@ def test_a_generator_without_its_discriminator_is_refused(pretrain_electra, caps
     with pytest.raises(SystemExit):
         pretrain_electra.main(["--init-generator-from", "somewhere"])
     assert "needs --init-from" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Forty texts on two subjects, as a CSV file."""
+    path = tmp_path_factory.mktemp("labelled") / "texts.csv"
+    rows = [f"모델을 배운다 {i},배움" if i % 2 else f"파일을 지운다 {i},파일" for i in range(40)]
+    path.write_text("\n".join(["글,종류", *rows]), encoding="utf-8")
+    return path
+
+
+def test_a_classifier_is_fine_tuned_and_its_figures_are_written(first_run, labelled, tmp_path, capsys):
+    finetune_classifier = importlib.import_module("finetune_classifier")
+    finetune_classifier.main(["--model", str(first_run), "--train", str(labelled), "--validation", "0.25",
+                              "--text-column", "글", "--label-column", "종류", "--batch-size", "8", "--epochs", "2",
+                              "--seeds", "2", "--output", str(tmp_path)])  # fmt: skip
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"accuracy", "f1", "f1_macro", "loss"} <= set(metrics)
+    assert set(metrics["by_seed"]) == {"42", "43"}
+    mean = sum(run["accuracy"] for run in metrics["by_seed"].values()) / 2
+    assert metrics["accuracy"] == pytest.approx(mean)
+    assert metrics["accuracy"] > 0.6
+    assert metrics["arguments"]["epochs"] == 2
+    assert json.loads((tmp_path / "config.json").read_text())["id2label"] == {"0": "배움", "1": "파일"}
+    assert "it is 배움" in capsys.readouterr().out
+
+
+def test_labels_with_a_fraction_are_refused_before_training(first_run, tmp_path):
+    finetune_classifier = importlib.import_module("finetune_classifier")
+    path = tmp_path / "scores.csv"
+    path.write_text("text,label\n글,0.5\n글 둘,1.5\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="give regression=True"):
+        finetune_classifier.main(["--model", str(first_run), "--train", str(path), "--output", str(tmp_path)])
+
+
+def test_a_bert_is_adapted_and_judged_before_and_after(first_run, labelled, tmp_path, capsys):
+    """A CSV of single sentences, new words, and a task."""
+    adapt_bert = importlib.import_module("adapt_bert")
+    sentences = tmp_path / "sentences.csv"
+    rows = [f"딥러닝 모델은 텐서플로로 {i}번 배운다" for i in range(60)]
+    sentences.write_text("\n".join(["sen", *rows]), encoding="utf-8")
+    words = tmp_path / "words.txt"
+    words.write_text("딥러닝\n텐서플로\n", encoding="utf-8")
+    output = tmp_path / "out"
+    adapt_bert.main([*SMALL, "--model", str(first_run), "--corpus", str(sentences), "--text-column", "sen",
+                     "--add-tokens", str(words), "--task-train", str(labelled), "--task-text-column", "글",
+                     "--task-label-column", "종류", "--task-seeds", "1", "--task-epochs", "1",
+                     "--output", str(output)])  # fmt: skip
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["adapted"]["mlm_loss"] != metrics["before"]["mlm_loss"]
+    assert {"task_accuracy", "loss_per_character"} <= set(metrics["adapted"])
+    assert "nsp_loss" not in metrics  # single sentences
+    vocabularies = [(folder / "vocab.txt").read_text().splitlines() for folder in (first_run, output)]
+    assert vocabularies[1] == [*vocabularies[0], "딥러닝", "텐서플로"]
+    table = capsys.readouterr().out
+    assert "have one sentence: masked words alone" in table
+    assert "task_accuracy" in table

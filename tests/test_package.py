@@ -76,7 +76,10 @@ for name in keras_pretrain.__all__:
 """
     resolved = dict(line.split() for line in output_of(code).splitlines())
     assert resolved.pop("callbacks") == "keras_pretrain.training.callbacks"
-    assert resolved == {name: name for name in keras_pretrain.__all__ if name != "callbacks"}
+    for module in ("finetuning", "evaluation"):
+        assert resolved.pop(module) == f"keras_pretrain.{module}"
+    assert resolved == {name: name for name in resolved}
+    assert {*resolved, "callbacks", "finetuning", "evaluation"} == set(keras_pretrain.__all__)
 
 
 def test_public_names_are_listed():

@@ -29,21 +29,25 @@ def is_known(path: Path) -> bool:
     return kind_of(path) in _KINDS
 
 
-def check(path: Path, text_column: str) -> None:
+def check(path: Path, column: str, holds: str = "text") -> None:
     """Refuse, before anything is read for good, a file that cannot be read to its end.
 
+    Args:
+      column: the column that is going to be read.
+      holds: what it is for.
+
     Raises:
-      ValueError: of an unknown kind, not UTF-8, not what its ending says, or without the text column.
+      ValueError: of an unknown kind, not UTF-8, not what its ending says, or without the column.
     """
     if not is_known(path):
         raise ValueError(f"{path} is of an unknown kind. A corpus file ends in {KNOWN}.")
     if kind_of(path) != ".parquet":
         _check_utf8(path)
     columns = _columns(path)
-    if columns is not None and text_column not in columns:
+    if columns is not None and column not in columns:
         raise ValueError(
-            f"{path} has no column {text_column!r}; its columns are {', '.join(columns) or 'none'}. "
-            "Say which one holds the text (text_column, or --text-column in the examples)."
+            f"{path} has no column {column!r}; its columns are {', '.join(columns) or 'none'}. "
+            f"Say which one holds the {holds} ({holds}_column, or --{holds}-column in the examples)."
         )
 
 
@@ -59,6 +63,22 @@ def read(path: Path, text_column: str, sample_by: str) -> Iterator:
     else:
         for record in _records(path):
             yield record.get(text_column)
+
+
+def records(path: Path) -> Iterator[dict]:
+    """Each record of a table file with all its columns.
+
+    Raises:
+      ValueError: a `.txt` file, which has no columns, or what is not what its ending says.
+    """
+    if kind_of(path) == ".txt":
+        raise ValueError(f"{path} has no columns: labelled examples are in {KNOWN.removeprefix('.txt, ')}.")
+    if kind_of(path) == ".parquet":
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    else:
+        yield from _records(path)
 
 
 def _read_txt(path: Path, sample_by: str) -> Iterator[str]:

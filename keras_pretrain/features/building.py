@@ -64,6 +64,21 @@ def build_features(
     return _build(sentences, *settings, dupe_factor, "")
 
 
+def choose_objective(sentences: Dataset) -> str:
+    """`"mlm"` where most documents have a single sentence, of which next-sentence prediction makes no pairs, and
+    `"mlm+nsp"` elsewhere. The log says so.
+
+    Args:
+      sentences: column `sentences` (list[str]), one row a document.
+    """
+    lengths = [len(document) for batch in sentences.iter(1000) for document in batch["sentences"]]
+    single = sum(length == 1 for length in lengths)
+    if 2 * single <= sum(length > 0 for length in lengths):
+        return "mlm+nsp"
+    logger.info("%d of %d documents have one sentence: masked words alone (objective mlm).", single, len(lengths))
+    return "mlm"
+
+
 def recorded_settings(features: Dataset) -> dict:
     """What examples were built for: `block_size`, and `objective` where it is one; nothing for those made elsewhere."""
     try:
@@ -94,6 +109,12 @@ def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob,
         columns = _join(corpus.ids, [(pairs.a_start, pairs.a_end), (pairs.b_start, pairs.b_end)], tokenizer)
         columns["next_sentence_label"] = pa.array(pairs.next_sentence_label, pa.int32())
         report = _report_pairs(pairs)
+        if 2 * pairs.one_sentence_documents > corpus.num_documents:
+            logger.warning(
+                "%s%d of %d documents have one sentence and make no pair: next-sentence prediction makes little sense "
+                "here, and objective='mlm' learns from all of the text.",
+                name, pairs.one_sentence_documents, corpus.num_documents,
+            )  # fmt: skip
     else:
         segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
         columns = _join(corpus.ids, [tuple(map(np.concatenate, zip(*segments, strict=True)))], tokenizer)

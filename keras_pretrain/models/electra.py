@@ -91,8 +91,6 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         self.generator, self.discriminator = generator, discriminator
         for network in (discriminator, generator):
             network.build_in_name_scope()
-        if tie_embeddings:
-            _tie(generator.electra.embeddings, discriminator.electra.embeddings)
         self.mask_prob = mask_prob
         self.replace_prob = replace_prob
         self.temperature = temperature
@@ -100,7 +98,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.seed = seed
         self.head_weights = {"mlm": gen_weight, "disc": disc_weight}
-        self.__dict__["tokenizer"] = tokenizer  # past Keras, which would want to track it
+        self.take_tokenizer(tokenizer)
         self._mask_token_id = tokenizer.mask_token_id
         self._special_ids = sorted(set(tokenizer.all_special_ids))
         names = ("mlm_loss", "mlm_accuracy", "sampled_original", "disc_loss")
@@ -193,6 +191,12 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         if settings.get("tie_embeddings", True):
             _require_equal_embeddings(*networks)
         return cls(*networks, tokenizer, **settings)
+
+    def take_tokenizer(self, tokenizer) -> None:
+        """Go by this tokenizer, and tie the networks' embeddings, which may have grown with it."""
+        self.__dict__["tokenizer"] = tokenizer  # past Keras, which would want to track it
+        if self.tie_embeddings:
+            _tie(self.generator.electra.embeddings, self.discriminator.electra.embeddings)
 
     def call(self, inputs, training=None):
         """The discriminator's logits, (batch, length): above 0 means "replaced"."""

@@ -26,6 +26,9 @@ LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "base": 1e-4, "larg
 # Those of the paper, and tiny as above.
 ELECTRA_LEARNING_RATES = {"tiny": 1e-3, "small": 5e-4, "base": 2e-4, "large": 2e-4}
 
+# Peak learning rates for fine-tuning, by hidden size up to which they hold.
+_FINETUNING_LEARNING_RATES = {256: 3e-4, 512: 1e-4, 768: 5e-5, 1024: 3e-5}
+
 
 def bert_size(size: str) -> dict:
     """The settings of a size, as keyword arguments of `BertConfig`.
@@ -65,3 +68,11 @@ def electra_sizes(size: str) -> tuple[dict, dict]:
         }
 
     return settings(heads), settings(round(heads * share))
+
+
+def finetuning_learning_rate(config) -> float:
+    """A peak learning rate to fine-tune an encoder with: the larger it is, the lower."""
+    for hidden, learning_rate in _FINETUNING_LEARNING_RATES.items():
+        if config.hidden_size <= hidden:
+            return learning_rate
+    return 1e-5

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
 import keras_pretrain as kp
-from keras_pretrain.features.building import recorded_settings
+from keras_pretrain.features.building import choose_objective, recorded_settings
 
 
 def test_a_pair_is_cls_a_sep_b_sep_as_the_tokenizer_builds_it(sentences, tokenizer):
@@ -114,3 +114,17 @@ def test_a_tokenizer_without_a_mask_token_is_refused(sentences, tokenizer):
     other = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]")
     with pytest.raises(ValueError, match="no cls, sep, mask token"):
         kp.build_features(sentences, other)
+
+
+def test_a_corpus_of_single_sentences_is_recognised(tokenizer, package_log):
+    documents = [["가 나"]] * 8 + [["가 나", "다 라"]] * 2
+    sentences = Dataset.from_dict({"sentences": documents})
+    assert choose_objective(sentences) == "mlm"
+    assert "8 of 10 documents have one sentence: masked words alone" in package_log.text
+    kp.build_features(sentences, tokenizer, block_size=16)
+    assert "8 of 10 documents have one sentence and make no pair" in package_log.text
+
+
+def test_a_corpus_of_documents_gets_pairs(sentences, package_log):
+    assert choose_objective(sentences) == "mlm+nsp"
+    assert "one sentence" not in package_log.text

@@ -1,0 +1,142 @@
+"""How well a masked language model fills gaps: loss, perplexity and accuracy, at the same positions for every model."""
+
+import logging
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from datasets import Dataset
+from transformers import AutoConfig, AutoTokenizer, TFBertForMaskedLM, TFElectraForMaskedLM
+
+from keras_pretrain.features.batching import Batches
+from keras_pretrain.features.building import build_features
+from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.models.encoder import encode
+from keras_pretrain.models.objectives import gather_labels, masked_crossentropy
+from keras_pretrain.models.pretraining import label_capacity, require_fit
+
+logger = logging.getLogger(__name__)
+
+_CLASSES = {"bert": TFBertForMaskedLM, "electra": TFElectraForMaskedLM}
+
+
+def evaluate_mlm(
+    model,
+    sentences: Dataset,
+    tokenizer=None,
+    *,
+    block_size: int = 128,
+    batch_size: int = 32,
+    mask_prob: float = 0.15,
+    seed: int = 42,
+) -> dict[str, float]:
+    """Mask a corpus and let a model fill the gaps.
+
+    Which positions are masked, and what stands there instead, follows from the corpus, the tokenizer, `block_size`,
+    `batch_size`, `mask_prob` and `seed` alone: two models with one tokenizer are asked the very same questions.
+
+    Where tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared: a vocabulary of long words
+    has fewer and harder gaps. `loss_per_character` can, with care: the loss of all gaps together, divided by the
+    characters that were hidden. It still favours the finer tokenizer, which leaves the rest of a word to be seen.
+
+    Args:
+      model: a folder or a name on the Hub (BERT, or an ELECTRA generator; of what `save_checkpoint` wrote for an
+        `ElectraPretrainer` the generator is taken), or a model with an MLM head, which then needs its `tokenizer`.
+      sentences: column `sentences` (list[str]), one row a document, as of `prepare_sentences`.
+      tokenizer: by default the checkpoint's.
+      block_size: the most tokens of an example.
+      batch_size: examples computed at a time.
+      mask_prob: share of the ordinary tokens that are predicted.
+      seed: of examples and masks.
+
+    Returns:
+      `mlm_loss` (nats a masked token), `perplexity` (e to the power of it), `mlm_accuracy`, `loss_per_character`
+      (nats), `masked_tokens` and `unknown_share` (of the tokens that are `[UNK]`; they are never masked).
+
+    Raises:
+      ValueError: a model of another architecture or without an MLM head, a tokenizer that does not fit, or no text.
+    """
+    model, tokenizer = _load(model, tokenizer)
+    require_fit(model.config, tokenizer, block_size)
+    features = build_features(sentences, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
+    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, False, block_size)
+    forward = tf.function(lambda batch: _sums(model, batch, label_capacity(mask_prob, block_size)), jit_compile=True)
+    lengths = _characters(tokenizer)
+    totals, characters = np.zeros(3), 0
+    for step in range(len(batches)):
+        inputs, labels = batches.batch(step)
+        totals += [float(value) for value in forward(inputs | labels)]
+        characters += int(lengths[labels["labels"][labels["labels"] != IGNORED]].sum())
+    loss, correct, count = totals
+    if count == 0:
+        raise ValueError("No token of the corpus can be masked: it holds nothing but [UNK] for this tokenizer.")
+    ids = np.concatenate([np.asarray(row) for row in features["input_ids"][:]])
+    return {
+        "mlm_loss": loss / count,
+        "perplexity": math.exp(loss / count),
+        "mlm_accuracy": correct / count,
+        "loss_per_character": loss / characters,
+        "masked_tokens": int(count),
+        "unknown_share": float(np.mean(ids == tokenizer.unk_token_id)),
+    }
+
+
+def compare_mlm(models: dict, sentences: Dataset, **settings) -> dict[str, dict]:
+    """`evaluate_mlm` for several checkpoints at the same positions.
+
+    Args:
+      models: from a name of your own to a checkpoint's folder or name.
+      sentences, **settings: as for `evaluate_mlm`.
+
+    Returns:
+      For each name the figures. A line in the log says so where the tokenizers differ, and the positions with them.
+    """
+    figures = {name: evaluate_mlm(model, sentences, **settings) for name, model in models.items()}
+    vocabularies = [AutoTokenizer.from_pretrained(_folder(model)).get_vocab() for model in models.values()]
+    if any(vocabulary != vocabularies[0] for vocabulary in vocabularies):
+        logger.warning("The tokenizers differ: compare loss_per_character, not mlm_loss or mlm_accuracy.")
+    return figures
+
+
+def _sums(model, batch: dict, capacity: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Loss, hits and count of a batch's gaps. The model's own head, at the gaps alone."""
+    positions, targets = gather_labels(batch["labels"], capacity)
+    hidden = encode(getattr(model, model.base_model_prefix), batch, positions)
+    if model.base_model_prefix == "electra":
+        logits = model.generator_lm_head(model.generator_predictions(hidden))
+    else:
+        logits = model.mlm(sequence_output=hidden)
+    return masked_crossentropy(logits, targets)
+
+
+def _characters(tokenizer) -> np.ndarray:
+    """How many characters of text each token stands for, (vocabulary,) int64."""
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    return np.array([len(token) - 2 if token.startswith("##") and len(token) > 2 else len(token) for token in tokens])
+
+
+def _load(model, tokenizer):
+    if not isinstance(model, (str, os.PathLike)):
+        model = getattr(model, "generator", model)
+        if not hasattr(model, "mlm") and not hasattr(model, "generator_lm_head"):
+            raise ValueError(f"A {type(model).__name__} has no MLM head.")
+        if tokenizer is None:
+            raise ValueError("A model that is given as such needs its tokenizer.")
+        return model, tokenizer
+    folder = _folder(model)
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type not in _CLASSES:
+        kinds = " and ".join(map(repr, _CLASSES))
+        raise ValueError(f"{model} is a checkpoint of model type {config.model_type!r}; {kinds} can be evaluated.")
+    network, information = _CLASSES[config.model_type].from_pretrained(folder, output_loading_info=True)
+    missing = [name for name in information["missing_keys"] if "predictions" in name or "mlm" in name]
+    if missing:
+        logger.warning("%s has no MLM head: it starts at random, and so do the figures.", model)
+    return network, AutoTokenizer.from_pretrained(folder) if tokenizer is None else tokenizer
+
+
+def _folder(checkpoint):
+    generator = Path(checkpoint) / "generator"
+    return generator if generator.is_dir() else checkpoint

@@ -1,0 +1,126 @@
+"""What a fine-tuned model says of texts, and how often it is right."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from datasets import Dataset
+from scipy.special import softmax
+from transformers import AutoTokenizer
+
+from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, pad, plan_batches
+from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics
+from keras_pretrain.models.classifier import load_classifier
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One entry for each text.
+
+    Attributes:
+      labels: the likeliest class of each, by its name in the config; for regression the numbers.
+      probabilities: (texts, classes) float32, in the order of the config's `id2label`; `None` for regression.
+    """
+
+    labels: list
+    probabilities: np.ndarray | None
+
+
+class Predictor:
+    """Runs a sequence-classification model over examples, each length compiled once.
+
+    Args:
+      model: a classifier of this package or a stock 🤗 `TF...ForSequenceClassification`.
+      tokenizer: its tokenizer.
+      batch_size: examples of a batch.
+    """
+
+    def __init__(self, model, tokenizer, batch_size: int = 64):
+        self._model = model
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._forward = tf.function(lambda inputs: model(inputs, training=False).logits, jit_compile=True)
+
+    def logits(self, encoded: EncodedExamples) -> np.ndarray:
+        """(examples, num_labels) float32."""
+        lengths = choose_lengths(encoded.lengths)
+        logits = np.empty((len(encoded), self._model.config.num_labels), np.float32)
+        for chosen in plan_batches(encoded.lengths, lengths, self._batch_size):
+            length = lengths[np.searchsorted(lengths, encoded.lengths[chosen].max())]
+            inputs = pad(encoded, chosen, self._tokenizer, length, rows=self._batch_size)
+            logits[chosen] = self._forward(inputs)[: len(chosen)].numpy()
+        return logits
+
+    def predict(self, encoded: EncodedExamples) -> Predictions:
+        logits = self.logits(encoded)
+        if self._model.config.num_labels == 1:
+            return Predictions(logits[:, 0].tolist(), None)
+        names = self._model.config.id2label
+        return Predictions([names[i] for i in logits.argmax(axis=1).tolist()], softmax(logits, axis=1))
+
+    def evaluate(self, encoded: EncodedExamples) -> dict[str, float]:
+        """The figures of `metrics.classification_metrics` or `regression_metrics`."""
+        logits = self.logits(encoded)
+        if self._model.config.num_labels == 1:
+            return regression_metrics(encoded.labels, logits[:, 0])
+        return classification_metrics(encoded.labels, softmax(logits.astype(np.float64), axis=1))
+
+
+def predict(
+    model, texts: Sequence[str], pairs: Sequence[str] | None = None, *, tokenizer=None, max_length=128, batch_size=64
+) -> Predictions:
+    """Labels and probabilities for texts, or for pairs of texts.
+
+    Args:
+      model: the folder of a fine-tuned model, or the model itself, which then needs its `tokenizer`.
+      texts, pairs: as many of one as of the other.
+      max_length: longer examples are cut.
+      batch_size: examples of a batch.
+
+    Raises:
+      ValueError: no texts, an empty one, or not as many pairs.
+    """
+    texts = list(texts)
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError("predict takes a list of texts, none of them empty.")
+    if pairs is not None and len(pairs) != len(texts):
+        raise ValueError(f"There are {len(texts)} texts and {len(pairs)} pairs; each text needs its own.")
+    model, tokenizer = _load(model, tokenizer)
+    columns = {"text": texts} | ({} if pairs is None else {"pair": list(pairs)})
+    encoded = encode_examples(Dataset.from_dict(columns), tokenizer, max_length=max_length)
+    return Predictor(model, tokenizer, batch_size).predict(encoded)
+
+
+def evaluate(model, examples: Dataset, *, tokenizer=None, max_length=128, batch_size=64) -> dict[str, float]:
+    """A fine-tuned model's figures on labelled examples that it was not trained on.
+
+    Args:
+      model, tokenizer, max_length, batch_size: as for `predict`.
+      examples: columns `text`, `label`, and `pair` where there are pairs.
+
+    Returns:
+      `loss`, and `accuracy`, `f1_macro` and `f1` (with two classes, of the second), or `pearson` and `spearman`.
+
+    Raises:
+      ValueError: a label that the model does not have.
+    """
+    model, tokenizer = _load(model, tokenizer)
+    encoded = encode_examples(examples, tokenizer, model.config, max_length=max_length)
+    return Predictor(model, tokenizer, batch_size).evaluate(encoded)
+
+
+def find_tokenizer(checkpoint: str | os.PathLike):
+    """The tokenizer of a checkpoint; of an ELECTRA in two folders, the discriminator's."""
+    discriminator = Path(checkpoint) / "discriminator"
+    return AutoTokenizer.from_pretrained(discriminator if discriminator.is_dir() else checkpoint)
+
+
+def _load(model, tokenizer):
+    if isinstance(model, (str, os.PathLike)):
+        return load_classifier(model), find_tokenizer(model) if tokenizer is None else tokenizer
+    if tokenizer is None:
+        raise ValueError("A model that is given as such needs its tokenizer: predict(model, ..., tokenizer=tokenizer).")
+    return model, tokenizer

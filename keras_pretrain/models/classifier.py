@@ -1,0 +1,246 @@
+"""`BertClassifier` and `ElectraClassifier`: 🤗's sequence-classification models with the package's training step."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from transformers import AutoConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
+
+from keras_pretrain.models.encoder import activation, dense, encode
+from keras_pretrain.models.objectives import TotalLoss
+from keras_pretrain.models.pretraining import PretrainingStep, check_ids, unpack_batch
+
+logger = logging.getLogger(__name__)
+
+_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+class ClassificationStep(PretrainingStep):
+    """What both classifiers share: loss, metrics, and a step that is computed at a few lengths.
+
+    Batches are `(inputs, labels)` or `(inputs, labels, weights)`: `labels` (batch,), whole numbers from 0 on for
+    classes or any numbers for regression (`config.num_labels` = 1); `weights` (batch,) float, of the examples' losses.
+
+    Training and evaluation report `loss` (cross-entropy, or the squared error, averaged over the examples with their
+    weights) and `accuracy`, which regression does not have.
+
+    Raises:
+      tf.errors.InvalidArgumentError: in training or evaluation, a label that is none of the classes, or ids outside
+        the model's vocabulary.
+    """
+
+    def __init__(self, config, *inputs, seed: int = 42, gradient_accumulation_steps: int = 1, **kwargs):
+        super().__init__(config, *inputs, **kwargs)
+        # Past Keras' __setattr__, which would save them. A variable: one compiled step serves several seeds.
+        self.__dict__["seed"] = tf.Variable(seed, dtype=tf.int32, trainable=False, name="seed")
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.head_weights = {"task": 1.0}
+        self.drew_pooler = False  # whether the checkpoint came without a pooler
+        means = {name: tf_keras.metrics.Mean(name=name) for name in ("task_loss", "accuracy")}
+        self.__dict__["_means"] = means
+        self.__dict__["_total"] = TotalLoss([(means["task_loss"], 1.0)])
+
+    @property
+    def metrics(self) -> list:
+        return [*super().metrics, self._total, *self._means.values()]
+
+    @property
+    def is_regression(self) -> bool:
+        return self.config.num_labels == 1
+
+    @property
+    def encoder(self):
+        """The main layer, `bert` or `electra`."""
+        return getattr(self, self.base_model_prefix)
+
+    def compile(self, *args, lengths=None, **kwargs):
+        """As `keras.Model.compile`, without losses and metrics, which the model has of its own.
+
+        Args:
+          lengths: batches are cut to the smallest of these lengths that holds their longest example. Each is one
+            compiled program. By default batches are taken as they come.
+        """
+        self.build_in_name_scope()
+        super().compile(*args, **kwargs)
+        if lengths is not None:
+            self._forward = cut_to_longest(self._forward, lengths)
+            self._forward_backward = cut_to_longest(self._forward_backward, lengths)
+
+    def description(self) -> dict:
+        """What makes the model and its training step what they are."""
+        return {"config": self.config.to_dict(), "gradient_accumulation_steps": self.gradient_accumulation_steps}
+
+    def redraw_head(self, seed: int, *, with_pooler: bool = False) -> None:
+        """Give what stands on top of the encoder new random weights: kernels as the encoder's were drawn, biases 0.
+
+        Args:
+          with_pooler: also the pooler, of a BERT checkpoint that came without one.
+        """
+        rng = np.random.default_rng(seed)
+        layers = [self.classifier, *([self.encoder.pooler] if with_pooler else [])]
+        for variable in (variable for layer in layers for variable in layer.trainable_variables):
+            is_kernel = len(variable.shape) == 2
+            scale = self.config.initializer_range if is_kernel else 0.0
+            variable.assign(scale * rng.standard_normal(variable.shape, np.float32))
+
+    def _unpack(self, data) -> dict:
+        inputs, labels, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
+        batch = unpack_batch((inputs,))
+        if isinstance(labels, dict):
+            labels = labels.get("labels")
+        if labels is None:
+            raise ValueError("The batches have no labels: give (inputs, labels), as kp.finetuning.to_tf_dataset does.")
+        batch = {name: batch[name] for name in _INPUTS}
+        batch["labels"] = tf.cast(labels, tf.float32 if self.is_regression else tf.int32)
+        batch["weights"] = tf.ones_like(labels, tf.float32) if weights is None else tf.cast(weights, tf.float32)
+        return batch
+
+    def _check(self, batch) -> list:
+        checks = check_ids(batch["input_ids"], self.config)
+        if not self.is_regression:
+            message = f"A label of the batch is none of the model's {self.config.num_labels} classes."
+            checks.append(tf.debugging.assert_less(tf.reduce_max(batch["labels"]), self.config.num_labels, message))
+            checks.append(tf.debugging.assert_non_negative(tf.reduce_min(batch["labels"]), message))
+        return checks
+
+    def _counts(self, batch) -> dict:
+        return {"task": tf.cast(tf.size(batch["labels"]), tf.float32)}
+
+    def _sums(self, batch, seed, part, dropout) -> dict:
+        first = tf.zeros_like(batch["input_ids"][:, :1])  # the last layer is computed for [CLS] alone
+        hidden = encode(self.encoder, batch, first, dropout)[:, 0]
+        logits = tf.cast(self._logits(hidden, dropout or (lambda values, rate: values)), tf.float32)
+        labels, weights = batch["labels"], batch["weights"]
+        if self.is_regression:
+            losses, hits = tf.square(logits[:, 0] - labels), tf.zeros_like(labels)
+        else:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        return {
+            "task_loss": tf.reduce_sum(losses * weights),
+            "task_correct": tf.reduce_sum(hits),
+            "task_count": tf.cast(tf.size(labels), tf.float32),
+        }
+
+    def _report(self, sums) -> dict:
+        count = sums["task_count"]
+        self._means["task_loss"].update_state(sums["task_loss"] / count, sample_weight=count)
+        logs = {"loss": self._total.result()}
+        if not self.is_regression:
+            self._means["accuracy"].update_state(sums["task_correct"] / count, sample_weight=count)
+            logs["accuracy"] = self._means["accuracy"].result()
+        return logs
+
+    def _trained_variables(self, batch) -> list:
+        return self.trainable_variables
+
+
+class BertClassifier(ClassificationStep, TFBertForSequenceClassification):
+    """`TFBertForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`: the pooler's output of
+    [CLS], dropout, and a dense layer. See `ClassificationStep`."""
+
+    def _logits(self, hidden: tf.Tensor, dropout) -> tf.Tensor:
+        """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
+        pooled = dropout(tf.tanh(dense(self.bert.pooler.dense, hidden)), _head_rate(self.config))
+        return dense(self.classifier, pooled)
+
+
+class ElectraClassifier(ClassificationStep, TFElectraForSequenceClassification):
+    """`TFElectraForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`: [CLS], dropout, a dense
+    layer with GELU, dropout, and a dense layer. See `ClassificationStep`."""
+
+    def _logits(self, hidden: tf.Tensor, dropout) -> tf.Tensor:
+        """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
+        head, rate = self.classifier, self.config.hidden_dropout_prob
+        hidden = activation("gelu")(dense(head.dense, dropout(hidden, rate)))  # 🤗's is fixed, too
+        return dense(head.out_proj, dropout(hidden, rate))
+
+
+_CLASSES = {"bert": BertClassifier, "electra": ElectraClassifier}
+
+
+def load_classifier(
+    checkpoint: str | os.PathLike,
+    *,
+    labels: list[str] | None = None,
+    dropout: float | None = None,
+    seed: int = 42,
+    **settings,
+) -> BertClassifier | ElectraClassifier:
+    """A classifier or regressor over the encoder of a checkpoint.
+
+    Args:
+      checkpoint: a folder or a name on the Hub: a BERT, an ELECTRA, what `save_checkpoint` wrote for an
+        `ElectraPretrainer` (of which the discriminator is taken), or a model that was fine-tuned already.
+      labels: the classes; one entry makes a regressor. By default the head and the labels of the checkpoint are kept.
+      dropout: of hidden states and attention; by default what the checkpoint's config has.
+      seed: of the new head's weights and of dropout.
+      **settings: anything else for the config.
+
+    Raises:
+      ValueError: the checkpoint is neither BERT nor ELECTRA, has no encoder's weights, or no head where `labels` are
+        not given.
+      OSError: there is no such checkpoint.
+    """
+    parts = Path(checkpoint) / "discriminator"
+    checkpoint = parts if parts.is_dir() else checkpoint
+    config = AutoConfig.from_pretrained(checkpoint)
+    if config.model_type not in _CLASSES:
+        raise ValueError(
+            f"{checkpoint} is a checkpoint of model type {config.model_type!r}; what can be fine-tuned here is "
+            f"{' and '.join(map(repr, _CLASSES))}."
+        )
+    if labels is not None:
+        settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+        settings["problem_type"] = "regression" if len(labels) == 1 else "single_label_classification"
+    if dropout is not None:
+        settings |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    if config.model_type == "electra":
+        settings.setdefault("classifier_dropout", None)  # any other value makes 🤗's ELECTRA head fail
+    model, information = _CLASSES[config.model_type].from_pretrained(
+        checkpoint, seed=seed, output_loading_info=True, ignore_mismatched_sizes=labels is not None, **settings
+    )
+    missing = [*information["missing_keys"], *(name for name, *_ in information["mismatched_keys"])]
+    missing = {name.replace(".", "/") for name in missing}  # PyTorch's names or TensorFlow's, as the file has them
+    if any("/encoder/" in name or "/embeddings/" in name for name in missing):
+        raise ValueError(
+            f"{checkpoint} lacks {len(missing)} weights of the {config.model_type} encoder that its config describes, "
+            f"{min(missing)} among them."
+        )
+    if labels is not None:
+        model.drew_pooler = any("/pooler/" in name for name in missing)
+        model.redraw_head(seed, with_pooler=model.drew_pooler)
+    elif missing:
+        raise ValueError(f"{checkpoint} has no classification head; give the labels for a new one.")
+    return model
+
+
+def cut_to_longest(function, lengths):
+    """`function(batch, *args)` for a batch that is cut to the smallest of `lengths` that holds its longest row.
+
+    The result's shapes must not depend on the length.
+
+    Args:
+      lengths: increasing; longer ones than the batch are left out, and the batch's own length is the last.
+    """
+
+    def call(batch, *args):
+        width = batch["input_ids"].shape[1]
+        choices = [*(length for length in lengths if length < width), width]
+
+        def cut(length):
+            cut = {name: values[:, :length] if values.shape.rank == 2 else values for name, values in batch.items()}
+            return function(cut, *args)
+
+        longest = tf.reduce_max(tf.reduce_sum(batch["attention_mask"], axis=1))
+        number = tf.reduce_sum(tf.cast(tf.constant(choices) < longest, tf.int32))
+        return tf.switch_case(number, [lambda length=length: cut(length) for length in choices])
+
+    return call
+
+
+def _head_rate(config) -> float:
+    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout

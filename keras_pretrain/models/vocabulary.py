@@ -1,0 +1,95 @@
+"""`add_tokens`: a model's embeddings grow with its tokenizer's vocabulary."""
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from keras_pretrain.models.pretraining import require_vocabulary
+from keras_pretrain.wordpieces import extend_tokenizer, old_pieces
+
+logger = logging.getLogger(__name__)
+
+
+def add_tokens(model, tokenizer, new_tokens: Iterable[str]):
+    """Teach a tokenizer and its model new wordpieces, before the model is compiled.
+
+    Each new row of the word embeddings is the mean of the rows of the pieces that the token was split into until now,
+    and so is the bias of the MLM head, where the model has one. All other weights, and the ids of all old tokens, stay.
+    Spare rows of the model, beyond the old vocabulary, are used first.
+
+    Args:
+      model: a `BertPretrainer`, an `ElectraPretrainer` (whose two networks both grow) or any of 🤗's TensorFlow BERT
+        and ELECTRA models. It is changed in place.
+      tokenizer: its tokenizer; stays as it is.
+      new_tokens: words (`"딥러닝"`) or pieces inside words (`"##러닝"`), for example those of `find_new_tokens`; or a
+        file's lines. Those that are there already are passed over.
+
+    Returns:
+      The tokenizer that knows them, of the same class. `extend_tokenizer` tells how.
+
+    Raises:
+      ValueError: a token that the tokenizer would never find, a tokenizer that does not fit the model, or a model that
+        is compiled already, whose optimizer knows only the old weights.
+
+    >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
+    >>> model = BertPretrainer.from_size("tiny", tokenizer)
+    >>> tokenizer.tokenize("데이터베이스를"), add_tokens(model, tokenizer, ["데이터베이스"]).tokenize("데이터베이스를")
+    (['[UNK]'], ['데이터베이스', '##를'])
+    """
+    if getattr(model, "optimizer", None) is not None:
+        raise ValueError("The model is compiled already: add tokens first, then compile it.")
+    networks = [model.discriminator, model.generator] if hasattr(model, "discriminator") else [model]
+    for network in networks:
+        require_vocabulary(network.config, tokenizer)
+    extended = extend_tokenizer(tokenizer, (token.strip() for token in new_tokens))
+    known = tokenizer.get_vocab()
+    fresh = sorted((token for token in extended.get_vocab() if token not in known), key=extended.get_vocab().get)
+    pieces = [old_pieces(token, tokenizer) for token in fresh]
+    ids = np.array([extended.get_vocab()[token] for token in fresh], np.int64)
+    for network in networks:
+        _grow(network, ids, pieces)
+    if hasattr(model, "discriminator"):
+        model.take_tokenizer(extended)
+    unknown = sum(each == [tokenizer.unk_token_id] for each in pieces)
+    logger.info(
+        "%d tokens are new; the model has %d rows for %d.%s",
+        len(fresh), networks[0].config.vocab_size, len(extended),
+        f" {unknown} start from [UNK]: their characters are new." if unknown else "",
+    )  # fmt: skip
+    return extended
+
+
+def _grow(network, ids: np.ndarray, pieces: list[list[int]]) -> None:
+    """Give one 🤗 model rows for `ids`, each the mean of the rows of its `pieces`."""
+    network.build_in_name_scope()
+    embeddings = getattr(network, network.base_model_prefix).embeddings
+    head = network.get_lm_head()
+    bias = getattr(head, "bias", None)
+    _replace(embeddings, "weight", _with_means(embeddings.weight.numpy(), ids, pieces))
+    if bias is not None:
+        _replace(head, "bias", _with_means(bias.numpy(), ids, pieces))
+    network.config.vocab_size = embeddings.weight.shape[0]
+
+
+def _with_means(rows: np.ndarray, ids: np.ndarray, pieces: list[list[int]]) -> np.ndarray:
+    size = max(len(rows), ids.max(initial=-1) + 1)
+    grown = np.zeros((size, *rows.shape[1:]), rows.dtype)
+    grown[: len(rows)] = rows
+    for row, old in zip(ids, pieces, strict=True):
+        grown[row] = rows[old].mean(axis=0)
+    return grown
+
+
+def _replace(layer, attribute: str, value: np.ndarray) -> None:
+    """Put a variable of another shape, and of the same name, in the place of one of a layer's."""
+    old = getattr(layer, attribute)
+    scope, _, name = old.name.split(":")[0].rpartition("/")
+    # Made by another layer: made by its own, it would stand last among the variables, and not where the old one stood.
+    maker = tf_keras.layers.Layer(dtype=layer.dtype_policy)
+    with tf.name_scope(f"{scope}/"):  # the slash makes it the whole name, not a part to be appended
+        start = tf.constant_initializer(value)
+        new = maker.add_weight(name, value.shape, initializer=start, trainable=old.trainable)
+    setattr(layer, attribute, new)

@@ -1,0 +1,123 @@
+"""A tokenizer learns new words: which ones a corpus has most of, and a vocabulary that they are part of."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+
+from tokenizers import models
+
+from keras_pretrain.tokenization import count_chunks, count_words, train_tokenizer
+
+_CONTINUING = "##"
+
+
+def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[str]:
+    """The most frequent wordpieces of a corpus that a vocabulary lacks.
+
+    A vocabulary of the corpus' own is trained with the tokenizer's normalisation; what occurs in the corpus when it is
+    split by that one, and the tokenizer does not have, is counted.
+
+    Args:
+      texts: as for `train_tokenizer`.
+      tokenizer: a fast tokenizer with a WordPiece model.
+      count: how many at most.
+
+    Returns:
+      Wordpieces, the most frequent first: those inside words begin with `##`.
+
+    Raises:
+      ValueError: no text, a count below 1, or a tokenizer that is not WordPiece.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}.")
+    chunks = count_chunks(texts)
+    repeated = ([chunk] * times for chunk, times in sorted(chunks.items()))
+    # Much of a corpus' vocabulary is known already; room for twice the old one leaves the rest to choose from.
+    trained = train_tokenizer(repeated, vocab_size=2 * len(tokenizer) + 2 * count, base=tokenizer)
+    known = tokenizer.get_vocab()
+    words = count_words(tokenizer.backend_tokenizer, chunks)
+    frequency = Counter()
+    for word, times in words.items():
+        for piece in trained.backend_tokenizer.model.tokenize(word):
+            if piece.value not in known:
+                frequency[piece.value] += times
+    return sorted(frequency, key=lambda piece: (-frequency[piece], piece))[:count]
+
+
+def extend_tokenizer(tokenizer, new_tokens: Iterable[str]):
+    """A copy of a tokenizer that knows further wordpieces; all ids of the old one stay.
+
+    They become part of the WordPiece vocabulary itself, behind the old entries. (🤗's `add_tokens` would match them
+    anywhere, in the middle of other words and before the text is normalised.)
+
+    Args:
+      tokenizer: a fast tokenizer with a WordPiece model.
+      new_tokens: words, or pieces inside words with `##` before them, as normalised text has them. Those that the
+        vocabulary has already, and repetitions, are passed over.
+
+    Returns:
+      A tokenizer of the same class.
+
+    Raises:
+      ValueError: a tokenizer that is not WordPiece, or a token that it would never find: an empty one, one that
+        normalisation changes, or one that is split before wordpieces are looked up.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not isinstance(backend.model, models.WordPiece):
+        raise ValueError("New tokens need a fast WordPiece tokenizer, such as BERT's or ELECTRA's.")
+    known = tokenizer.get_vocab()
+    fresh = [token for token in dict.fromkeys(new_tokens) if token not in known]
+    for token in fresh:
+        _check_token(token, backend)
+    next_id = max(known.values()) + 1
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    vocabulary |= {token: next_id + i for i, token in enumerate(fresh)}
+    extended = copy.deepcopy(tokenizer)
+    old = backend.model
+    extended.backend_tokenizer.model = models.WordPiece(
+        vocabulary,
+        unk_token=old.unk_token,
+        max_input_chars_per_word=old.max_input_chars_per_word,
+        continuing_subword_prefix=old.continuing_subword_prefix,
+    )
+    return extended
+
+
+def old_pieces(token: str, tokenizer) -> list[int]:
+    """The ids that a tokenizer splits a wordpiece into, longest match first: one `[UNK]` where it cannot.
+
+    >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
+    >>> tokenizer.convert_ids_to_tokens(old_pieces("데이터다", tokenizer))
+    ['데이', '##터', '##다']
+    """
+    vocabulary = tokenizer.get_vocab()
+    continues = token.startswith(_CONTINUING) and len(token) > len(_CONTINUING)
+    rest, ids = token.removeprefix(_CONTINUING) if continues else token, []
+    while rest:
+        prefix = _CONTINUING if continues or ids else ""
+        end = next((end for end in range(len(rest), 0, -1) if prefix + rest[:end] in vocabulary), None)
+        if end is None:
+            return [tokenizer.unk_token_id]
+        ids.append(vocabulary[prefix + rest[:end]])
+        rest = rest[end:]
+    return ids
+
+
+def _check_token(token: str, backend) -> None:
+    word = token.removeprefix(_CONTINUING) if len(token) > len(_CONTINUING) else token
+    if not word.strip():
+        raise ValueError(f"{token!r} is no token: it is empty.")
+    normalized = backend.normalizer.normalize_str(word) if backend.normalizer else word
+    if normalized != word:
+        raise ValueError(
+            f"The tokenizer would never find the token {token!r}: it makes {normalized!r} of such text first. Add that."
+        )
+    parts = [part for part, _ in backend.pre_tokenizer.pre_tokenize_str(word)] if backend.pre_tokenizer else [word]
+    if parts != [word]:
+        raise ValueError(
+            f"The tokenizer would never find the token {token!r}: it splits such text into {parts} before it looks up "
+            "wordpieces. Add those."
+        )
+    limit = backend.model.max_input_chars_per_word
+    if len(word) > limit:
+        raise ValueError(f"The token {token!r} is longer than the {limit} characters of a word that are looked at.")

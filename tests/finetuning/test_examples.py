@@ -1,0 +1,127 @@
+import datasets
+import pytest
+from datasets import Dataset, DatasetDict
+
+import keras_pretrain as kp
+
+load_examples = kp.finetuning.load_examples
+
+
+def table(labels, **columns):
+    return Dataset.from_dict({"text": [f"글 {i}" for i in range(len(labels))], "label": labels, **columns})
+
+
+def test_a_file_is_read_with_its_columns_named(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("a,b,same\n하나,둘,yes\n셋,넷,no\n다섯,여섯,yes\n일곱,여덟,no\n", encoding="utf-8")
+    data = load_examples(path, validation=0.5, text_column="a", pair_column="b", label_column="same")
+    rows = [*data["train"], *data["validation"]]
+    assert sorted((row["text"], row["pair"], row["label"]) for row in rows) == sorted(
+        [("하나", "둘", "yes"), ("셋", "넷", "no"), ("다섯", "여섯", "yes"), ("일곱", "여덟", "no")]
+    )
+    assert sorted(data["validation"]["label"]) == ["no", "yes"]
+
+
+def test_validation_has_the_same_share_of_each_class_and_follows_the_seed():
+    examples = table(["a"] * 80 + ["b"] * 20)
+    first, again, other = (load_examples(examples, validation=0.2, seed=seed) for seed in (1, 1, 2))
+    assert sorted(first["validation"]["label"]) == ["a"] * 16 + ["b"] * 4
+    assert first["validation"]["text"][:] == again["validation"]["text"][:]
+    assert first["validation"]["text"][:] != other["validation"]["text"][:]
+    assert sorted([*first["train"]["text"], *first["validation"]["text"]]) == sorted(examples["text"])
+
+
+def test_groups_are_never_divided():
+    groups = [i // 5 for i in range(100)]
+    examples = table(["a", "b"] * 50, group=groups)
+    data = load_examples(examples, validation=0.3, group_column="group")
+    where = dict(zip(examples["text"], groups, strict=True))
+    train, validation = ({where[text] for text in data[name]["text"]} for name in ("train", "validation"))
+    assert not train & validation
+    assert len(validation) == 6
+    assert data["train"].column_names == ["text", "label"]
+
+
+def test_labels_may_be_whole_numbers_or_class_labels():
+    assert kp.finetuning.check_examples(table([10, 9, 10, 9])) == ["9", "10"]
+    named = table([0, 1, 1, 0]).cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
+    data = load_examples(named, validation=0.5)
+    assert set(data["train"]["label"]) == {"bad", "good"}
+
+
+def test_other_labels_are_left_out_and_counted(package_log):
+    data = load_examples(table(["a", "b"] * 4 + ["c"] * 3), validation=0.5, keep_labels=["a", "b"])
+    assert set(data["train"]["label"]) | set(data["validation"]["label"]) == {"a", "b"}
+    assert "3 examples with other labels left out (c 3)" in package_log.text
+
+
+def test_a_validation_of_its_own_is_taken(tmp_path):
+    path = tmp_path / "validation.jsonl"
+    path.write_text('{"text": "글", "label": "b"}\n', encoding="utf-8")
+    data = load_examples(table(["a", "b"]), validation=path)
+    assert (len(data["train"]), data["validation"]["label"][:]) == (2, ["b"])
+    both = DatasetDict(train=table(["a", "b"]), validation=table(["a"]))
+    assert len(load_examples(both)["validation"]) == 1
+
+
+def test_repeats_are_said(package_log):
+    load_examples(DatasetDict(train=table(["a", "b"]), validation=table(["a", "b", "a"])))
+    assert "2 of 3 examples of validation stand in train, too" in package_log.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        (["a"] * 10, {}, "All examples of train have the label 'a'"),
+        ([0.5, 1.5] * 5, {}, "label 0.5, a number with a fraction"),
+        (["0.5", "1.5"] * 5, {}, "label '0.5', a number with a fraction"),
+        (["a", None] * 5, {}, "example 2, has no label"),
+        (["a", ""] * 5, {}, "example 2, has no label"),
+        (["a", "b"] * 5, {"regression": True}, "label 'a'; for regression labels are numbers"),
+        (["1", "nan"] * 5, {"regression": True}, "label 'nan'; for regression labels are numbers"),
+        ([2.0] * 10, {"regression": True}, "All labels of train are 2.0"),
+        (["a"] * 9 + ["b"], {}, "The label 'b' has one example"),
+        (["a", "b"] * 5, {"label_column": "class"}, "no column 'class'; its columns are text, label"),
+        (["a", "b"] * 5, {"pair_column": "second"}, "no column 'second'"),
+        (["a", "b"] * 5, {"validation": 1.5}, "must be above 0 and below 1, not 1.5"),
+        (["a", "b"] * 5, {"keep_labels": ["a", "c"]}, "no example with the label 'c'"),
+    ],
+)
+def test_unsound_labels_and_settings_are_refused(labels, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_examples(table(labels), **settings)
+
+
+def test_empty_texts_are_refused():
+    examples = Dataset.from_dict({"text": ["글", " ", "글 둘", None], "label": ["a", "b", "a", "b"]})
+    with pytest.raises(ValueError, match=r"2 of 4 examples of train have an empty text \(the first: example 2\)"):
+        kp.finetuning.check_examples(examples)
+
+
+def test_labels_that_training_does_not_have_are_refused():
+    with pytest.raises(ValueError, match=r"validation has labels that train has not: 'c' \(train has 'a', 'b'\)"):
+        load_examples(DatasetDict(train=table(["a", "b"]), validation=table(["a", "c"])))
+
+
+def test_numbers_as_text_are_refused():
+    with pytest.raises(ValueError, match="Column 'text' of train holds 5, not text"):
+        load_examples(Dataset.from_dict({"text": [5, 6], "label": ["a", "b"]}))
+
+
+def test_a_missing_file_and_a_file_without_columns_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file missing"):
+        load_examples("missing.csv")
+    (tmp_path / "a.txt").write_text("글\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no columns"):
+        load_examples(tmp_path / "a.txt")
+
+
+def test_a_file_without_the_label_column_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,class\n글,a\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"columns are text, class\. Say which one holds the label"):
+        load_examples(tmp_path / "a.csv")
+
+
+def test_one_group_cannot_be_split():
+    with pytest.raises(ValueError, match="All examples are of the group '1'"):
+        load_examples(table(["a", "b"], group=[1, 1]), group_column="group")

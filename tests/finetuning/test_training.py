@@ -1,0 +1,200 @@
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from transformers import BertConfig, ElectraConfig, pipeline
+
+import keras_pretrain as kp
+
+finetune = kp.finetuning.finetune
+WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
+WIDTHS = {
+    "vocab_size": 15, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": 32,
+}  # fmt: skip
+SETTINGS = {"learning_rate": 5e-3, "batch_size": 16, "dropout": 0.0, "max_length": 16, "verbose": 0}
+
+
+def random_words(rng, count):
+    return [WORDS[i] for i in rng.integers(1, 10, count)]
+
+
+def with_a_sign(count, seed):
+    """긍정 where the word 가 stands somewhere, 부정 elsewhere."""
+    rng = np.random.default_rng(seed)
+    texts, labels = [], []
+    for i in range(count):
+        words = random_words(rng, rng.integers(3, 6))
+        if i % 2:
+            words[rng.integers(len(words))] = "가"
+        texts.append(" ".join(words))
+        labels.append("긍정" if i % 2 else "부정")
+    return Dataset.from_dict({"text": texts, "label": labels})
+
+
+def with_the_same_start(count, seed):
+    """1 where both of a pair begin with the same of two words, 0 elsewhere."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(0, 2, (2, count))
+    texts, pairs = ([" ".join([WORDS[i], WORDS[2 + i]]) for i in side] for side in (first, second))
+    return Dataset.from_dict({"text": texts, "pair": pairs, "label": (first == second).astype(int).tolist()})
+
+
+def with_a_number(count, seed):
+    """How many of six words of both texts are 가."""
+    rng = np.random.default_rng(seed)
+    words = np.where(rng.random((count, 6)) < rng.random((count, 1)), "가", "나")
+    texts, pairs = ([" ".join(row) for row in half] for half in (words[:, :3], words[:, 3:]))
+    return Dataset.from_dict(
+        {"text": texts, "pair": pairs, "label": (words == "가").sum(axis=1).astype(float).tolist()}
+    )
+
+
+@pytest.fixture(scope="module")
+def bert(tokenizer, tmp_path_factory):
+    return kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def electra(tokenizer, tmp_path_factory):
+    configs = [ElectraConfig(embedding_size=16, **WIDTHS) for _ in range(2)]
+    pair = kp.ElectraPretrainer(*configs, tokenizer)
+    return kp.save_checkpoint(pair, tokenizer, tmp_path_factory.mktemp("electra"))
+
+
+@pytest.fixture(scope="module")
+def signs():
+    return with_a_sign(160, 0), with_a_sign(40, 1)
+
+
+@pytest.fixture(scope="module")
+def tuned(bert, signs):
+    return finetune(bert, *signs, epochs=4, seeds=(1, 2), **SETTINGS)
+
+
+def test_a_class_with_a_known_sign_is_learned_by_every_seed(tuned):
+    assert tuned.metrics["accuracy"]["values"] == [1.0, 1.0]
+    assert tuned.metrics["f1"]["mean"] == tuned.metrics["f1_macro"]["mean"] == 1.0
+    assert tuned.metrics["loss"]["std"] > 0
+    assert tuned.model.config.id2label == {0: "긍정", 1: "부정"}
+    assert [len(history["val_f1_macro"]) for history in tuned.histories] == [4, 4]
+    assert tuned.best_seed in (1, 2)
+
+
+def test_the_same_seed_gives_the_same_run_whatever_ran_before(bert, signs, tuned):
+    again = finetune(bert, *signs, epochs=4, seeds=(2,), **SETTINGS)
+    assert again.metrics["loss"]["values"] == tuned.metrics["loss"]["values"][1:]
+    assert again.histories[0]["loss"] == tuned.histories[1]["loss"]
+
+
+def test_predictions_are_labels_and_probabilities(tuned, tmp_path):
+    kp.save_checkpoint(tuned.model, tuned.tokenizer, tmp_path)
+    texts = ["나 가 다", "나 다 라 마", "가 가 가"]
+    predictions = kp.finetuning.predict(tmp_path, texts)
+    assert predictions.labels == ["긍정", "부정", "긍정"]
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert predictions.probabilities.shape == (3, 2)
+    of_model = kp.finetuning.predict(tuned.model, texts, tokenizer=tuned.tokenizer, batch_size=2)
+    np.testing.assert_allclose(of_model.probabilities, predictions.probabilities, atol=1e-5)
+    stock = pipeline("text-classification", model=str(tmp_path), framework="tf")(texts)
+    assert [answer["label"] for answer in stock] == predictions.labels
+    likeliest = predictions.probabilities.max(axis=1)
+    np.testing.assert_allclose([answer["score"] for answer in stock], likeliest, atol=1e-4)
+
+
+def test_a_third_set_is_evaluated(tuned):
+    third = with_a_sign(30, 2)
+    figures = kp.finetuning.evaluate(tuned.model, third, tokenizer=tuned.tokenizer)
+    predicted = kp.finetuning.predict(tuned.model, third["text"], tokenizer=tuned.tokenizer).labels
+    assert figures["accuracy"] == np.mean(np.array(predicted) == np.array(third["label"])) > 0.9
+
+
+def test_an_electra_learns_whether_two_texts_begin_alike(electra):
+    tuned = finetune(electra, with_the_same_start(400, 0), with_the_same_start(60, 1), epochs=12, **SETTINGS)
+    assert tuned.metrics["accuracy"]["mean"] == 1.0
+    assert type(tuned.model).__name__ == "ElectraClassifier"
+    predicted = kp.finetuning.predict(tuned.model, ["가 다", "가 다"], ["가 다", "나 라"], tokenizer=tuned.tokenizer)
+    assert predicted.labels == ["1", "0"]
+
+
+def test_a_number_is_learned_from_pairs(bert):
+    tuned = finetune(bert, with_a_number(320, 0), with_a_number(60, 1), regression=True, epochs=6, **SETTINGS)
+    assert tuned.metrics["pearson"]["mean"] > 0.98
+    assert tuned.metrics["spearman"]["mean"] > 0.95
+    assert tuned.metrics["loss"]["mean"] < 0.3
+    assert tuned.model.config.problem_type == "regression"
+    predicted = kp.finetuning.predict(
+        tuned.model, ["가 가 가", "나 나 나"], ["가 가 가", "나 나 나"], tokenizer=tuned.tokenizer
+    )
+    np.testing.assert_allclose(predicted.labels, [6, 0], atol=1.0)
+    assert predicted.probabilities is None
+
+
+def test_early_stopping_keeps_the_best_epoch(bert, signs):
+    tuned = finetune(bert, *signs, epochs=30, patience=2, **SETTINGS)
+    (history,) = tuned.histories
+    assert len(history["val_accuracy"]) < 30
+    assert tuned.metrics["accuracy"]["mean"] == max(history["val_accuracy"])
+    assert len(history["val_accuracy"]) == int(np.argmax(history["val_accuracy"])) + 3
+
+
+def test_balanced_weights_are_those_that_make_classes_equal():
+    from keras_pretrain.finetuning.training import _weigh_classes
+
+    train = Dataset.from_dict({"label": ["a"] * 6 + ["b"] * 2})
+    assert _weigh_classes("balanced", train, ["a", "b"]) == {0: 8 / 12, 1: 2.0}
+    assert _weigh_classes({"b": 3, "a": 1}, train, ["a", "b"]) == {0: 1.0, 1: 3.0}
+    assert _weigh_classes(None, train, ["a", "b"]) is None
+    with pytest.raises(ValueError, match=r"class_weight is for \['a'\]"):
+        _weigh_classes({"a": 1}, train, ["a", "b"])
+
+
+def test_class_weights_and_layerwise_decay_reach_the_training(bert, signs):
+    weights = {"긍정": 0.0, "부정": 1.0}
+    tuned = finetune(bert, *signs, epochs=1, class_weight=weights, layerwise_decay=0.5, **SETTINGS)
+    said = kp.finetuning.predict(tuned.model, signs[1]["text"], tokenizer=tuned.tokenizer)
+    assert set(said.labels) == {"부정"}
+    assert tuned.model.optimizer.layerwise_decay == 0.5
+    assert tuned.settings["layerwise_decay"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"dropout": 1.0}, "dropout is a share"),
+        ({"seeds": ()}, "at least one seed"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"class_weight": "equal"}, "class_weight is 'balanced'"),
+        ({"max_length": 64}, "too long for the model"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(bert, signs, settings, message):
+    with pytest.raises(ValueError, match=message):
+        finetune(bert, *signs, **(SETTINGS | settings))
+
+
+def test_examples_that_cannot_be_are_refused_before_training(bert, signs):
+    one_class = Dataset.from_dict({"text": ["가"] * 20, "label": ["a"] * 20})
+    with pytest.raises(ValueError, match="a classifier needs two at least"):
+        finetune(bert, one_class, one_class)
+    with pytest.raises(ValueError, match="validation has labels that train has not: 'a'"):
+        finetune(bert, signs[0], one_class)
+    with pytest.raises(ValueError, match="must both have pairs, or neither"):
+        finetune(bert, signs[0], with_the_same_start(10, 0))
+
+
+def test_predict_refuses_what_it_cannot_read(tuned):
+    with pytest.raises(ValueError, match="none of them empty"):
+        kp.finetuning.predict(tuned.model, ["가", " "], tokenizer=tuned.tokenizer)
+    with pytest.raises(ValueError, match="There are 1 texts and 2 pairs"):
+        kp.finetuning.predict(tuned.model, ["가"], ["나", "다"], tokenizer=tuned.tokenizer)
+    with pytest.raises(ValueError, match="needs its tokenizer"):
+        kp.finetuning.predict(tuned.model, ["가"])
+
+
+def test_the_figures_can_be_written_as_json(tuned):
+    assert json.loads(json.dumps(tuned.metrics)) == tuned.metrics

@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from transformers import (
+    BertConfig,
+    ElectraConfig,
+    TFBertForMaskedLM,
+    TFBertForSequenceClassification,
+    TFElectraForSequenceClassification,
+)
+
+import keras_pretrain as kp
+from keras_pretrain.models.classifier import BertClassifier, ElectraClassifier, cut_to_longest, load_classifier
+
+WIDTHS = {
+    "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+KINDS = {
+    "bert": (BertClassifier, TFBertForSequenceClassification, BertConfig),
+    "electra": (ElectraClassifier, TFElectraForSequenceClassification, ElectraConfig),
+}
+
+
+def make(kind, num_labels=3, **settings):
+    model = KINDS[kind][0](KINDS[kind][2](num_labels=num_labels, **WIDTHS, **settings))
+    model.build_in_name_scope()
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(weight.numpy() + 0.1 * rng.standard_normal(weight.shape))
+    return model
+
+
+def batch(lengths=(8, 3, 5, 4), width=8, num_labels=3):
+    rng = np.random.default_rng(1)
+    attention = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int32)
+    inputs = {
+        "input_ids": rng.integers(5, 20, attention.shape).astype(np.int32) * attention,
+        "token_type_ids": (np.arange(width) > 2).astype(np.int32) * attention,
+        "attention_mask": attention,
+    }
+    labels = np.arange(len(lengths)) % num_labels
+    labels = labels.astype(np.int32) if num_labels > 1 else rng.standard_normal(len(lengths)).astype(np.float32)
+    return {name: tf.constant(values) for name, values in inputs.items()}, tf.constant(labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_labels", [3, 1])
+def test_losses_and_gradients_are_those_of_the_stock_model(kind, num_labels):
+    model = make(kind, num_labels, **NO_DROPOUT)
+    stock = KINDS[kind][1](model.config)
+    stock.build_in_name_scope()
+    stock.set_weights(model.get_weights())
+    inputs, labels = batch(num_labels=num_labels)
+    with tf.GradientTape() as tape:
+        expected = tf.reduce_mean(stock(inputs, labels=labels, training=True).loss)
+    expected_gradients = tape.gradient(expected, stock.trainable_variables)
+
+    model.compile("sgd")
+    data = model._unpack((inputs, labels))
+    sums, gradients = model._forward_backward(data, model._counts(data), tf.constant([0, 0]), None)
+    assert float(sums["task_loss"] / sums["task_count"]) == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(ours, tf.convert_to_tensor(theirs), atol=2e-6)
+
+
+def test_weights_count_as_given():
+    model = make("bert", **NO_DROPOUT)
+    model.compile("sgd", jit_compile=False)
+    inputs, labels = batch()
+    losses = KINDS["bert"][1].hf_compute_loss(model, tf.constant(labels), model(inputs).logits).numpy()
+    weights = np.array([1.0, 0.0, 2.0, 0.5], np.float32)
+    logs = model.test_step((inputs, labels, weights))
+    assert float(logs["loss"]) == pytest.approx(float((losses * weights).sum() / 4), rel=1e-5)
+
+
+def test_cutting_changes_nothing_but_the_length():
+    model = make("bert", **NO_DROPOUT)
+    inputs, labels = batch(lengths=(3, 2, 4, 4), width=16)
+    widths = []
+
+    def forward(batch):
+        widths.append(batch["input_ids"].shape[1])
+        return model._sums(batch, None, 0, None)
+
+    data = model._unpack((inputs, labels))
+    whole = forward(data)
+    cut = cut_to_longest(forward, (4, 8))(data)
+    assert widths == [16, 4]
+    for name, value in whole.items():
+        np.testing.assert_allclose(cut[name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("longest", "width"), [(2, 4), (4, 4), (5, 8), (9, 16), (16, 16)])
+def test_the_smallest_length_that_holds_the_longest_row_is_taken(longest, width):
+    inputs, labels = batch(lengths=(2, longest), width=16)
+    taken = cut_to_longest(lambda batch: tf.shape(batch["input_ids"])[1], (4, 8, 32))(inputs | {"labels": labels})
+    assert int(taken) == width
+
+
+def test_one_step_serves_every_length_and_seed():
+    model = make("bert")
+    model.compile("sgd", lengths=(4,), jit_compile=False)
+    runs = []
+    start = model.get_weights()
+    for seed in (1, 1, 2):
+        model.set_weights(start)
+        model.optimizer.iterations.assign(0)
+        model.seed.assign(seed)
+        dataset = tf.data.Dataset.from_tensors(batch()).concatenate(
+            tf.data.Dataset.from_tensors(batch(lengths=(4, 2, 3, 1)))
+        )
+        model.fit(dataset, verbose=0)
+        runs.append(model.get_weights())
+    assert all(np.array_equal(first, again) for first, again in zip(runs[0], runs[1], strict=True))
+    assert not all(np.array_equal(first, other) for first, other in zip(runs[0], runs[2], strict=True))
+
+
+def test_a_label_that_is_no_class_is_refused():
+    model = make("bert")
+    model.compile("sgd", jit_compile=False)
+    inputs, labels = batch()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="A label of the batch is none of"):
+        model.evaluate(tf.data.Dataset.from_tensors((inputs, labels + 1)), verbose=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_classifier_is_the_same_in_the_stock_class(kind, tokenizer, tmp_path):
+    model = make(kind)
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    stock = KINDS[kind][1].from_pretrained(tmp_path)
+    inputs, _ = batch()
+    np.testing.assert_allclose(stock(inputs).logits, model(inputs).logits, atol=1e-5)
+    np.testing.assert_allclose(load_classifier(tmp_path)(inputs).logits, model(inputs).logits, atol=1e-5)
+
+
+def test_labels_are_kept_in_the_config(tokenizer, tmp_path):
+    kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path / "encoder")
+    model = load_classifier(tmp_path / "encoder", labels=["나쁨", "좋음"], dropout=0.2, seed=3)
+    assert model.config.id2label == {0: "나쁨", 1: "좋음"}
+    assert model.config.hidden_dropout_prob == model.config.attention_probs_dropout_prob == 0.2
+    again = load_classifier(tmp_path / "encoder", labels=["나쁨", "좋음"], seed=3)
+    np.testing.assert_array_equal(model.classifier.kernel, again.classifier.kernel)
+    other = load_classifier(tmp_path / "encoder", labels=["나쁨", "좋음"], seed=4)
+    assert not np.allclose(other.classifier.kernel, again.classifier.kernel)
+    kp.save_checkpoint(model, tokenizer, tmp_path / "classifier")
+    assert load_classifier(tmp_path / "classifier").config.label2id == {"나쁨": 0, "좋음": 1}
+
+
+def test_a_classifier_goes_on_with_other_labels(tokenizer, tmp_path):
+    model = make("bert", num_labels=3)
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    again = load_classifier(tmp_path, labels=["a", "b"])
+    assert again.classifier.kernel.shape == (16, 2)
+    np.testing.assert_array_equal(again.bert.pooler.dense.kernel, model.bert.pooler.dense.kernel)
+
+
+def test_the_encoder_of_an_electra_pretrainer_is_its_discriminators(tokenizer, tmp_path):
+    configs = [ElectraConfig(embedding_size=8, **WIDTHS) for _ in range(2)]
+    pair = kp.ElectraPretrainer(*configs, tokenizer)
+    kp.save_checkpoint(pair, tokenizer, tmp_path)
+    model = load_classifier(tmp_path, labels=["a", "b"])
+    ours = model.electra.encoder.layer[0].intermediate.dense.kernel
+    np.testing.assert_array_equal(ours, pair.discriminator.electra.encoder.layer[0].intermediate.dense.kernel)
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"vocab_size": 25}])
+def test_a_checkpoint_whose_encoder_is_not_that_of_its_config_is_refused(tokenizer, tmp_path, change):
+    kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path)
+    BertConfig(**(WIDTHS | change)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="of the bert encoder that its config describes"):
+        load_classifier(tmp_path, labels=["a", "b"])
+
+
+def test_a_checkpoint_without_a_pooler_gets_a_new_one_by_seed(tokenizer, tmp_path):
+    kp.save_checkpoint(TFBertForMaskedLM(BertConfig(**WIDTHS)), tokenizer, tmp_path)
+    kernels = [load_classifier(tmp_path, labels=["a", "b"], seed=seed).bert.pooler.dense.kernel for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.allclose(kernels[0], kernels[2])
+
+
+def test_checkpoints_that_cannot_be_fine_tuned_are_refused(tokenizer, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="model type 'gpt2'; what can be fine-tuned here is 'bert' and 'electra'"):
+        load_classifier(tmp_path, labels=["a", "b"])
+    kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path / "encoder")
+    with pytest.raises(ValueError, match="has no classification head; give the labels"):
+        load_classifier(tmp_path / "encoder")

@@ -1,0 +1,77 @@
+"""Flows of public tutorials through the package's own functions: text of one kind or another, from a checkpoint on."""
+
+import numpy as np
+import pytest
+from transformers import BertConfig, ElectraConfig
+
+import keras_pretrain as kp
+
+WIDTHS = {
+    "vocab_size": 15, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+
+
+@pytest.fixture
+def csv_of_sentences(tmp_path):
+    path = tmp_path / "books.csv"
+    rows = [f'{i},"{"가 나 다 라 마 " * (1 + i % 3)}."' for i in range(40)]
+    path.write_text("\n".join([",sen", *rows]), encoding="utf-8")
+    return path
+
+
+def sentences_of(source, **settings):
+    corpus = kp.load_corpus(source, **settings)
+    return kp.prepare_sentences(corpus, language="en", clean=False, num_proc=1, backend="punkt")
+
+
+def test_a_bert_goes_on_with_a_csv_of_sentences(csv_of_sentences, tokenizer, tmp_path):
+    kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path / "start")
+    sentences = sentences_of(csv_of_sentences, text_column="sen")
+    features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=128)
+    assert len(features["train"]) == 36
+    model = kp.BertPretrainer.from_pretrained(tmp_path / "start")
+    before = kp.evaluation.evaluate_mlm(model, sentences["validation"], tokenizer)
+    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=20))
+    model.fit(kp.to_tf_dataset(features["train"], tokenizer, batch_size=8).repeat(), steps_per_epoch=20, verbose=0)
+    after = kp.evaluation.evaluate_mlm(model, sentences["validation"], tokenizer)
+    assert after["masked_tokens"] == before["masked_tokens"]
+    assert after["mlm_loss"] < 0.8 * before["mlm_loss"]
+
+
+def test_an_electra_goes_on_with_a_csv_of_sentences(csv_of_sentences, tokenizer, tmp_path):
+    configs = [ElectraConfig(embedding_size=16, **WIDTHS) for _ in range(2)]
+    kp.save_checkpoint(kp.ElectraPretrainer(*configs, tokenizer), tokenizer, tmp_path / "start")
+    sentences = sentences_of(csv_of_sentences, text_column="sen")
+    model = kp.ElectraPretrainer.from_pretrained(tmp_path / "start")
+    extended = kp.add_tokens(model, model.tokenizer, ["가나"])
+    features = kp.build_features(sentences["train"], extended, objective="rtd", block_size=32)
+    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=8))
+    history = model.fit(kp.to_tf_dataset(features, extended, batch_size=8).repeat(), steps_per_epoch=8, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    kp.save_checkpoint(model, extended, tmp_path / "end")
+    assert kp.ElectraPretrainer.from_pretrained(tmp_path / "end").config.vocab_size == 16
+
+
+def test_paragraphs_one_a_line_make_pairs(tmp_path, tokenizer, package_log):
+    """Each line a paragraph, its sentences split at full stops; paragraphs of one sentence are random partners only."""
+    lines = ["가 나. 다 라. 마 바. 사 아.", "자 차. 가 다. 나 라.", "마 사."] * 10
+    path = tmp_path / "clean.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    sentences = sentences_of(path, sample_by="line", validation_fraction=0)["train"]
+    assert sorted(map(len, sentences["sentences"])) == [1] * 10 + [3] * 10 + [4] * 10
+    features = kp.build_features(sentences, tokenizer, block_size=16, dupe_factor=4)
+    assert "10 documents of one sentence served as random B only" in package_log.text
+    labels = np.array(features["next_sentence_label"])
+    assert 0.35 < labels.mean() < 0.65
+    paragraphs = [tokenizer(line, add_special_tokens=False)["input_ids"] for line in lines[:3]]
+    for example in features.select(range(20)):
+        ids, types = np.array(example["input_ids"]), np.array(example["token_type_ids"])
+        a = ids[types == 0][1:-1].tolist()
+        b = ids[types == 1][:-1].tolist()
+        assert any(_is_part(a, paragraph) for paragraph in paragraphs)
+        if example["next_sentence_label"] == 0:
+            assert any(_is_part(a + b, paragraph) for paragraph in paragraphs)
+
+
+def _is_part(part: list, whole: list) -> bool:
+    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))

@@ -1,0 +1,112 @@
+import math
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from transformers import BertConfig, ElectraConfig, TFBertForMaskedLM
+
+import keras_pretrain as kp
+from keras_pretrain.features.masking import IGNORED
+
+WIDTHS = {
+    "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+SETTINGS = {"block_size": 16, "batch_size": 8, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def bert():
+    model = kp.BertPretrainer(BertConfig(**WIDTHS))
+    model.build_in_name_scope()
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(weight.numpy() + 0.1 * rng.standard_normal(weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def few(sentences):
+    return sentences.select(range(5))
+
+
+@pytest.fixture(scope="module")
+def saved(bert, tokenizer, tmp_path_factory):
+    return kp.save_checkpoint(bert, tokenizer, tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def figures(bert, few, tokenizer):
+    return kp.evaluation.evaluate_mlm(bert, few, tokenizer, **SETTINGS)
+
+
+def test_the_figures_are_those_of_the_stock_model_by_hand(bert, few, tokenizer, figures):
+    features = kp.build_features(few, tokenizer, objective="mlm", block_size=16, short_seq_prob=0, seed=3)
+    batches = kp.to_tf_dataset(features, tokenizer, batch_size=8, seed=3, training=False)
+    losses, hits = [], []
+    for inputs, labels in batches:
+        logits = bert(inputs).prediction_logits.numpy().astype(np.float64)
+        rows, places = np.nonzero(labels["labels"].numpy() != IGNORED)
+        targets = labels["labels"].numpy()[rows, places]
+        chosen = logits[rows, places]
+        losses += (np.log(np.exp(chosen).sum(axis=1)) - chosen[np.arange(len(targets)), targets]).tolist()
+        hits += (chosen.argmax(axis=1) == targets).tolist()
+    assert figures["masked_tokens"] == len(losses) > 30
+    assert figures["mlm_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert figures["mlm_accuracy"] == pytest.approx(np.mean(hits))
+    assert figures["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-5)
+    # Every word of this vocabulary is one character.
+    assert figures["loss_per_character"] == pytest.approx(figures["mlm_loss"], rel=1e-6)
+    assert figures["unknown_share"] == 0
+
+
+def test_a_checkpoint_gives_the_same_as_its_model(saved, few, figures):
+    again = kp.evaluation.evaluate_mlm(saved, few, **SETTINGS)
+    assert again == pytest.approx(figures, rel=1e-4)
+
+
+def test_an_electra_is_judged_by_its_generator(few, tokenizer, tmp_path):
+    generator = ElectraConfig(embedding_size=8, **WIDTHS)
+    pair = kp.ElectraPretrainer(generator, ElectraConfig(embedding_size=8, **WIDTHS), tokenizer)
+    kp.save_checkpoint(pair, tokenizer, tmp_path)
+    of_folder = kp.evaluation.evaluate_mlm(tmp_path, few, **SETTINGS)
+    assert of_folder == pytest.approx(kp.evaluation.evaluate_mlm(pair, few, tokenizer, **SETTINGS), rel=1e-4)
+    assert of_folder["mlm_loss"] == pytest.approx(math.log(20), abs=0.2)
+
+
+def test_models_of_one_tokenizer_are_compared_without_a_word(saved, few, figures, package_log):
+    compared = kp.evaluation.compare_mlm({"before": saved, "after": saved}, few, **SETTINGS)
+    assert compared["before"] == compared["after"] == pytest.approx(figures, rel=1e-4)
+    assert "tokenizers differ" not in package_log.text
+
+
+def test_another_tokenizer_is_said(saved, bert, few, tokenizer, tmp_path, package_log):
+    grown = kp.BertPretrainer.from_pretrained(saved)
+    extended = kp.add_tokens(grown, tokenizer, ["가나"])
+    kp.save_checkpoint(grown, extended, tmp_path)
+    kp.evaluation.compare_mlm({"before": saved, "after": tmp_path}, few, **SETTINGS)
+    assert "compare loss_per_character" in package_log.text
+
+
+def test_a_checkpoint_without_a_head_is_said(bert, few, tokenizer, tmp_path, package_log):
+    from transformers import TFBertModel
+
+    encoder = TFBertModel(BertConfig(**WIDTHS))
+    kp.save_checkpoint(encoder, tokenizer, tmp_path)
+    kp.evaluation.evaluate_mlm(tmp_path, few, **SETTINGS)
+    assert "has no MLM head" in package_log.text
+
+
+def test_what_cannot_be_evaluated_is_refused(bert, few, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="needs its tokenizer"):
+        kp.evaluation.evaluate_mlm(TFBertForMaskedLM(BertConfig(**WIDTHS)), few)
+    with pytest.raises(ValueError, match="has no MLM head"):
+        kp.evaluation.evaluate_mlm(kp.finetuning.BertClassifier(BertConfig(**WIDTHS)), few, tokenizer)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="model type 'gpt2'"):
+        kp.evaluation.evaluate_mlm(tmp_path, few)
+    with pytest.raises(ValueError, match="nothing but"):
+        kp.evaluation.evaluate_mlm(bert, Dataset.from_dict({"sentences": [["a b"]]}), tokenizer, **SETTINGS)
+    with pytest.raises(ValueError, match="too long for the model"):
+        kp.evaluation.evaluate_mlm(
+            kp.BertPretrainer(BertConfig(max_position_embeddings=8, **WIDTHS)), few, tokenizer, block_size=16
+        )
