@@ -26,6 +26,8 @@ _MODULE_OF = {
     "ElectraPretrainer": "keras_pretrain.models.electra",
     "create_optimizer": "keras_pretrain.training.optimization",
     "save_checkpoint": "keras_pretrain.export.checkpoint",
+    "export_saved_model": "keras_pretrain.export.saved_model",
+    "push_to_hub": "keras_pretrain.export.hub",
 }
 __all__ = [*_MODULE_OF, "callbacks"]
 

@@ -68,11 +68,12 @@ class GraphTokenizer(tf.Module):
         ids = self.tokenize(text)[:, : self.max_length - 2]
         around = tf.ones((tf.shape(text)[0], 1), tf.int32)
         ids = tf.concat([around * self._cls, ids, around * self._sep], axis=1)
-        input_ids = ids.to_tensor(self._pad)
+        shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # a batch of no texts has a length, too
+        input_ids = ids.to_tensor(self._pad, shape=shape)
         return {
             "input_ids": input_ids,
             "token_type_ids": tf.zeros_like(input_ids),
-            "attention_mask": tf.ones_like(ids).to_tensor(),
+            "attention_mask": tf.ones_like(ids).to_tensor(shape=shape),
         }
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:

@@ -8,8 +8,9 @@ import tf_keras
 
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.training.checkpointing import Checkpointing
+from keras_pretrain.training.uploading import PushToHub
 
-__all__ = ["Checkpointing", "FillMaskPreview", "ReplacedTokensPreview", "Throughput"]
+__all__ = ["Checkpointing", "FillMaskPreview", "PushToHub", "ReplacedTokensPreview", "Throughput"]
 
 _NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
 _NO_SPACE_AFTER = set("([{“‘")
