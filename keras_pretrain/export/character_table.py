@@ -4,11 +4,12 @@ Both look at one character at a time, so that a table of all of Unicode is the w
 Unicode that they were made with. Rules written anew would have another.
 """
 
+import functools
 import unicodedata
 
 import numpy as np
 import tensorflow as tf
-from tokenizers import normalizers
+from tokenizers import normalizers, pre_tokenizers
 
 LETTER, SPACE, ALONE = 0, 1, 2  # stays with its neighbours; parts them and goes; is a word of its own
 
@@ -83,16 +84,20 @@ class CanonicalOrder:
         return texts.with_values(tf.gather(texts.values, tf.argsort(256 * run + tf.abs(classes), stable=True)))
 
 
-def word_classes(pre_tokenizer) -> Runs:
-    """`LETTER`, `SPACE` or `ALONE` for each code point.
+@functools.lru_cache(maxsize=4)  # two seconds each
+def normalization_table(
+    clean_text: bool, handle_chinese_chars: bool, strip_accents: bool | None, lowercase: bool
+) -> NormalizationTable:
+    """The table of a `BertNormalizer` with these settings."""
+    return NormalizationTable(normalizers.BertNormalizer(clean_text, handle_chinese_chars, strip_accents, lowercase))
 
-    Args:
-      pre_tokenizer: of the `tokenizers` library, one that drops some characters, isolates others and keeps the rest
-        together.
-    """
+
+@functools.cache
+def word_classes() -> Runs:
+    """`LETTER`, `SPACE` or `ALONE` for each code point, as `BertPreTokenizer` has it."""
     text = _BETWEEN_WORDS + _BETWEEN_WORDS.join(map(chr, _CODE_POINTS)) + _BETWEEN_WORDS
     classes = np.full(len(text), SPACE, np.int32)
-    for _, (start, end) in pre_tokenizer.pre_tokenize_str(text):
+    for _, (start, end) in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text):
         classes[start:end] = LETTER
         # Letters stand at even places: what is alone at an odd one was isolated.
         if end - start == 1 and start % 2:

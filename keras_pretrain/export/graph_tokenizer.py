@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from tokenizers import models, normalizers, pre_tokenizers
 
-from keras_pretrain.export.character_table import LETTER, SPACE, NormalizationTable, word_classes
+from keras_pretrain.export.character_table import LETTER, SPACE, normalization_table, word_classes
 
 # What tokenizers disagree about: controls, joiners, marks, full-width forms, ideographs, long words, broken emoji.
 _HARD_TEXTS = (
@@ -43,8 +43,9 @@ class GraphTokenizer(tf.Module):
         self.max_length = max_length
         self._cls, self._sep, self._pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
         backend = tokenizer.backend_tokenizer
-        self._normalize = NormalizationTable(backend.normalizer)
-        self._class_of = word_classes(backend.pre_tokenizer)
+        settings = ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
+        self._normalize = normalization_table(*(getattr(backend.normalizer, name) for name in settings))
+        self._class_of = word_classes()
         self._max_characters = backend.model.max_input_chars_per_word
         vocabulary = backend.get_vocab(with_added_tokens=False)
         self._wordpiece = _wordpiece(vocabulary, backend.model)

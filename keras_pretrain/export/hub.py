@@ -22,8 +22,8 @@ def push_to_hub(
     """Upload a folder, such as `save_checkpoint` or `export_saved_model` wrote, in one commit.
 
     The repository is made where it is missing. What it has already is not sent again: after an upload that was cut
-    off, another goes on with the files that are left. The checkpoints of a run (`run/`) stay at home. `HF_ENDPOINT`, set
-    before Python starts, names another server than huggingface.co.
+    off, another goes on with the files that are left. The checkpoints of a run (`run/`) stay at home. `HF_ENDPOINT`,
+    set before Python starts, names another server than huggingface.co.
 
     Args:
       directory: the folder.
