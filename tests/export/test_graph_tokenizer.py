@@ -12,8 +12,8 @@ import keras_pretrain as kp
 from keras_pretrain.export.graph_tokenizer import GraphTokenizer
 
 NOISE = [
-    "\U0001f469\u200d\U0001f467", "\x00", "\x07", "\u200b", "ＡＢＣ１２", "！？", "\ue123", "[MASK]", "[SEP]", "\ufffd", "中文",
-    "é", "e\u0301", "\U0001faa8", "\uffff", "ﷺ", "\u1112\u1161\u11ab", "a" * 120, "가" * 40, "", "새단어",
+    "\U0001f469\u200d\U0001f467", "\x00", "\x07", "\u200b", "ＡＢＣ１２", "！？", "\ue123", "[MASK]", "[SEP]", "\ufffd",
+    "中文", "é", "e\u0301", "\U0001faa8", "\uffff", "ﷺ", "\u1112\u1161\u11ab", "a" * 120, "가" * 40, "", "새단어",
     "x\u302e\u08d4\u1b44",
 ]  # fmt: skip
 SETTINGS = {"cased": {"do_lower_case": False, "strip_accents": False}, "uncased": {"do_lower_case": True}}
