@@ -43,8 +43,8 @@ def main(argv=None):
         print(f"\n{phase['steps']} steps of {phase['batch_size']} blocks of {phase['block_size']} tokens")
         figures = run.train(model, *data[name], steps=phase["steps"], epochs=1, folder=f"run-{name}")
 
-    kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)
+    kp.save_checkpoint(model, tokenizer, args.output)
 
 
 if __name__ == "__main__":
