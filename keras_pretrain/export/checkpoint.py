@@ -56,6 +56,8 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike, *, run: dict
 
 def _save(model, tokenizer, directory: Path, name: str, run: dict | None, curves: Path) -> Path:
     require_vocabulary(model.config, tokenizer)
+    if not model.built:
+        model.build_in_name_scope()
     architecture = _architecture(model)
     config = copy.deepcopy(model.config)
     config.architectures = [architecture]

@@ -113,10 +113,6 @@ class ServedModel(tf.Module):
         self.__dict__["_encoder"] = getattr(model, model.base_model_prefix)
         self.__dict__["functions"] = self._make_functions()
 
-    def fill_mask(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = self.fill_mask_ids(**self.tokenize(text))
-        return answers | {"sequences": self._fill(text, answers["tokens"])}
-
     def fill_mask_ids(self, **inputs) -> dict[str, tf.Tensor]:
         place = tf.where(inputs["input_ids"] == self._mask_id)
         batch = tf.shape(inputs["input_ids"], out_type=tf.int64)[0]
@@ -189,16 +185,30 @@ class ServedModel(tf.Module):
             functions["fill_mask"] = self.fill_mask_ids
         if isinstance(self._model, (TFBertForSequenceClassification, TFElectraForSequenceClassification)):
             functions["classify"] = self.classify_ids
-        signatures = {"tokenize": _trace(self.tokenize, _TEXT)}
+        tokenize = _trace(self.tokenize, _TEXT)
+        signatures = {"tokenize": tokenize}
         for name, function in functions.items():
-            of_text = self.fill_mask if name == "fill_mask" else _after(self.tokenize, function)
-            signatures |= {name: _trace(of_text, _TEXT), f"{name}_ids": _trace(function, _IDS)}
+            of_ids = _trace(function, _IDS)
+            of_text = _after(tokenize, of_ids)
+            if name == "fill_mask":
+                of_text = _beside(of_text, self._fill)
+            signatures |= {name: _trace(of_text, _TEXT), f"{name}_ids": of_ids}
         default = next(name for name in ("classify", "fill_mask", "encode") if name in signatures)
         return signatures | {"serving_default": signatures[default]}
 
 
 def _after(tokenize: Callable, function: Callable) -> Callable:
-    return lambda text: function(**tokenize(text))
+    return lambda text: function(**tokenize(text=text))
+
+
+def _beside(answer: Callable, fill: Callable) -> Callable:
+    """The answers, and the user's own text filled with them."""
+
+    def filled(text):
+        answers = answer(text)
+        return answers | {"sequences": fill(text, answers["tokens"])}
+
+    return filled
 
 
 def _trace(function: Callable, inputs: dict):

@@ -121,7 +121,7 @@ def test_ids_longer_than_the_model_are_refused(signatures):
 
 BARE = """
 import json, sys
-for name in ("keras_pretrain", "transformers", "tokenizers", "datasets", "torch"):
+for name in ("keras_pretrain", "transformers", "tokenizers", "datasets"):
     sys.modules[name] = None
 import tensorflow as tf, tensorflow_text
 signatures = tf.saved_model.load(sys.argv[1]).signatures
@@ -206,7 +206,7 @@ def test_a_folder_of_something_else_is_left_alone(model, vocabulary, tmp_path):
     [
         ({"max_length": 513}, "max_length is 513, and the model has 512 positions"),
         ({"max_length": 2}, "max_length must leave room"),
-        ({"top_k": 0}, "top_k must be between 1 and the vocabulary's 27 tokens, not 0"),
+        ({"top_k": 0}, "top_k must be between 1 and the vocabulary's .* tokens, not 0"),
         ({"top_k": 28}, "top_k must be between 1 and"),
     ],
 )
