@@ -181,7 +181,7 @@ class ServedModel(tf.Module):
     def _make_functions(self) -> dict:
         """The functions that fit the model, traced."""
         functions = {"encode": self.encode_ids}
-        if _has_masked_language_model(self._model):
+        if self._mask and _has_masked_language_model(self._model):
             functions["fill_mask"] = self.fill_mask_ids
         if isinstance(self._model, (TFBertForSequenceClassification, TFElectraForSequenceClassification)):
             functions["classify"] = self.classify_ids

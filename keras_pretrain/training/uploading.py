@@ -1,5 +1,6 @@
 """`PushToHub`: the model of a run on the Hub, brought up to date while it trains."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -7,6 +8,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import tf_keras
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.export.hub import check_target, push_to_hub
@@ -110,14 +112,24 @@ class PushToHub(tf_keras.callbacks.Callback):
 
     def _push(self, message: str, step: int) -> None:
         try:
-            self.url = push_to_hub(
-                self.directory,
-                self.repo_id,
-                private=self._private,
-                token=self._token,
-                message=f"{message}, step {step}",
-            )
+            with _no_progress_bars():
+                self.url = push_to_hub(
+                    self.directory, self.repo_id, private=self._private, token=self._token, message=message
+                )
             self._uploaded_step = step
         except Exception as error:  # whatever it is, training goes on
             reason = str(error).replace(self._token, "hf_…")
             logger.warning("The upload of step %d to %s failed and is tried again: %s", step, self.repo_id, reason)
+
+
+@contextlib.contextmanager
+def _no_progress_bars():
+    """The client's would be written into Keras' own."""
+    were_on = not are_progress_bars_disabled()
+    if were_on:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_on:
+            enable_progress_bars()
