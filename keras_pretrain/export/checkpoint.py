@@ -40,8 +40,8 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike, *, run: dict
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> model = BertPretrainer.from_size("tiny", tokenizer)
-    >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[:2]
-    ['config.json', 'model.safetensors']
+    >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[:3]
+    ['README.md', 'config.json', 'model.safetensors']
     """
     directory = Path(directory)
     if run is None and (directory / "metrics.json").exists():
