@@ -136,7 +136,7 @@ def _describe_training(run: dict, arguments: dict) -> str:
     if "corpus" in arguments:
         language = _LANGUAGES.get(arguments.get("language"))
         corpus = _public_name(arguments["corpus"]) if arguments["corpus"] else "the sample inside keras_pretrain"
-        size = ", ".join(f"{count:,} documents for {part}" for part, count in run.get("corpus", {}).items())
+        size = ", ".join(f"{count:,} documents for {part}" for part, count in (run.get("corpus") or {}).items())
         parts.append("Corpus: " + "; ".join(filter(None, [corpus, language, size])) + ".")
     settings = {
         name.replace("_", " "): _public_name(value) if name.startswith("init_") else value

@@ -64,6 +64,8 @@ def export_saved_model(
       ModuleNotFoundError: tensorflow-text is missing (the extra `serving`).
     """
     directory = Path(directory)
+    if isinstance(model, (str, os.PathLike)):
+        raise ValueError(f"export_saved_model takes a model, not its folder: load {model} with from_pretrained first.")
     if hasattr(model, "discriminator"):
         for name in ("generator", "discriminator"):
             network = getattr(model, name)

@@ -12,6 +12,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.export.hub import check_target, push_to_hub
+from keras_pretrain.models.pretraining import require_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class PushToHub(tf_keras.callbacks.Callback):
       retry_seconds: between two of these.
 
     Raises:
-      ValueError, PermissionError: at once, for a name that the Hub does not take and where there is no token.
+      ValueError, PermissionError: at once, for a name that the Hub does not take and where there is no token; at the
+        start of `fit`, for a tokenizer that is not the model's.
     """
 
     def __init__(
@@ -68,6 +70,9 @@ class PushToHub(tf_keras.callbacks.Callback):
         self._private, self._token = private, check_target(repo_id, token)
         self._upload = None  # the thread
         self._uploaded_step = None
+
+    def on_train_begin(self, logs=None):
+        require_vocabulary(self.model.config, self.tokenizer)  # now, not after an epoch
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every_epochs == 0 and not self._is_uploading():

@@ -213,3 +213,8 @@ def test_a_folder_of_something_else_is_left_alone(model, vocabulary, tmp_path):
 def test_settings_out_of_range_are_refused(model, vocabulary, tmp_path, settings, match):
     with pytest.raises(ValueError, match=match):
         kp.export_saved_model(model, vocabulary, tmp_path / "1", **settings)
+
+
+def test_a_folder_is_not_a_model(vocabulary, tmp_path):
+    with pytest.raises(ValueError, match="takes a model, not its folder: load my_bert with from_pretrained"):
+        kp.export_saved_model("my_bert", vocabulary, tmp_path / "1")

@@ -93,3 +93,11 @@ def test_what_is_wrong_is_said_before_training(tokenizer, tmp_path):
         kp.callbacks.PushToHub(tmp_path, tokenizer, "my bert", token=TOKEN)
     with pytest.raises(ValueError, match="every_epochs and tries must be at least 1"):
         kp.callbacks.PushToHub(tmp_path, tokenizer, "me/my_bert", token=TOKEN, every_epochs=0)
+
+
+def test_another_models_tokenizer_is_refused_before_the_first_epoch(model, tmp_path):
+    other = kp.train_tokenizer([" ".join(map(chr, range(0xAC00, 0xAC40)))] * 2, vocab_size=60)
+    callback = kp.callbacks.PushToHub(tmp_path, other, "me/my_bert", token=TOKEN)
+    callback.set_model(model)
+    with pytest.raises(ValueError, match="tokenizer has 60 tokens and the model only 15"):
+        callback.on_train_begin()
