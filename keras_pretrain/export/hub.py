@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 
 # What a run leaves beside its model, and what was not finished.
-_NOT_UPLOADED = ["run/*", "run-*/*", "run/**/*", "run-*/**/*", "**/.unfinished-*", ".unfinished-*/**"]
+_NOT_UPLOADED = ["run/*", "run-*/*", "*.unfinished-*"]
 
 
 def push_to_hub(

