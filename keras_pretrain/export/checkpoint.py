@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
-from keras_pretrain.export.model_card import CURVES, MARK, model_card
+from keras_pretrain.export.model_card import MARK, model_card
 from keras_pretrain.models.pretraining import require_vocabulary
 
 
@@ -29,7 +29,7 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike, *, run: dict
       tokenizer: its tokenizer.
       directory: made where it is missing.
       run: facts for the model card, as in the examples' `metrics.json`; by default those of a `metrics.json` in the
-        directory, where there is one. A picture `training_curves.png` there is shown. A `README.md` of yours, without
+        directory, where there is one. Pictures `training_curves*.png` there are shown. A `README.md` of yours, without
         the line that this package puts into its own, stays.
 
     Returns:
@@ -46,15 +46,16 @@ def save_checkpoint(model, tokenizer, directory: str | os.PathLike, *, run: dict
     directory = Path(directory)
     if run is None and (directory / "metrics.json").exists():
         run = json.loads((directory / "metrics.json").read_text())
+    curves = sorted(directory.glob("training_curves*.png"))
     if not hasattr(model, "discriminator"):
-        return _save(model, tokenizer, directory, directory.resolve().name, run, directory / CURVES)
+        return _save(model, tokenizer, directory, directory.resolve().name, run, curves)
     for part in ("generator", "discriminator"):
         name = f"{directory.resolve().name}/{part}"
-        _save(getattr(model, part), tokenizer, directory / part, name, run, directory / CURVES)
+        _save(getattr(model, part), tokenizer, directory / part, name, run, curves)
     return directory
 
 
-def _save(model, tokenizer, directory: Path, name: str, run: dict | None, curves: Path) -> Path:
+def _save(model, tokenizer, directory: Path, name: str, run: dict | None, curves: list[Path]) -> Path:
     require_vocabulary(model.config, tokenizer)
     if not model.built:
         model.build_in_name_scope()
@@ -69,10 +70,11 @@ def _save(model, tokenizer, directory: Path, name: str, run: dict | None, curves
         unfinished.mkdir()
         config.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        if curves.exists() and curves.parent != directory:
-            shutil.copy(curves, unfinished)
+        for picture in curves:
+            if picture.parent != directory:
+                shutil.copy(picture, unfinished)
         if _may_write_card(directory / "README.md"):
-            card = model_card(model, tokenizer, architecture, name, run, curves.exists())
+            card = model_card(model, tokenizer, architecture, name, run, [picture.name for picture in curves])
             (unfinished / "README.md").write_text(card, encoding="utf-8")
         save_file(pytorch_state(model), unfinished / "model.safetensors", metadata={"format": "pt"})
         if is_new:

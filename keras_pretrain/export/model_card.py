@@ -1,11 +1,11 @@
 """`model_card`: the README.md of a checkpoint, from the model and the run that made it."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-CURVES = "training_curves.png"
 MARK = "<!-- Written by keras_pretrain, which writes it anew with the model. Take this line out to keep your own. -->"
 
 _TASKS = {  # class → what the Hub calls it, what it is, what a pipeline is asked
@@ -23,7 +23,9 @@ _NOT_HYPERPARAMETERS = ("corpus", "language", "output", "resume", "num_proc", "c
 _LANGUAGES = {"ko": "Korean", "en": "English"}
 
 
-def model_card(model, tokenizer, architecture: str, name: str, run: dict | None = None, curves: bool = False) -> str:
+def model_card(
+    model, tokenizer, architecture: str, name: str, run: dict | None = None, curves: Iterable[str] = ()
+) -> str:
     """The card of a checkpoint, in Markdown, with the Hub's metadata block.
 
     Args:
@@ -33,7 +35,7 @@ def model_card(model, tokenizer, architecture: str, name: str, run: dict | None 
       name: what the model is called.
       run: what an example's `metrics.json` holds: the final figures, `arguments`, `corpus`, `seconds`, `versions`.
         What is missing is left out.
-      curves: whether `training_curves.png` stands beside the card.
+      curves: names of pictures of the training that stand beside the card.
     """
     run = run or {}
     arguments = run.get("arguments", {})
@@ -53,8 +55,7 @@ def model_card(model, tokenizer, architecture: str, name: str, run: dict | None 
             "## Figures at the end of training\n\n`val_` is on documents that were held out. Nothing else was "
             f"evaluated.\n\n{_table({key: f'{value:.4g}' for key, value in sorted(figures.items())})}"
         )
-    if curves:
-        sections.append(f"![Training curves]({CURVES})")
+    sections += [f"![Training curves]({picture})" for picture in curves]
     return "\n\n".join(sections) + "\n"
 
 

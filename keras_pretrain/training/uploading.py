@@ -119,7 +119,11 @@ class PushToHub(tf_keras.callbacks.Callback):
         try:
             with _no_progress_bars():
                 self.url = push_to_hub(
-                    self.directory, self.repo_id, private=self._private, token=self._token, message=message
+                    self.directory,
+                    self.repo_id,
+                    private=self._private,
+                    token=self._token,
+                    message=f"{message}, step {step}",
                 )
             self._uploaded_step = step
         except Exception as error:  # whatever it is, training goes on

@@ -72,9 +72,10 @@ def test_without_a_run_the_card_says_what_is_known(model, tokenizer, tmp_path):
     assert "None" not in card
 
 
-def test_a_picture_of_the_curves_is_shown(model, tokenizer, tmp_path):
-    (tmp_path / "training_curves.png").write_bytes(b"")
-    assert "![Training curves](training_curves.png)" in card_of(model, tokenizer, tmp_path)
+@pytest.mark.parametrize("name", ["training_curves.png", "training_curves-short.png"])
+def test_a_picture_of_the_curves_is_shown(model, tokenizer, tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    assert f"![Training curves]({name})" in card_of(model, tokenizer, tmp_path)
 
 
 def test_facts_come_from_metrics_json(model, tokenizer, tmp_path):
