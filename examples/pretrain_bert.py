@@ -40,8 +40,8 @@ def main(argv=None):
     preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
     figures = run.train(model, train, validation, [preview])
 
-    kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)
+    kp.save_checkpoint(model, tokenizer, args.output)
     show_predictions(args.output, PROMPTS[args.language])
 
 

@@ -42,8 +42,8 @@ def main(argv=None):
     )
     figures = run.train(model, train, validation, [preview])
 
-    kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)
+    kp.save_checkpoint(model, tokenizer, args.output)
     print(f"\n{args.output} is ready; its discriminator/ is the encoder to fine-tune.\n{preview.render()}")
 
 

@@ -44,8 +44,8 @@ def main(argv=None):
         _, train, validation = data[name]
         figures = run.train(model, train, validation, steps=phase["steps"], epochs=1, phase=name)
 
-    kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)
+    kp.save_checkpoint(model, tokenizer, args.output)
 
 
 if __name__ == "__main__":

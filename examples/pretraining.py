@@ -81,6 +81,7 @@ class Run:
         start = time.perf_counter()
         source = args.corpus or kp.load_sample(args.language)
         corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed)
+        self.corpus = {name: len(part) for name, part in corpus.items()}  # for the model card
         # clean_text's rules are made for Korean; English keeps its apostrophes and dashes.
         is_korean = args.language == "ko"
         sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
@@ -149,6 +150,7 @@ class Run:
         arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.args).items()}
         packages = ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
         report = figures | {
+            "corpus": self.corpus,
             "seconds": self.seconds,
             "arguments": arguments,
             "seed": self.args.seed,

@@ -13,6 +13,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 from datasets import Dataset
+from hub_server import Hub
+from huggingface_hub.utils import reset_sessions
 
 import keras_pretrain as kp
 
@@ -52,3 +54,14 @@ def sentences():
         for start in range(40)
     ]
     return Dataset.from_dict({"sentences": documents})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub on loopback, and the client told to go there."""
+    with Hub() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)  # HF_ENDPOINT, which is read at import
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        reset_sessions()  # those of the offline mode
+        yield server
+    reset_sessions()

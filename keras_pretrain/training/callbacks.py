@@ -6,12 +6,14 @@ from keras_pretrain.training.figures import RunFigures
 from keras_pretrain.training.history import CSVHistory
 from keras_pretrain.training.previews import FillMaskPreview, ReplacedTokensPreview
 from keras_pretrain.training.progress import Progress
+from keras_pretrain.training.uploading import PushToHub
 
 __all__ = [
     "CSVHistory",
     "Checkpointing",
     "FillMaskPreview",
     "Progress",
+    "PushToHub",
     "ReplacedTokensPreview",
     "RunFigures",
     "TrainingCurves",
