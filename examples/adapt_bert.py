@@ -54,9 +54,9 @@ def main(argv=None):
     figures = {"before": kp.evaluation.evaluate_mlm(args.model, sentences["validation"], block_size=args.block_size)}
     tokenizer = learn_words(args, model, tokenizer, sentences["train"])
     objective = args.objective or choose_objective(sentences["train"])
-    features, train, validation = run.make_batches(sentences, tokenizer, objective)
+    _, train, validation = run.make_batches(sentences, tokenizer, objective)
     preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5))
-    training = run.train(model, features, train, validation, [preview])
+    training = run.train(model, train, validation, [preview])
     kp.save_checkpoint(model, tokenizer, args.output)
 
     figures["adapted"] = kp.evaluation.evaluate_mlm(args.output, sentences["validation"], block_size=args.block_size)
