@@ -26,7 +26,8 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     run = Run(args, LEARNING_RATES)
-    sentences, tokenizer = run.read()
+    sentences = run.read_sentences()
+    tokenizer = run.train_tokenizer(sentences["train"])
     # A long batch holds as many tokens as a short one. One optimizer, and one schedule, for both phases.
     long_steps = min(max(1, round(args.long_share * args.steps)), args.steps - 1)
     long_batch_size = max(1, args.batch_size * args.block_size // args.long_block_size)

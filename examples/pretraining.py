@@ -71,24 +71,28 @@ class Run:
 
     def prepare(self, objective: str, tokenizer=None):
         """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
-        sentences, tokenizer = self.read(tokenizer)
+        sentences = self.read_sentences()
+        tokenizer = tokenizer or self.train_tokenizer(sentences["train"])
         features, train, validation = self.make_batches(sentences, tokenizer, objective)
         return tokenizer, features, train, validation
 
-    def read(self, tokenizer=None):
-        """Text → sentences and a tokenizer."""
-        args = self.args
-        start = time.perf_counter()
+    def read_sentences(self, **reading):
+        """Text → sentences; `reading` is for `load_corpus`."""
+        args, start = self.args, time.perf_counter()
         source = args.corpus or kp.load_sample(args.language)
-        corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed)
+        corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed, **reading)
         self.corpus = {name: len(part) for name, part in corpus.items()}  # for the model card
         # clean_text's rules are made for Korean; English keeps its apostrophes and dashes.
         is_korean = args.language == "ko"
         sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
-        start = self._clock("sentences", start)
-        tokenizer = tokenizer or kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
+        self._clock("sentences", start)
+        return sentences
+
+    def train_tokenizer(self, sentences):
+        start = time.perf_counter()
+        tokenizer = kp.train_tokenizer(sentences, vocab_size=self.args.vocab_size)
         self._clock("tokenizer", start)
-        return sentences, tokenizer
+        return tokenizer
 
     def make_batches(self, sentences, tokenizer, objective: str, block_size=None, batch_size=None, steps=None):
         """Sentences → examples, and batches of them for training and validation."""
@@ -144,9 +148,8 @@ class Run:
         return callbacks
 
     def write_metrics(self, figures: dict) -> None:
-        """The figures, and what is needed to run it again; not for a run that was finished already."""
-        if figures["tokens_per_second"] == 0 and (self.args.output / "metrics.json").exists():
-            return
+        """The figures, and what is needed to run it again."""
+        file = self.args.output / "metrics.json"
         arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.args).items()}
         packages = ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
         report = figures | {
@@ -156,9 +159,10 @@ class Run:
             "seed": self.args.seed,
             "versions": {name: version(name) for name in packages},
         }
-        (self.args.output / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        if figures["tokens_per_second"] == 0 and file.exists():  # the run was finished already: how fast is known
+            before = json.loads(file.read_text())
+            report |= {name: before[name] for name in ("tokens_per_second", "seconds")}
+        file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
-    def _clock(self, stage: str, start: float) -> float:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - start
-        return now
+    def _clock(self, stage: str, start: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
