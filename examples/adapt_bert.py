@@ -50,13 +50,14 @@ def main(argv=None):
     model.require_fit(tokenizer, args.block_size)
     task = load_task(args) if args.task_train else None  # what is wrong with it is found out now
 
-    sentences = read_sentences(args)
+    sentences = run.read_sentences(sample_by=args.sample_by)
     figures = {"before": kp.evaluation.evaluate_mlm(args.model, sentences["validation"], block_size=args.block_size)}
     tokenizer = learn_words(args, model, tokenizer, sentences["train"])
     objective = args.objective or choose_objective(sentences["train"])
-    features, train, validation = run.make_batches(sentences, tokenizer, objective)
-    preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5))
-    training = run.train(model, features, train, validation, [preview])
+    _, train, validation = run.make_batches(sentences, tokenizer, objective)
+    preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
+    training = run.train(model, train, validation, [preview])
+    run.write_metrics(training)  # the model card takes its facts from there
     kp.save_checkpoint(model, tokenizer, args.output)
 
     figures["adapted"] = kp.evaluation.evaluate_mlm(args.output, sentences["validation"], block_size=args.block_size)
@@ -66,14 +67,6 @@ def main(argv=None):
             figures[name] |= judge_on_task(checkpoint, task, args)
     run.write_metrics(training | figures)
     print_table(figures)
-
-
-def read_sentences(args):
-    source = args.corpus or kp.load_sample(args.language)
-    corpus = kp.load_corpus(source, text_column=args.text_column, sample_by=args.sample_by, seed=args.seed)
-    # clean_text's rules are made for Korean; English keeps its apostrophes and dashes.
-    is_korean = args.language == "ko"
-    return kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
 
 
 def learn_words(args, model, tokenizer, sentences):

@@ -37,11 +37,11 @@ def main(argv=None):
     tokenizer, features, train, validation = run.prepare(args.objective, tokenizer)
     if model is None:
         model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
-    preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5))
-    figures = run.train(model, features, train, validation, [preview])
+    preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
+    figures = run.train(model, train, validation, [preview])
 
-    kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)
+    kp.save_checkpoint(model, tokenizer, args.output)
     show_predictions(args.output, PROMPTS[args.language])
 
 

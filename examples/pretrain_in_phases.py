@@ -26,7 +26,8 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     run = Run(args, LEARNING_RATES)
-    sentences, tokenizer = run.read()
+    sentences = run.read_sentences()
+    tokenizer = run.train_tokenizer(sentences["train"])
     # A long batch holds as many tokens as a short one. One optimizer, and one schedule, for both phases.
     long_steps = min(max(1, round(args.long_share * args.steps)), args.steps - 1)
     long_batch_size = max(1, args.batch_size * args.block_size // args.long_block_size)
@@ -41,10 +42,11 @@ def main(argv=None):
     model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features, seed=args.seed)
     for name, phase in phases.items():
         print(f"\n{phase['steps']} steps of {phase['batch_size']} blocks of {phase['block_size']} tokens")
-        figures = run.train(model, *data[name], steps=phase["steps"], epochs=1, folder=f"run-{name}")
+        _, train, validation = data[name]
+        figures = run.train(model, train, validation, steps=phase["steps"], epochs=1, phase=name)
 
-    kp.save_checkpoint(model, tokenizer, args.output)
     run.write_metrics(figures)
+    kp.save_checkpoint(model, tokenizer, args.output)
 
 
 if __name__ == "__main__":

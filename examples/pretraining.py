@@ -4,7 +4,6 @@ import argparse
 import json
 import math
 import os
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,9 @@ import keras_pretrain as kp  # before TensorFlow: it makes tf.keras legacy Keras
 
 # isort: split
 import tensorflow as tf
+
+from keras_pretrain.training.optimization import SCHEDULES
+from keras_pretrain.training.previews import require_tensorboard
 
 EPOCHS = 10  # of Keras: so often is the model evaluated
 
@@ -30,12 +32,14 @@ def make_parser(description: str, sizes, output: str) -> argparse.ArgumentParser
     parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--steps", type=positive, default=600, help=f"rounded up to a multiple of {EPOCHS}")
     parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, the larger the lower")
+    parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the learning rate, after a warm-up")
     parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps; a killed run goes on from there")
     parser.add_argument(
         "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where the output has a run"
     )
     parser.add_argument("--seed", type=positive, default=42)
     parser.add_argument("--num-proc", type=positive, help="processes that split sentences; default: one a processor")
+    parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write figures and previews for TensorBoard")
     parser.add_argument("--output", type=Path, default=Path(output))
     return parser
 
@@ -59,27 +63,36 @@ class Run:
         tf.keras.utils.set_random_seed(args.seed)
         # What can be wrong is found out now, not after an hour of preparation.
         args.output.mkdir(parents=True, exist_ok=True)
-        self.optimizer = kp.create_optimizer(learning_rate=args.learning_rate, num_train_steps=args.steps)
+        if args.tensorboard:
+            require_tensorboard()
+        self.optimizer = kp.create_optimizer(
+            learning_rate=args.learning_rate, num_train_steps=args.steps, schedule=args.schedule
+        )
 
     def prepare(self, objective: str, tokenizer=None):
         """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
-        sentences, tokenizer = self.read(tokenizer)
+        sentences = self.read_sentences()
+        tokenizer = tokenizer or self.train_tokenizer(sentences["train"])
         features, train, validation = self.make_batches(sentences, tokenizer, objective)
         return tokenizer, features, train, validation
 
-    def read(self, tokenizer=None):
-        """Text → sentences and a tokenizer."""
-        args = self.args
-        start = time.perf_counter()
+    def read_sentences(self, **reading):
+        """Text → sentences; `reading` is for `load_corpus`."""
+        args, start = self.args, time.perf_counter()
         source = args.corpus or kp.load_sample(args.language)
-        corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed)
+        corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed, **reading)
+        self.corpus = {name: len(part) for name, part in corpus.items()}  # for the model card
         # clean_text's rules are made for Korean; English keeps its apostrophes and dashes.
         is_korean = args.language == "ko"
         sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
-        start = self._clock("sentences", start)
-        tokenizer = tokenizer or kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
+        self._clock("sentences", start)
+        return sentences
+
+    def train_tokenizer(self, sentences):
+        start = time.perf_counter()
+        tokenizer = kp.train_tokenizer(sentences, vocab_size=self.args.vocab_size)
         self._clock("tokenizer", start)
-        return sentences, tokenizer
+        return tokenizer
 
     def make_batches(self, sentences, tokenizer, objective: str, block_size=None, batch_size=None, steps=None):
         """Sentences → examples, and batches of them for training and validation."""
@@ -98,45 +111,58 @@ class Run:
         self._clock("features", start)
         return features, train, validation
 
-    def train(self, model, features, train, validation, callbacks=(), steps=None, epochs=None, folder="run") -> dict:
+    def train(self, model, train, validation, callbacks=(), steps=None, epochs=None, phase=None) -> dict:
         """Train and evaluate; the last figures of each metric, and tokens a second."""
         args, start = self.args, time.perf_counter()
         steps, epochs = steps or args.steps, epochs or self.epochs
         if model.optimizer is not self.optimizer:
             model.compile(self.optimizer)
-        batch_size = tf.nest.flatten(train.element_spec)[0].shape[0]
-        tokens_per_step = batch_size * sum(map(len, features["train"]["input_ids"])) / len(features["train"])
-        throughput = kp.callbacks.Throughput(tokens_per_step)
-        checkpointing = kp.callbacks.Checkpointing(
-            args.output / folder, every_steps=args.checkpoint_every, resume=args.resume
-        )
+        figures = kp.callbacks.RunFigures()
         history = model.fit(
             train.repeat(),
             epochs=epochs,
             steps_per_epoch=steps // epochs,
             validation_data=validation,
-            callbacks=[checkpointing, throughput, *callbacks],
-            verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
+            callbacks=self._callbacks(figures, callbacks, steps, f"-{phase}" if phase else ""),
         )
         self._clock("training", start)
-        figures = {name: values[-1] for name, values in history.history.items()}
-        return figures | {"tokens_per_second": throughput.tokens_per_second}
+        last = {name: values[-1] for name, values in history.history.items()}
+        return last | {"tokens_per_second": figures.tokens_per_second}
+
+    def _callbacks(self, figures, others, steps: int, phase: str) -> list:
+        """What saves and shows a run, or one phase of it. Each finds in the logs what those before it put there."""
+        args = self.args
+        table = args.output / f"history{phase}.csv"
+        saving = {"every_steps": args.checkpoint_every, "resume": args.resume}
+        callbacks = [
+            figures,
+            kp.callbacks.Checkpointing(args.output / f"run{phase}", **saving),
+            *others,
+            kp.callbacks.CSVHistory(table),
+            kp.callbacks.TrainingCurves(table, args.output / f"training_curves{phase}.png"),
+            kp.callbacks.Progress(),
+        ]
+        if args.tensorboard:
+            often = {"update_freq": max(1, steps // 1000), "write_graph": False}
+            callbacks.append(tf.keras.callbacks.TensorBoard(args.tensorboard / f"figures{phase}", **often))
+        return callbacks
 
     def write_metrics(self, figures: dict) -> None:
-        """The figures, and what is needed to run it again; not for a run that was finished already."""
-        if figures["tokens_per_second"] == 0 and (self.args.output / "metrics.json").exists():
-            return
+        """The figures, and what is needed to run it again."""
+        file = self.args.output / "metrics.json"
         arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.args).items()}
         packages = ("keras_pretrain", "tensorflow", "transformers", "datasets", "kss")
         report = figures | {
+            "corpus": self.corpus,
             "seconds": self.seconds,
             "arguments": arguments,
             "seed": self.args.seed,
             "versions": {name: version(name) for name in packages},
         }
-        (self.args.output / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        if figures["tokens_per_second"] == 0 and file.exists():  # the run was finished already: how fast is known
+            before = json.loads(file.read_text())
+            report |= {name: before[name] for name in ("tokens_per_second", "seconds")}
+        file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
-    def _clock(self, stage: str, start: float) -> float:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - start
-        return now
+    def _clock(self, stage: str, start: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -28,6 +28,8 @@ _MODULE_OF = {
     "add_tokens": "keras_pretrain.models.vocabulary",
     "create_optimizer": "keras_pretrain.training.optimization",
     "save_checkpoint": "keras_pretrain.export.checkpoint",
+    "export_saved_model": "keras_pretrain.export.saved_model",
+    "push_to_hub": "keras_pretrain.export.hub",
 }
 _MODULES = {
     "callbacks": "keras_pretrain.training.callbacks",

@@ -13,10 +13,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 from datasets import Dataset
+from hub_server import Hub
+from huggingface_hub.utils import reset_sessions
 
 import keras_pretrain as kp
 
 WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
+
+
+# Two processes share the files: the longest ones first, or the end waits for one of them.
+LONGEST = ("test_checkpointing.py", "test_electra.py", "test_examples.py", "test_training_step.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
@@ -44,3 +54,14 @@ def sentences():
         for start in range(40)
     ]
     return Dataset.from_dict({"sentences": documents})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub on loopback, and the client told to go there."""
+    with Hub() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)  # HF_ENDPOINT, which is read at import
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        reset_sessions()  # those of the offline mode
+        yield server
+    reset_sessions()

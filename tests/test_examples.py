@@ -1,11 +1,13 @@
 """The examples run through their own entry points, with smaller settings."""
 
+import csv
 import importlib
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from hub_server import TOKEN
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = ["--steps", "4", "--batch-size", "4", "--block-size", "32", "--vocab-size", "600", "--num-proc", "1"]
@@ -32,7 +34,7 @@ def pretrain_electra():
 @pytest.fixture(scope="module")
 def first_run(pretrain_bert, tmp_path_factory):
     output = tmp_path_factory.mktemp("first_run")
-    pretrain_bert.main([*SMALL, "--output", str(output)])
+    pretrain_bert.main([*SMALL, "--tensorboard", str(output / "tensorboard"), "--output", str(output)])
     return output
 
 
@@ -44,6 +46,66 @@ def test_the_sample_is_pretrained_and_the_figures_are_written(first_run):
     assert metrics["arguments"]["steps"] == 4
     assert metrics["seed"] == 42
     assert {"keras_pretrain", "tensorflow", "transformers"} <= set(metrics["versions"])
+
+
+def test_what_can_be_watched_is_there(first_run):
+    with (first_run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["learning_rate"]) < float(rows[0]["learning_rate"])  # BERT's default falls linearly
+    assert 0 <= float(rows[-1]["padding"]) < 1
+    assert 0 <= float(rows[-1]["waiting"]) <= 1
+    assert (first_run / "training_curves.png").read_bytes().startswith(b"\x89PNG")
+    written = {path.parent.relative_to(first_run / "tensorboard").as_posix() for path in first_run.rglob("events.out*")}
+    assert written == {"figures/train", "figures/validation", "preview"}
+
+
+def test_the_model_card_tells_the_run(first_run):
+    card = (first_run / "README.md").read_text(encoding="utf-8")
+    assert (
+        "Corpus: the sample inside keras_pretrain; Korean; 144 documents for train, 16 documents for validation."
+        in card
+    )
+    assert "| learning rate | 0.001 |" in card
+    assert "| val_mlm_loss | " in card
+
+
+def test_a_checkpoint_is_asked_about_two_gaps(first_run, capsys):
+    importlib.import_module("fill_mask").main(["--model", str(first_run), "--top-k", "2", "컴퓨터는 [MASK]를 [MASK]."])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["컴퓨터는", "gap"]
+    assert len(lines) == 1 + 2 * 3
+
+
+def test_a_model_is_exported_uploaded_and_asked(first_run, hub, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorflow_text", reason="tensorflow-text is not installed: pip install -e '.[serving]'")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    served = tmp_path / "served" / "1"
+    importlib.import_module("export_model").main(
+        ["--model", str(first_run), "--saved-model", str(served), "--push-to", "me/my_bert"]
+    )
+    assert {"README.md", "model.safetensors", "metrics.json"} <= set(hub.repositories["me/my_bert"]["files"])
+    assert not any(name.startswith("run/") for name in hub.repositories["me/my_bert"]["files"])
+    capsys.readouterr()
+    question = ["--top-k", "3", "컴퓨터는 데이터를 [MASK]에 저장한다."]
+    fill_mask = importlib.import_module("fill_mask")
+    for folder in (first_run, served):
+        fill_mask.main(["--model", str(folder), *question])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert lines[:4] == lines[4:]
+
+
+def test_what_the_examples_are_not_told_is_asked_for(first_run, tmp_path, capsys):
+    export_model, fill_mask = (importlib.import_module(name) for name in ("export_model", "fill_mask"))
+    for main, arguments, message in (
+        (export_model.main, ["--model", str(first_run)], "say where to"),
+        (export_model.main, ["--model", str(tmp_path / "none"), "--saved-model", "x"], "there is no folder"),
+        (fill_mask.main, ["--model", str(first_run), "가나다"], "there is no [MASK] in '가나다'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert message in capsys.readouterr().err
 
 
 def test_the_same_command_again_finds_its_run_finished(pretrain_bert, first_run, package_log):
@@ -101,7 +163,9 @@ def test_an_electra_is_pretrained_and_the_figures_are_written(electra_run):
     metrics = json.loads((electra_run / "metrics.json").read_text())
     names = {"loss", "mlm_loss", "disc_loss", "disc_auc", "replaced_accuracy", "original_accuracy"}
     assert names | {f"val_{name}" for name in names} <= set(metrics)
-    assert {path.name for path in electra_run.iterdir()} == {"generator", "discriminator", "metrics.json", "run"}
+    assert {path.name for path in electra_run.iterdir()} == {
+        "generator", "discriminator", "metrics.json", "run", "history.csv", "training_curves.png"
+    }  # fmt: skip
 
 
 def test_an_electra_goes_on_from_its_two_folders(pretrain_electra, electra_run, tmp_path, capsys):
@@ -119,6 +183,7 @@ def test_two_phases_train_one_model_with_one_schedule(tmp_path):
     assert (metrics["arguments"]["block_size"], metrics["arguments"]["batch_size"]) == (32, 4)
     assert metrics["val_mlm_loss"] < 8
     assert {path.name for path in tmp_path.glob("run-*")} == {"run-short", "run-long"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"training_curves-short.png", "training_curves-long.png"}
     assert (tmp_path / "model.safetensors").exists()
 
 

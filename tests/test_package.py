@@ -26,7 +26,8 @@ def test_import_loads_nothing_heavy():
     code = """
 import sys
 import keras_pretrain
-heavy = ("tensorflow", "tf_keras", "keras", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "kss", "nltk")
+heavy = ("tensorflow", "tf_keras", "keras", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "kss", "nltk",
+         "matplotlib")
 print([name for name in heavy if name in sys.modules])
 """
     assert output_of(code) == "[]"

@@ -12,6 +12,7 @@ from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import activation, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
+from keras_pretrain.models.loading import weights_format
 from keras_pretrain.models.objectives import TotalLoss, count_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import (
     PretrainingStep,
@@ -392,7 +393,7 @@ def _load(kind, checkpoint, role: str):
     config = AutoConfig.from_pretrained(checkpoint)
     if config.model_type != "electra":
         raise ValueError(f"{checkpoint} is a checkpoint of model type {config.model_type!r}, not of an 'electra'.")
-    network, information = kind.from_pretrained(checkpoint, output_loading_info=True)
+    network, information = kind.from_pretrained(checkpoint, output_loading_info=True, **weights_format(checkpoint))
     heads = {"generator": "generator_predictions", "discriminator": "discriminator_predictions"}
     other = "discriminator" if role == "generator" else "generator"
     if any(heads[other] in name for name in information["unexpected_keys"]):

@@ -1,12 +1,13 @@
 """`PretrainingStep`: the compiled training step that the pretrainers share."""
 
 import logging
-import signal
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.features.batching import batches_behind
+from keras_pretrain.features.input_meter import InputMeter
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
 
@@ -58,21 +59,26 @@ class PretrainingStep:
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
         self._forward, self._forward_backward = self._evaluate, self._differentiate
         if not run_eagerly:
-            self._forward = tf.function(self._evaluate, jit_compile=jit_compile)
-            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile)
+            self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
+            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
 
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`."""
         # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
-        self.__dict__["_old_handlers"] = {}
+        self.__dict__["_at_end"] = []
+        self.__dict__["input_meter"] = None
         self._forget_other_shapes("train_function", x)
+        self._build_optimizer()
+        if isinstance(x, tf.data.Dataset) and self.distribute_strategy.num_replicas_in_sync == 1:
+            self.__dict__["input_meter"] = InputMeter()  # for `RunFigures`
+            x = self.input_meter.watch(x)
         try:
             return super().fit(x, *args, **kwargs)
         finally:
-            for number, handler in self._old_handlers.items():
-                signal.signal(number, handler)
+            for function in self._at_end:
+                function()
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""
@@ -86,9 +92,18 @@ class PretrainingStep:
             self.__dict__[f"_{name}_spec"] = spec
             setattr(self, name, None)
 
-    def restore_at_end(self, number: int, handler) -> None:
-        """Give a signal back its handler when `fit` is over, however it ends: callbacks are not told of exceptions."""
-        self._old_handlers[number] = handler
+    def _build_optimizer(self) -> None:
+        """Keras makes the optimizer's variables in the first step, and a function that makes variables is traced twice.
+
+        For all of the model's variables, so that a later `fit` may train heads that this one has no labels for.
+        """
+        if hasattr(self.optimizer, "build"):  # those of the old kind have none
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+    def call_at_end(self, function: Callable[[], object]) -> None:
+        """Have a function called when `fit` is over, however it ends: callbacks are not told of exceptions."""
+        self._at_end.append(function)
 
     def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
         """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
@@ -96,6 +111,7 @@ class PretrainingStep:
             return self.resume_at
         return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
+    @tf.autograph.experimental.do_not_convert  # its conditions are Python's
     def train_step(self, data) -> dict:
         batch = self._checked(self._unpack(data))
         replica = tf.distribute.get_replica_context()
@@ -110,6 +126,7 @@ class PretrainingStep:
         self.optimizer.apply_gradients(zip(gradients, self._trained_variables(batch), strict=True))
         return self._report(sums)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data) -> dict:
         return self._report(self._forward(self._checked(self._unpack(data))))
 

@@ -1,5 +1,6 @@
 """`Checkpointing`: a run that is killed goes on where it was."""
 
+import fcntl
 import json
 import logging
 import os
@@ -12,10 +13,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.training.divergence import LossWatch
+
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".unfinished"
 _BEST = "best"
+_LOCK = ".lock"
 _CHANCE = ("transformers_version", "_name_or_path", "architectures")  # of a config, and nothing to the run
 _MEANINGS = {"data.checksum": "the corpus, the tokenizer or the features are others"}
 
@@ -34,8 +38,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     A checkpoint is written beside the others and then moved to its name: whenever the process is killed, the last
     whole one is there. On SIGTERM, which machines are preempted with, the run is saved after the step at hand and the
-    process ends with status 143; a validation that this cuts off is missing from the history. A loss that is no number
-    ends the run, and is not saved.
+    process ends with status 143; a validation that this cuts off is missing from the history. A loss that is no number,
+    or that explodes (`training.divergence` has the rule), ends the run and is not saved.
 
     Args:
       directory: of the run; another one for each run. It holds `step-0000000500/` and so on, and `best/`.
@@ -48,8 +52,9 @@ class Checkpointing(tf_keras.callbacks.Callback):
     Raises:
       ValueError: at the start of `fit`, when the model is not one of this package's pretrainers, its data are not those
         of `to_tf_dataset`, or the directory holds a run with other settings or another corpus.
-      FloatingPointError: in `fit`, when the loss is no longer a number.
-      OSError: at the start of `fit`, when the directory cannot be written to or its disk has no room.
+      FloatingPointError: in `fit`, when the loss is no longer a number, or has exploded.
+      OSError: at the start of `fit`, when the directory cannot be written to, its disk has no room, or another process
+        is training in it.
     """
 
     def __init__(
@@ -94,8 +99,9 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._settings = _describe_run(self.model, batches, self.params)
         self._metric_values, self._best, self._history = None, None, {}
         self.step, self._last_saved = 0, 0
+        self._loss_watch = LossWatch()
         self._first_step = batches.next_step
-        self.model.optimizer.build(self.model._trained_variables(dict.fromkeys(batches.names)))
+        self._lock()
         self._make_room()
         if not self.resume:
             for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
@@ -105,8 +111,10 @@ class Checkpointing(tf_keras.callbacks.Callback):
             self._restore(self.latest)
             batches.seek(self._first_step + self.step, runs_on=is_repeated)
             self.model.resume_at = divmod(self.step, self.params["steps"])
+            self.model._train_counter.assign(self.step)  # what TensorBoard counts by; Keras has just set it to 0
         if threading.current_thread() is threading.main_thread():
-            self.model.restore_at_end(signal.SIGTERM, signal.signal(signal.SIGTERM, self._terminate))
+            before = signal.signal(signal.SIGTERM, self._terminate)
+            self.model.call_at_end(lambda: signal.signal(signal.SIGTERM, before))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -121,11 +129,11 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self._epoch * self.params["steps"] + batch + 1
+        self._judge_loss(batch, logs)
         if self._is_terminated:
             self._leave()
         # The end of an epoch is saved after its validation, which is part of the run's history.
         if self._is_due() and batch + 1 < self.params["steps"]:
-            self._require_number(logs)
             self._save_or_warn()
 
     def on_test_batch_end(self, batch, logs=None):
@@ -136,8 +144,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         for name, value in logs.items():
             self._history.setdefault(name, []).append(value)
-        self._require_number(logs)
-        if self.monitor and self._is_best(logs):
+        if self.monitor and self._is_best(logs) and not self._loss_watch.is_suspicious:
             before, self._best = self._best, logs[self.monitor]
             if not self._save_or_warn(_BEST):
                 self._best = before
@@ -148,7 +155,6 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self.step > self._last_saved:
-            self._require_number(logs or {})
             self._save_or_warn()
         if self._is_terminated:
             self._leave()
@@ -156,18 +162,19 @@ class Checkpointing(tf_keras.callbacks.Callback):
     def _terminate(self, *_):
         self._is_terminated = True
 
-    def _require_number(self, logs: dict) -> None:
+    def _judge_loss(self, batch: int, logs: dict) -> None:
         """What is saved must be worth going on from."""
-        loss = float(logs.get("loss", 0.0))
-        if not np.isfinite(loss):
+        wrong = self._loss_watch.see(batch, float(logs["loss"]))
+        if wrong:
             raise FloatingPointError(
-                f"The loss is {loss} after step {self.step}. The last good checkpoint is {self.latest}. The usual "
-                "causes are a learning rate that is too high, too short a warm-up, or mixed_float16 without loss "
-                "scaling; the same command with a lower learning rate needs another directory, or --no-resume."
+                f"{wrong}, after step {self.step}. The last good checkpoint is {self.latest}. The usual causes are a "
+                "learning rate that is too high, too short a warm-up, or mixed_float16 without loss scaling; the same "
+                "command with a lower learning rate needs another directory, or --no-resume."
             )
 
     def _is_due(self) -> bool:
-        return self.step // self.every_steps > self._last_saved // self.every_steps
+        is_time = self.step // self.every_steps > self._last_saved // self.every_steps
+        return is_time and not self._loss_watch.is_suspicious  # a loss that is about to explode is no good checkpoint
 
     def _is_best(self, logs: dict) -> bool:
         is_validated = any(name.startswith("val_") for name in logs)
@@ -179,7 +186,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         return self._best is None or (value < self._best if self.mode == "min" else value > self._best)
 
     def _leave(self) -> None:
-        if self.step > self._last_saved and self._save_or_warn():
+        if self.step > self._last_saved and not self._loss_watch.is_suspicious and self._save_or_warn():
             logger.info("Step %d is saved; the same command goes on from there.", self.step)
         logger.info("Stopped by SIGTERM.")
         raise SystemExit(128 + signal.SIGTERM)
@@ -205,6 +212,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 "settings": self._settings,
                 "best": self._best,
                 "history": self._history,
+                "loss_watch": self._loss_watch.state(),
                 "metrics": [variable.numpy().tolist() for variable in _metric_variables(self.model)],
             }
             (unfinished / "progress.json").write_text(json.dumps(progress))
@@ -232,6 +240,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._first_step = progress["first_step"]
         self._best = progress["best"]
         self._history = progress["history"]
+        self._loss_watch.restore(progress["loss_watch"])
         self._metric_values = progress["metrics"] if self.step % self.params["steps"] else None
         self.model.history.history.update({name: list(values) for name, values in self._history.items()})
         total = self.params["epochs"] * self.params["steps"]
@@ -243,9 +252,20 @@ class Checkpointing(tf_keras.callbacks.Callback):
     def _tracker(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
 
+    def _lock(self) -> None:
+        """Keep others out of the directory until `fit` is over; the system takes the lock from a killed process."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.directory / _LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
+        self.model.call_at_end(lambda: os.close(descriptor))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"Another process is training in {self.directory}. Wait for it, or choose another directory."
+            ) from error
+
     def _make_room(self) -> None:
         """Find out now, not after the first thousand steps, whether checkpoints can be written."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         if self._replaced_best.exists() and not (self.directory / _BEST).exists():  # killed between two renames
             os.replace(self._replaced_best, self.directory / _BEST)
         for left in self.directory.glob(f"{_UNFINISHED}-*"):

@@ -6,9 +6,21 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from transformers import AutoTokenizer, BertConfig, TFBertForMaskedLM, TFBertForPreTraining, pipeline
+import tf_keras
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    TFBertForMaskedLM,
+    TFBertForPreTraining,
+    TFElectraForMaskedLM,
+    TFElectraForPreTraining,
+    pipeline,
+)
 
 import keras_pretrain as kp
+from keras_pretrain.export.checkpoint import pytorch_state
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +143,7 @@ def test_a_folder_is_written_again_and_nothing_unfinished_is_left(model, tokeniz
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     kp.save_checkpoint(model, tokenizer, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
-    assert {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt"} <= set(files)
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"} <= set(files)
 
 
 def test_a_failed_write_leaves_the_folder_as_it_was(model, tokenizer, checkpoint, monkeypatch):
@@ -144,6 +156,90 @@ def test_a_failed_write_leaves_the_folder_as_it_was(model, tokenizer, checkpoint
     with pytest.raises(OSError, match="No space left"):
         kp.save_checkpoint(model, tokenizer, checkpoint)
     assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+
+
+def test_a_failed_write_leaves_no_new_folder(model, tokenizer, tmp_path, monkeypatch):
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("keras_pretrain.export.checkpoint.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        kp.save_checkpoint(model, tokenizer, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_float32_in_pytorchs_layout_after_mixed_precision(tokenizer, inputs, tmp_path):
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = kp.BertPretrainer.from_size("tiny", tokenizer, torch_dtype="bfloat16", num_hidden_layers=1)
+        kp.save_checkpoint(model, tokenizer, tmp_path)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    with safe_open(tmp_path / "model.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+    weights = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {np.dtype("float32")}
+    assert weights["bert.encoder.layer.0.intermediate.dense.weight"].shape == (512, 128)
+    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "float32"
+    twin = kp.BertPretrainer(model.config)
+    twin.build_in_name_scope()
+    twin.set_weights(model.get_weights())
+    loaded = kp.BertPretrainer.from_pretrained(tmp_path)
+    logits = [each(as_tensors(inputs)).prediction_logits for each in (twin, loaded)]
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["tf_model.h5", "model.safetensors"])
+def test_tensorflows_own_formats_are_read(model, tokenizer, inputs, tmp_path, file):
+    model.save_pretrained(tmp_path, safe_serialization=file == "model.safetensors")
+    assert (tmp_path / file).exists()
+    loaded = kp.BertPretrainer.from_pretrained(tmp_path)
+    logits = [each(as_tensors(inputs)).prediction_logits for each in (model, loaded)]
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
+
+
+def test_pytorchs_pickled_weights_need_torch_which_is_said(checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pytorch_model.bin.*pip install 'keras_pretrain\[torch\]'"):
+        kp.BertPretrainer.from_pretrained(tmp_path)
+
+
+def test_pytorchs_pickled_weights_are_read_with_torch(model, checkpoint, inputs, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed; pip install torch to read its pickles")
+    (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    weights = load_file(checkpoint / "model.safetensors")
+    torch.save({name: torch.tensor(weight) for name, weight in weights.items()}, tmp_path / "pytorch_model.bin")
+    loaded = kp.BertPretrainer.from_pretrained(tmp_path)
+    logits = [each(as_tensors(inputs)).prediction_logits for each in (model, loaded)]
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
+
+
+def test_an_encoder_without_heads_keeps_every_weight_and_the_new_heads_are_named(checkpoint, tmp_path):
+    """As sentence encoders are: without the prefix `bert.`, and without what comes after the pooler."""
+    weights = load_file(checkpoint / "model.safetensors")
+    encoder = {name.removeprefix("bert."): value for name, value in weights.items() if name.startswith("bert.")}
+    save_file(encoder, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    loaded, info = kp.BertPretrainer.from_pretrained(tmp_path, output_loading_info=True)
+    kept = pytorch_state(loaded)
+    for name, value in encoder.items():
+        np.testing.assert_array_equal(kept[f"bert.{name}"], value)
+    assert info["unexpected_keys"] == []
+    new = {".".join(name.split(".")[:2]) for name in info["missing_keys"]}
+    assert new == {"cls.predictions", "cls.seq_relationship"}
+
+
+def test_electras_two_folders_come_back(tokenizer, inputs, tmp_path):
+    model = kp.ElectraPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    for name, reader in (("generator", TFElectraForMaskedLM), ("discriminator", TFElectraForPreTraining)):
+        loaded, info = reader.from_pretrained(tmp_path / name, output_loading_info=True)
+        assert info == {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+        logits = [each(as_tensors(inputs)).logits for each in (getattr(model, name), loaded)]
+        np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
 
 
 def test_a_tokenizer_too_large_for_the_model_is_refused(model, tmp_path):

@@ -1,6 +1,7 @@
 """Runs that are stopped, by an exception, SIGTERM or SIGKILL, against one that never was: the same to the last bit."""
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -79,6 +80,11 @@ def train(model, features, tokenizer, directory=None, *, repeated=True, interrup
     return steps.logs, history
 
 
+def saved(directory):
+    """What lies in the folder of a run, but for its lock."""
+    return [path.name for path in directory.iterdir() if path.name != ".lock"]
+
+
 def assert_same(ours, theirs):
     for got, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(got, expected)
@@ -90,8 +96,7 @@ def assert_same(ours, theirs):
     ("objective", "repeated", "interrupts", "settings"),
     [
         ("mlm+nsp", True, [7, 6], {}),
-        ("mlm+nsp", False, [12], {"gradient_accumulation_steps": 2}),
-        ("mlm", False, [17], {}),
+        ("mlm", False, [17], {"gradient_accumulation_steps": 2}),
         ("rtd", True, [13], {"gradient_accumulation_steps": 2}),
     ],
 )
@@ -111,6 +116,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert min(logs) > 5
     assert logs == {step: expected[step] for step in logs}
     assert resumed_history == history
+    assert int(model._train_counter) == 24  # by which TensorBoard numbers its figures
     assert_same(model, untouched)
 
 
@@ -128,7 +134,7 @@ def test_the_last_few_and_the_best_are_kept(tokenizer, all_features, tmp_path):
     _, history = train(
         make(tokenizer), all_features["mlm+nsp"], tokenizer, tmp_path, keep=2, monitor="val_nsp_loss", mode="max"
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "step-0000000020", "step-0000000024"]
+    assert sorted(saved(tmp_path)) == ["best", "step-0000000020", "step-0000000024"]
     best = json.loads((tmp_path / "best" / "progress.json").read_text())
     values = history["val_nsp_loss"]
     assert best["step"] == 8 * (1 + values.index(max(values)))
@@ -163,7 +169,7 @@ def test_a_failed_save_is_a_warning_and_leaves_the_last_one(
     monkeypatch.setattr(module, "_sync", full_disk)
     train(make(tokenizer), features, tokenizer, tmp_path, interrupt=12)
     assert "Step 10 could not be saved: [Errno 28] No space left on device. The last checkpoint is" in package_log.text
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000005"]
+    assert saved(tmp_path) == ["step-0000000005"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "step-0000000005").iterdir()} == before
 
 
@@ -239,9 +245,61 @@ def test_a_loss_that_is_no_number_is_not_saved(tokenizer, all_features, tmp_path
     data = kp.to_tf_dataset(features.select(range(64)), tokenizer, batch_size=BATCH)
     validation = kp.to_tf_dataset(features.select(range(16)), tokenizer, batch_size=BATCH, training=False)
     fit = {"steps_per_epoch": 8, "epochs": 3, "validation_data": validation, "verbose": 0}
-    with pytest.raises(FloatingPointError, match=r"loss is nan after step 8. The last good checkpoint is .*0000000005"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is nan, after step 6. The last good checkpoint is .*0000000005"
+    ):
         model.fit(data.repeat(), callbacks=[kp.callbacks.Checkpointing(tmp_path, every_steps=5), Spoil()], **fit)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000005"]
+    assert saved(tmp_path) == ["step-0000000005"]
+
+
+class Climb(tf.keras.callbacks.Callback):
+    """Makes the loss that others see rise steadily from a step on, like a diverging run's."""
+
+    def __init__(self, first_step):
+        super().__init__()
+        self.first_step = first_step
+        self.sum = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.sum = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        over = int(self.model.optimizer.iterations) - self.first_step
+        self.sum += 2.7 + max(0.0, over)
+        logs["loss"] = self.sum / (batch + 1)
+
+
+def test_a_loss_that_explodes_ends_the_run_and_what_led_there_is_not_saved(tokenizer, all_features, tmp_path):
+    data = kp.to_tf_dataset(all_features["mlm"].select(range(64)), tokenizer, batch_size=BATCH)
+    callbacks = [Climb(45), kp.callbacks.Checkpointing(tmp_path, every_steps=5)]
+    with pytest.raises(
+        FloatingPointError, match=r"has exploded: it is .*, was 2.7 at .*after step 62. .*0000000045\. The"
+    ):
+        make(tokenizer).fit(data.repeat(), epochs=5, steps_per_epoch=16, callbacks=callbacks, verbose=0)
+    assert sorted(saved(tmp_path)) == ["step-0000000040", "step-0000000045"]
+
+
+def test_what_is_known_of_the_loss_is_taken_up(tokenizer, all_features, tmp_path):
+    """The run is stopped while the loss climbs; its second half alone would not know from where."""
+    data = kp.to_tf_dataset(all_features["mlm"].select(range(64)), tokenizer, batch_size=BATCH)
+    fit = {"epochs": 5, "steps_per_epoch": 16, "verbose": 0}
+    with contextlib.suppress(KeyboardInterrupt):
+        callbacks = [Climb(45), kp.callbacks.Checkpointing(tmp_path, every_steps=5), Interrupt(55)]
+        make(tokenizer).fit(data.repeat(), callbacks=callbacks, **fit)
+    climb = Climb(45)
+    climb.on_epoch_begin = lambda epoch, logs=None: setattr(climb, "sum", 13 * 2.7 if epoch == 2 else 0.0)
+    callbacks = [climb, kp.callbacks.Checkpointing(tmp_path, every_steps=5)]
+    with pytest.raises(FloatingPointError, match=r"exploded.*after step 62"):
+        make(tokenizer).fit(data.repeat(), callbacks=callbacks, **fit)
+
+
+def test_two_processes_in_one_folder_are_refused(tokenizer, all_features, tmp_path):
+    held = os.open(tmp_path / ".lock", os.O_WRONLY | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(BlockingIOError, match="Another process is training in"):
+        train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path)
+    os.close(held)
+    train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path)
 
 
 def test_sigterm_in_a_validation_saves_the_epoch_and_gives_the_handler_back(tokenizer, all_features, tmp_path):
@@ -257,7 +315,7 @@ def test_sigterm_in_a_validation_saves_the_epoch_and_gives_the_handler_back(toke
     with pytest.raises(SystemExit) as exit_:
         make(tokenizer).fit(data, validation_data=validation, epochs=3, callbacks=callbacks, verbose=0)
     assert exit_.value.code == 143
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000008"]
+    assert saved(tmp_path) == ["step-0000000008"]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

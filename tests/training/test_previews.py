@@ -1,4 +1,4 @@
-"""What a user sees while training."""
+"""What a user sees of the model while it trains."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import keras_pretrain as kp
 from keras_pretrain.features.masking import IGNORED
-from keras_pretrain.training.callbacks import _join_wordpieces
+from keras_pretrain.training.previews import _join_wordpieces
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,45 @@ def test_a_preview_of_every_zeroth_step_is_refused(batch, korean_tokenizer):
         kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=0)
 
 
-def test_throughput_leaves_out_the_first_batch(monkeypatch, counting_model):
-    now = iter([0.0, 100.0, 101.0, 200.0, 203.0])  # the first batch begins; two more of two steps take 1 s and 3 s
-    monkeypatch.setattr("keras_pretrain.training.callbacks.perf_counter", lambda: next(now))
-    throughput = kp.callbacks.Throughput(tokens_per_step=1000)
-    throughput.set_model(counting_model)
-    assert throughput.tokens_per_second == 0
-    for number in range(3):
-        throughput.on_train_batch_begin(number)
-        counting_model.optimizer.iterations += 2
-        throughput.on_train_batch_end(number)
-    assert throughput.seconds_per_step == 1.0
-    assert throughput.tokens_per_second == 1000
+def test_masked_batches_are_put_back_for_electra(batch, korean_tokenizer):
+    inputs, labels = batch
+    preview = kp.callbacks.ReplacedTokensPreview(batch, korean_tokenizer)
+    original = np.where(labels["labels"] != IGNORED, labels["labels"], inputs["input_ids"])
+    np.testing.assert_array_equal(preview._inputs["input_ids"], original[:1])
+
+
+def test_batches_and_models_of_the_other_kind_are_refused(batch, korean_tokenizer):
+    with pytest.raises(ValueError, match=r"needs masked batches with 'labels'.*there is ReplacedTokensPreview"):
+        kp.callbacks.FillMaskPreview(batch[0], korean_tokenizer)
+    for kind, model, message in (
+        (kp.callbacks.FillMaskPreview, SimpleNamespace(replace_tokens=None), "for ELECTRA there is"),
+        (kp.callbacks.ReplacedTokensPreview, SimpleNamespace(), "the model is a SimpleNamespace: for BERT there is"),
+    ):
+        preview = kind(batch, korean_tokenizer)
+        preview.set_model(model)
+        with pytest.raises(ValueError, match=message):
+            preview.on_train_begin()
+
+
+def test_the_preview_is_written_for_tensorboard(batch, korean_tokenizer, counting_model, tmp_path):
+    preview = kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=1, log_dir=tmp_path)
+    preview.render = lambda: "  masked  [MASK]\n  filled  «저장»"
+    preview.set_model(counting_model)
+    preview.on_train_begin()
+    for step in (1, 2):
+        counting_model.optimizer.iterations = step
+        preview.on_train_batch_end(step)
+    (file,) = (tmp_path / "preview").iterdir()
+    events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.summary.value]
+    assert [event.step for event in events] == [1, 2]
+    (text,) = tf.make_ndarray(events[0].summary.value[0].tensor).ravel()
+    assert text.decode() == "      masked  [MASK]\n      filled  «저장»"
+
+
+def test_tensorboard_that_is_missing_is_said_at_once(batch, korean_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "keras_pretrain\[tensorboard\]"'):
+        kp.callbacks.FillMaskPreview(batch, korean_tokenizer, log_dir=tmp_path)
 
 
 def test_the_electra_preview_shows_what_was_replaced_and_what_was_made_of_it(batch, korean_tokenizer):

@@ -1,0 +1,54 @@
+"""Hand a trained model over: as a SavedModel that takes strings, to the Hub, or both.
+
+python examples/export_model.py --model output/bert --saved-model output/served/1
+python examples/export_model.py --model output/bert --push-to me/my_bert --private    # with HF_TOKEN or `hf auth login`
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury ours
+
+import keras_pretrain as kp  # first: it makes tf.keras legacy Keras
+
+# isort: split
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a folder that save_checkpoint or an example wrote")
+    parser.add_argument("--saved-model", type=Path, help="folder for the SavedModel; TensorFlow Serving wants …/1")
+    parser.add_argument("--max-length", type=int, help="tokens of a text that are read; default: the model's")
+    parser.add_argument("--push-to", metavar="REPO", help="a name on the Hub, OWNER/NAME")
+    parser.add_argument("--private", action="store_true", default=None, help="of a repository that is made now")
+    args = parser.parse_args(argv)
+    if not args.saved_model and not args.push_to:
+        parser.error("say where to: --saved-model FOLDER, --push-to REPO or both")
+    if not args.model.is_dir():
+        parser.error(f"--model: there is no folder {args.model}")
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    if args.saved_model:
+        folder = kp.export_saved_model(*load(args.model), args.saved_model, max_length=args.max_length)
+        print(f'{folder} is ready: tf.saved_model.load("{folder}").signatures, after `import tensorflow_text`.')
+    if args.push_to:
+        print(f"Uploaded: {kp.push_to_hub(args.model, args.push_to, private=args.private)}")
+
+
+def load(folder: Path):
+    """The model, as the class that its config names, and its tokenizer."""
+    if (folder / "discriminator").is_dir():
+        model = kp.ElectraPretrainer.from_pretrained(folder)
+        return model, model.tokenizer
+    kind = getattr(transformers, f"TF{AutoConfig.from_pretrained(folder).architectures[0]}")
+    return kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

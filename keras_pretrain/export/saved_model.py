@@ -1,0 +1,247 @@
+"""`export_saved_model`: a SavedModel that takes strings."""
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras
+from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
+
+from keras_pretrain.export.graph_tokenizer import GraphTokenizer
+from keras_pretrain.models.pretraining import require_vocabulary
+
+_TEXT = {"text": tf.TensorSpec((None,), tf.string, name="text")}
+_IDS = {
+    name: tf.TensorSpec((None, None), tf.int32, name=name) for name in ("input_ids", "token_type_ids", "attention_mask")
+}
+
+
+def export_saved_model(
+    model, tokenizer, directory: str | os.PathLike, *, max_length: int | None = None, top_k: int = 5
+) -> Path:
+    """Write a SavedModel that takes raw text; for ELECTRA's pair, two.
+
+    It answers from any process that has TensorFlow and has imported tensorflow-text, TensorFlow Serving among them,
+    which wants a version number as the last folder: `my_model/1`. Its signatures take and give dictionaries of named
+    tensors, with the batch, of any size, as the first axis:
+
+    - `fill_mask`, where the model has a masked-language-model head: `text` (batch,) → `tokens` (string), `token_ids`
+      (int32), `scores` (float32) and `sequences` (string: the text with that one `[MASK]` filled), each (batch, masks,
+      top_k), best first. Texts with fewer masks than others have `""`, -1, 0 and `""` at the end.
+    - `encode`: `text` → `mean` (batch, hidden), the average of the last layer over all tokens but padding, and, where
+      the model has a pooler, `pooled` (batch, hidden). A pooler that no next-sentence task or classifier trained holds
+      random weights.
+    - `classify`, for a model with a classifier: `text` → `labels` (string) and `scores` (float32), each (batch,
+      labels), best first; for a regressor (one label) `value` (batch,).
+    - `tokenize`: `text` → `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
+    - `fill_mask_ids`, `encode_ids`, `classify_ids` take these instead of `text`, and give the same, less `sequences`.
+
+    `serving_default` is `classify`, else `fill_mask`, else `encode`. Everything is computed in float32, also after
+    mixed-precision training.
+
+        loaded = tf.saved_model.load("my_model/1")
+        loaded.signatures["fill_mask"](text=tf.constant(["대한민국의 수도는 [MASK]입니다."]))
+
+    Args:
+      model: a `BertPretrainer` or another of 🤗's TensorFlow models of BERT or ELECTRA; or an `ElectraPretrainer`,
+        whose networks go to `generator/` and `discriminator/`.
+      tokenizer: its tokenizer, whose ids the graph reproduces; see `GraphTokenizer`.
+      directory: of the SavedModel; one that is there is replaced when the new one is whole.
+      max_length: longer sequences are cut to it; by default what tokenizer and model are made for.
+      top_k: how many tokens `fill_mask` gives.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: a tokenizer that cannot be reproduced or is not the model's, another architecture, or a `max_length`
+        or `top_k` that the model has no room for.
+      FileExistsError: the directory holds something that is no SavedModel.
+      ModuleNotFoundError: tensorflow-text is missing (the extra `serving`).
+    """
+    directory = Path(directory)
+    if isinstance(model, (str, os.PathLike)):
+        raise ValueError(f"export_saved_model takes a model, not its folder: load {model} with from_pretrained first.")
+    if hasattr(model, "discriminator"):
+        for name in ("generator", "discriminator"):
+            network = getattr(model, name)
+            export_saved_model(network, tokenizer, directory / name, max_length=max_length, top_k=top_k)
+        return directory
+    if directory.exists() and not (directory / "saved_model.pb").exists() and any(directory.iterdir()):
+        raise FileExistsError(f"{directory} holds something else than a SavedModel: name an empty or a new folder.")
+    served = ServedModel(model, tokenizer, max_length, top_k)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unfinished-") as temporary:
+        tf.saved_model.save(served, f"{temporary}/new", signatures=served.functions)
+        if directory.exists():
+            os.replace(directory, f"{temporary}/old")
+        shutil.move(f"{temporary}/new", directory)
+    return directory
+
+
+class ServedModel(tf.Module):
+    """A model's answers to texts and ids, as functions of TensorFlow alone.
+
+    Args:
+      model, tokenizer, max_length, top_k: as for `export_saved_model`.
+    """
+
+    def __init__(self, model, tokenizer, max_length: int | None = None, top_k: int = 5):
+        super().__init__()
+        config = model.config
+        if config.model_type not in ("bert", "electra"):
+            raise ValueError(f"Only BERT and ELECTRA can be exported, not a model of type {config.model_type!r}.")
+        require_vocabulary(config, tokenizer)
+        max_length = max_length or min(tokenizer.model_max_length, config.max_position_embeddings)
+        if max_length > config.max_position_embeddings:
+            raise ValueError(
+                f"max_length is {max_length}, and the model has {config.max_position_embeddings} positions."
+            )
+        if not 1 <= top_k <= len(tokenizer):
+            raise ValueError(f"top_k must be between 1 and the vocabulary's {len(tokenizer)} tokens, not {top_k}.")
+        model = _in_float32(model)
+        # The variables alone: Keras would save a function for each layer besides.
+        self.model_variables = model.variables
+        self.tokenize = GraphTokenizer(tokenizer, max_length)
+        self.tokens = tf.constant(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
+        self._mask, self._mask_id = tokenizer.mask_token, tokenizer.mask_token_id
+        self._max_positions, self._top_k = config.max_position_embeddings, top_k
+        # Past tf.Module's __setattr__, which would track them.
+        self.__dict__["_model"] = model
+        self.__dict__["_encoder"] = getattr(model, model.base_model_prefix)
+        self.__dict__["functions"] = self._make_functions()
+
+    def fill_mask_ids(self, **inputs) -> dict[str, tf.Tensor]:
+        place = tf.where(inputs["input_ids"] == self._mask_id)
+        batch = tf.shape(inputs["input_ids"], out_type=tf.int64)[0]
+        positions = tf.RaggedTensor.from_value_rowids(place[:, 1], place[:, 0], nrows=batch)
+        is_mask = tf.ones_like(positions, tf.bool).to_tensor()[:, :, tf.newaxis]
+        hidden = tf.gather(self._encode(inputs).last_hidden_state, positions.to_tensor(), batch_dims=1)
+        probabilities = tf.nn.softmax(_masked_language_model_logits(self._model, hidden))
+        # A model may have room for more tokens than there are.
+        scores, ids = tf.math.top_k(probabilities[:, :, : self.tokens.shape[0]], self._top_k)
+        return {
+            "tokens": tf.where(is_mask, tf.gather(self.tokens, ids), ""),
+            "token_ids": tf.where(is_mask, ids, -1),
+            "scores": tf.where(is_mask, scores, 0.0),
+        }
+
+    def encode_ids(self, **inputs) -> dict[str, tf.Tensor]:
+        encoded = self._encode(inputs)
+        weight = tf.cast(inputs["attention_mask"], tf.float32)[:, :, tf.newaxis]
+        total = tf.reduce_sum(encoded.last_hidden_state * weight, axis=1)
+        answers = {"mean": total / tf.maximum(tf.reduce_sum(weight, axis=1), 1.0)}
+        pooled = encoded.get("pooler_output")
+        return answers if pooled is None else answers | {"pooled": pooled}
+
+    def classify_ids(self, **inputs) -> dict[str, tf.Tensor]:
+        config = self._model.config
+        logits = self._model(self._checked(inputs), training=False).logits
+        if config.num_labels == 1:
+            return {"value": logits[:, 0]}
+        is_multilabel = config.problem_type == "multi_label_classification"
+        scores = tf.sigmoid(logits) if is_multilabel else tf.nn.softmax(logits)
+        scores, order = tf.math.top_k(scores, config.num_labels)
+        labels = tf.constant([config.id2label[number] for number in range(config.num_labels)])
+        return {"labels": tf.gather(labels, order), "scores": scores}
+
+    def _encode(self, inputs: dict):
+        return self._encoder(**self._checked(inputs), training=False)
+
+    def _checked(self, inputs: dict) -> dict:
+        """A GPU says nothing of a position without an embedding."""
+        message = f"The sequences are longer than the {self._max_positions} positions that the model has."
+        ids = inputs["input_ids"]
+        with tf.control_dependencies([tf.debugging.assert_less_equal(tf.shape(ids)[1], self._max_positions, message)]):
+            return inputs | {"input_ids": tf.identity(ids)}
+
+    def _fill(self, text: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+        """(batch,) texts and (batch, masks, top_k) tokens → (batch, masks, top_k) texts with one mask filled.
+
+        A token that continues a word (`##…`) is joined to what stands before.
+        """
+        mask_length = len(self._mask.encode())
+        lengths = tf.strings.length(tf.strings.split(text, self._mask).to_tensor())
+        count = tf.shape(tokens)[1]  # masks that were cut away are not asked about
+        starts = (tf.cumsum(lengths, axis=1) + mask_length * tf.range(tf.shape(lengths)[1]))[:, :count]
+        is_mask = tokens[:, :, 0] != ""
+        starts, ends = tf.where(is_mask, starts, 0), tf.where(is_mask, starts + mask_length, 0)
+        texts = tf.repeat(text[:, tf.newaxis], count, axis=1)
+        before = tf.strings.substr(texts, tf.zeros_like(starts), starts)[:, :, tf.newaxis]
+        after = tf.strings.substr(texts, ends, tf.strings.length(texts))[:, :, tf.newaxis]
+        continues = tf.strings.regex_full_match(tokens, "##.+")
+        before = tf.where(continues, tf.strings.regex_replace(before, r"\s+$", ""), before)
+        filled = tf.strings.join(
+            [before, tf.strings.regex_replace(tokens, "^##(.)", r"\1"), after + tf.zeros_like(tokens)]
+        )
+        return tf.where(is_mask[:, :, tf.newaxis], filled, "")
+
+    def _make_functions(self) -> dict:
+        """The functions that fit the model, traced."""
+        functions = {"encode": self.encode_ids}
+        if self._mask and _has_masked_language_model(self._model):
+            functions["fill_mask"] = self.fill_mask_ids
+        if isinstance(self._model, (TFBertForSequenceClassification, TFElectraForSequenceClassification)):
+            functions["classify"] = self.classify_ids
+        tokenize = _trace(self.tokenize, _TEXT)
+        signatures = {"tokenize": tokenize}
+        for name, function in functions.items():
+            of_ids = _trace(function, _IDS)
+            of_text = _after(tokenize, of_ids)
+            if name == "fill_mask":
+                of_text = _beside(of_text, self._fill)
+            signatures |= {name: _trace(of_text, _TEXT), f"{name}_ids": of_ids}
+        default = next(name for name in ("classify", "fill_mask", "encode") if name in signatures)
+        return signatures | {"serving_default": signatures[default]}
+
+
+def _after(tokenize: Callable, function: Callable) -> Callable:
+    return lambda text: function(**tokenize(text=text))
+
+
+def _beside(answer: Callable, fill: Callable) -> Callable:
+    """The answers, and the user's own text filled with them."""
+
+    def filled(text):
+        answers = answer(text)
+        return answers | {"sequences": fill(text, answers["tokens"])}
+
+    return filled
+
+
+def _trace(function: Callable, inputs: dict):
+    """A function of named tensors, whatever the names of its own arguments."""
+    # Nothing branches on tensors; AutoGraph, reading the source of all layers, took half of the time.
+    return tf.function(function, autograph=False).get_concrete_function(**inputs)
+
+
+def _has_masked_language_model(model) -> bool:
+    return hasattr(model, "mlm") or hasattr(model, "generator_lm_head")
+
+
+def _masked_language_model_logits(model, hidden: tf.Tensor) -> tf.Tensor:
+    """Hidden states (batch, masks, hidden) → logits (batch, masks, vocabulary), at the masks alone."""
+    if hasattr(model, "mlm"):
+        return model.mlm(sequence_output=hidden, training=False)
+    return model.generator_lm_head(model.generator_predictions(hidden), training=False)
+
+
+def _in_float32(model):
+    """The model, or after mixed-precision training a copy that computes in float32."""
+    if not model.built:
+        model.build_in_name_scope()
+    if model.compute_dtype == "float32":
+        return model
+    policy = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy("float32")
+    try:
+        twin = type(model)(copy.deepcopy(model.config))
+        twin.build_in_name_scope()
+        twin.set_weights(model.get_weights())
+    finally:
+        tf_keras.mixed_precision.set_global_policy(policy)
+    return twin

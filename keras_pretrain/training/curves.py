@@ -1,0 +1,90 @@
+"""`draw_training_curves`: a run as a picture."""
+
+import csv
+import os
+from pathlib import Path
+
+import tf_keras
+
+
+class TrainingCurves(tf_keras.callbacks.Callback):
+    """Draws the run when it ends, from the file of a `CSVHistory` that stands before it in the list of callbacks.
+
+    Args:
+      history: the CSV file.
+      picture: the PNG to write.
+    """
+
+    def __init__(self, history: str | os.PathLike, picture: str | os.PathLike):
+        super().__init__()
+        import matplotlib.figure  # noqa: F401  if it is missing, now and not at the end of the run
+
+        self.history, self.picture = Path(history), Path(picture)
+
+    def on_train_end(self, logs=None):
+        if self.history.exists():  # not where there was nothing left to train
+            draw_training_curves(self.history, self.picture)
+
+
+def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike) -> None:
+    """Losses, accuracies and the learning rate over the steps of a run, one below the other, as a PNG.
+
+    Validation is drawn broken, in the colour of its training figure.
+
+    Args:
+      history: a CSV file as `CSVHistory` writes it.
+      picture: where the PNG goes.
+
+    Raises:
+      ValueError: a file without a column `step` or without rows.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # needs no display
+    from matplotlib.figure import Figure
+
+    columns = _read(Path(history))
+    steps = columns.pop("step")
+    panels = _panels(columns)
+    figure = Figure(figsize=(9, 2.5 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, names) in zip(rows, panels.items(), strict=True):
+        _draw(axes, title, names, columns, steps)
+    rows[-1].set_xlabel("steps")
+    figure.savefig(picture, format="png", dpi=120)
+
+
+def _draw(axes, title: str, names: list[str], columns: dict, steps: list[float]) -> None:
+    colours = {}
+    for name in names:
+        colour = colours.setdefault(name.removeprefix("val_"), f"C{len(colours)}")
+        points = [point for point in zip(steps, columns[name], strict=True) if point[1] is not None]
+        style = {"linestyle": "--" if name.startswith("val_") else "-", "marker": "." if len(points) < 30 else None}
+        axes.plot(*zip(*points, strict=True), color=colour, label=name, **style)
+    axes.set_ylabel(title)
+    axes.grid(alpha=0.3)
+    axes.set_xlim(left=0)
+    if len(names) > 1:
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _panels(columns: dict) -> dict[str, list[str]]:
+    """Which columns stand in which part of the picture. Each loss has one of its own: their scales differ."""
+    drawn = [name for name, values in columns.items() if any(value is not None for value in values)]
+    shares = ("accuracy", "auc", "precision", "recall", "sampled_original")
+    panels = {}
+    for name in sorted(drawn, key=lambda name: name.removeprefix("val_") != "loss"):  # the total leads
+        if name.endswith("loss"):
+            panels.setdefault(name.removeprefix("val_"), []).append(name)
+    panels["accuracy"] = [name for name in drawn if name.endswith(shares)]
+    panels["learning rate"] = [name for name in drawn if name == "learning_rate"]
+    return {title: names for title, names in panels.items() if names}
+
+
+def _read(path: Path) -> dict[str, list[float | None]]:
+    """The columns; `None` where Keras wrote "NA"."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "step" not in rows[0]:
+        raise ValueError(f"{path} has no rows with a column 'step': give a file that CSVHistory wrote.")
+    names = [name for name in rows[0] if name != "epoch"]
+    return {name: [None if row[name] in ("NA", "") else float(row[name]) for row in rows] for name in names}

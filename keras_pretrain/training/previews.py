@@ -1,0 +1,244 @@
+"""What the model makes of one sentence, every so many steps."""
+
+import importlib.util
+import os
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from keras_pretrain.features.masking import IGNORED
+
+_NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
+_NO_SPACE_AFTER = set("([{“‘")
+
+
+class _Preview(tf_keras.callbacks.Callback):
+    """Prints `render()` every so many steps, for the same row of one batch."""
+
+    def __init__(self, batches, tokenizer, every_steps: int, max_tokens: int, log_dir: str | os.PathLike | None):
+        super().__init__()
+        if every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
+        if log_dir is not None:
+            require_tensorboard()
+        batch = next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches
+        inputs, labels = batch if isinstance(batch, tuple) else (batch, {})
+        inputs = self._prepared(inputs, labels)
+        self.log_dir = log_dir
+        self.tokenizer = tokenizer
+        self.every_steps = every_steps
+        self.max_tokens = max_tokens
+        row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
+        self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
+        self._labels = np.asarray(labels["labels"][row]) if "labels" in labels else None
+        self._shown_at = None  # the step of the last look
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        self._shown_at = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)  # a batch may be several steps (steps_per_execution)
+        if step // self.every_steps > self._shown_at // self.every_steps:
+            self._shown_at = step
+            text = self.render()
+            print(f"\nstep {step}\n{text}", flush=True)
+            if self.log_dir is not None:
+                self._write(text, step)
+
+    def render(self) -> str:
+        raise NotImplementedError
+
+    def _prepared(self, inputs: dict, labels: dict) -> dict:
+        raise NotImplementedError
+
+    def _write(self, text: str, step: int) -> None:
+        """For TensorBoard, as Markdown, where four blanks keep lines and columns as they are."""
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(os.path.join(self.log_dir, "preview"))
+        with self._writer.as_default():
+            tf.summary.text("preview", "\n".join(f"    {line}" for line in text.split("\n")), step=step)
+        self._writer.flush()
+
+    def _shown(self) -> np.ndarray:
+        """The positions that are shown."""
+        inputs = (self._inputs[name][0].numpy() for name in ("input_ids", "token_type_ids"))
+        return _first_sentence(*inputs, self.tokenizer)[: self.max_tokens]
+
+    def _tokens(self, ids) -> list[str]:
+        return self.tokenizer.convert_ids_to_tokens(ids.tolist())
+
+
+class FillMaskPreview(_Preview):
+    """Shows, every so many steps, one sentence with its `[MASK]`s and what the model puts there.
+
+    The sentence is the same each time, so that one can watch it getting better:
+
+        step 200
+          masked  파일 시스템은 [MASK] 장치에 파일을 저장한다.
+          filled  파일 시스템은 «저장» 장치에 파일을 저장한다.
+          actual  파일 시스템은 «기억» 장치에 파일을 저장한다.
+
+    Args:
+      batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches; a sentence of its first batch is shown.
+      tokenizer: the tokenizer of the batches.
+      every_steps: batches between two looks.
+      max_tokens: a longer sentence is not chosen where there is a shorter one, and is cut.
+      log_dir: where TensorBoard looks; given, it shows the lines as text, too.
+
+    Raises:
+      ValueError: batches that are not masked; at the start of `fit`, a model without a fill-mask head.
+      ImportError: `log_dir` without the package tensorboard.
+    """
+
+    def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40, log_dir=None):
+        super().__init__(batches, tokenizer, every_steps, max_tokens, log_dir)
+
+    def on_train_begin(self, logs=None):
+        if hasattr(self.model, "replace_tokens"):
+            raise ValueError("FillMaskPreview shows what a BERT fills in; for ELECTRA there is ReplacedTokensPreview.")
+        super().on_train_begin(logs)
+
+    def _prepared(self, inputs: dict, labels: dict) -> dict:
+        if "labels" not in labels:
+            raise ValueError(
+                "FillMaskPreview needs masked batches with 'labels', and these have none: their features are of the "
+                'objective "rtd", or none of ours. For ELECTRA there is ReplacedTokensPreview.'
+            )
+        return inputs
+
+    def render(self) -> str:
+        """The three lines, for the model as it is now."""
+        logits = self.model(self._inputs, training=False).prediction_logits
+        shown = self._shown()
+        predicted = tf.argmax(logits[0], axis=-1).numpy()[shown]
+        ids = self._inputs["input_ids"][0].numpy()[shown]
+        labels = self._labels[shown]
+        is_mask = ids == self.tokenizer.mask_token_id
+        filled = self._tokens(np.where(is_mask, predicted, ids))
+        actual = self._tokens(np.where(labels != IGNORED, labels, ids))
+        # A mask inside a word stands where the word goes on: ##[MASK].
+        masked = [
+            ("##" if word.startswith("##") else "") + token if hidden else token
+            for token, word, hidden in zip(self._tokens(ids), actual, is_mask, strict=True)
+        ]
+        lines = {
+            "masked": _join_wordpieces(masked),
+            "filled": _join_wordpieces(filled, _mark(is_mask)),
+            "actual": _join_wordpieces(actual, _mark(is_mask)),
+        }
+        return "\n".join(f"  {name}  {line}" for name, line in lines.items())
+
+
+class ReplacedTokensPreview(_Preview):
+    """Shows, every so many steps, one sentence as ELECTRA's generator filled it and as the discriminator judged it.
+
+    The sentence, its gaps and the draws are the same each time. What the discriminator got wrong has an exclamation
+    mark, with the probability it gave to "replaced":
+
+        step 200
+          actual  파일 시스템은 «기억» 장치에 «파일을» 저장한다.
+          filled  파일 시스템은 «저장» 장치에 «문서를» 저장한다.
+          judged  파일 시스템은 «저장 91%» 장치에 «문서를 12%!» 저장한다.
+          1 of 2 replaced tokens found, no false alarm
+
+    Args:
+      batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches. If they are masked, what was masked is
+        put back, as `ElectraPretrainer` does.
+      tokenizer, every_steps, max_tokens, log_dir: as for `FillMaskPreview`.
+
+    Raises:
+      ValueError: at the start of `fit`, when the model is no `ElectraPretrainer`.
+      ImportError: `log_dir` without the package tensorboard.
+    """
+
+    def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40, log_dir=None):
+        super().__init__(batches, tokenizer, every_steps, max_tokens, log_dir)
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "replace_tokens"):
+            raise ValueError(
+                f"ReplacedTokensPreview shows the work of an ElectraPretrainer, and the model is a "
+                f"{type(self.model).__name__}: for BERT there is FillMaskPreview."
+            )
+        super().on_train_begin(logs)
+
+    def _prepared(self, inputs: dict, labels: dict) -> dict:
+        if "labels" not in labels:
+            return inputs
+        ids, originals = np.asarray(inputs["input_ids"]), np.asarray(labels["labels"])
+        return {**inputs, "input_ids": np.where(originals != IGNORED, originals, ids)}
+
+    def render(self) -> str:
+        """The four lines, for the model as it is now."""
+        shown = self._shown()
+        replaced = {name: value[0].numpy()[shown] for name, value in self.model.replace_tokens(self._inputs).items()}
+        is_replaced, probability = replaced["is_replaced"], replaced["probability"]
+        marks = [_verdict(*each) for each in zip(is_replaced, probability, strict=True)]
+        found = int(np.sum(is_replaced & (probability > 0.5)))
+        false_alarms = int(np.sum(~is_replaced & (probability > 0.5)))
+        lines = {
+            "actual": _join_wordpieces(self._tokens(self._inputs["input_ids"][0].numpy()[shown]), _mark(is_replaced)),
+            "filled": _join_wordpieces(self._tokens(replaced["sampled_ids"]), _mark(is_replaced)),
+            "judged": _join_wordpieces(self._tokens(replaced["sampled_ids"]), marks),
+        }
+        alarms = "1 false alarm" if false_alarms == 1 else f"{false_alarms or 'no'} false alarms"
+        summary = f"  {found} of {is_replaced.sum()} replaced tokens found, {alarms}"
+        return "\n".join([*(f"  {name}  {line}" for name, line in lines.items()), summary])
+
+
+def require_tensorboard() -> None:
+    """Say at once what TensorFlow would say at the first figure.
+
+    Raises:
+      ImportError: the package tensorboard is not there.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "TensorFlow writes for TensorBoard only where the package tensorboard is installed: "
+            'pip install "keras_pretrain[tensorboard]".'
+        )
+
+
+def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:
+    """The row whose first sentence has a mask and is the longest that is not too long to read."""
+
+    def rank(row):
+        shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
+        masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)  # none where the model masks
+        is_short = len(shown) <= max_tokens
+        return (len(shown) > 0, masks > 0, is_short, len(shown) if is_short else -len(shown))
+
+    return max(range(len(input_ids)), key=rank)
+
+
+def _first_sentence(input_ids, token_type_ids, tokenizer) -> np.ndarray:
+    """The positions of A, without the special tokens around it."""
+    around = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    return np.flatnonzero((token_type_ids == 0) & ~np.isin(input_ids, around))
+
+
+def _mark(chosen) -> list:
+    return [("«", "»") if is_chosen else None for is_chosen in chosen]
+
+
+def _verdict(is_replaced: bool, probability: float) -> tuple[str, str] | None:
+    """What stands around a token that was replaced, or was taken for it."""
+    wrong = "" if is_replaced == (probability > 0.5) else "!"
+    if is_replaced:
+        return "«", f" {probability:.0%}{wrong}»"
+    return ("!", f" {probability:.0%}!") if wrong else None
+
+
+def _join_wordpieces(tokens: list[str], marks: list | None = None) -> str:
+    """Wordpieces as readable text; `marks` has what stands before and after a piece, or `None`."""
+    text, glue = "", True
+    for token, mark in zip(tokens, marks or [None] * len(tokens), strict=True):
+        continues = token.startswith("##") and len(token) > 2
+        piece = token[2:] if continues else token
+        space = "" if glue or continues or piece in _NO_SPACE_BEFORE else " "
+        before, after = mark or ("", "")
+        text += f"{space}{before}{piece}{after}"
+        glue = piece in _NO_SPACE_AFTER
+    return text

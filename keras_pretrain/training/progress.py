@@ -1,0 +1,181 @@
+"""`Progress`: Keras' bar where it moves, and lines where it cannot."""
+
+import shutil
+import sys
+from time import perf_counter
+
+import numpy as np
+import tf_keras
+
+# The bar's names, where it has shorter ones, and how the values are written there.
+_WRITTEN = {
+    "learning_rate": ("lr", "{:.2e}"),
+    "tokens_per_second": ("tokens/s", "{:,.0f}"),
+    "padding": ("padding", "{:.0%}"),
+    "waiting": ("waiting", "{:.0%}"),
+}
+_TIMES = 22  # columns that Keras' " - ETA: 12:34:56" or " - 1234s 1234ms/step" may take
+
+
+class Progress(tf_keras.callbacks.ProgbarLogger):
+    """Shows how a run is going, in a way that suits where it is shown. Keras takes it in place of its own bar.
+
+    In a terminal, Keras' bar, with as many figures as fit into one line, the loss, the figures of `RunFigures` and
+    accuracies first; above each epoch, the steps done and the time left; below it, the other figures. Elsewhere, in a
+    file for example, a line from time to time and one for each epoch, without control characters:
+
+        step 1,200 of 20,000 - 6:16:00 left - loss: 6.1234 - lr: 4.80e-04 - tokens/s: 12,345 - padding: 12% - ...
+
+    Time left is what the steps to come take at the pace of those done since `fit` began, validation and everything else
+    included.
+
+    Args:
+      every_seconds: between two lines. The first step, which compiles, has a line, too.
+      live: a bar (`True`) or lines; by default a bar in a terminal or notebook.
+
+    Raises:
+      ValueError: every_seconds not above 0.
+    """
+
+    def __init__(self, *, every_seconds: float = 60.0, live: bool | None = None):
+        super().__init__(count_mode="steps")
+        if every_seconds <= 0:
+            raise ValueError(f"every_seconds must be above 0, not {every_seconds}.")
+        self.every_seconds = every_seconds
+        self.live = sys.stdout.isatty() or "ipykernel" in sys.modules if live is None else live
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._first_step = None
+        self._said_at = None
+        self._has_validated = False
+
+    def on_test_begin(self, logs=None):
+        super().on_test_begin(logs)
+        if self._called_in_fit and self.live and self.verbose == 1 and not self._has_validated:
+            self._has_validated = True
+            print(flush=True)  # the first validation is compiled, which is said; not in the bar's line
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._reset_progbar()
+        self._maybe_init_progbar()
+        if self.verbose == 1 and self.live:
+            header = [f"Epoch {epoch + 1}/{self.epochs}", *self._place(epoch * (self.target or 0))]
+            print(_fitting(header, _columns()), flush=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        now, step = perf_counter(), self._epoch * (self.target or 0) + batch + 1
+        if self._first_step is None:  # the first step of all compiles, and says nothing about the pace
+            self._first_step, self._begun = step, now
+        if self.live or self.verbose != 1:
+            super().on_train_batch_end(batch, logs)
+            return
+        self.seen = batch + 1
+        if self._said_at is None or now - self._said_at >= self.every_seconds:
+            self._said_at = now
+            print(_fitting([*self._place(step), *(text for _, text in _written(logs))], _columns()), flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.verbose != 1 or self.live:
+            super().on_epoch_end(epoch, logs)
+            return
+        self._said_at = perf_counter()
+        self.target = self.target or self.seen  # Keras does not know it in the first epoch of some datasets
+        figures = [_text(name, value) for name, value in logs.items()]
+        print(
+            " - ".join([f"epoch {epoch + 1} of {self.epochs}", *self._place((epoch + 1) * self.target), *figures]),
+            flush=True,
+        )
+
+    def _batch_update_progbar(self, batch, logs=None):
+        if self.verbose != 1 or not self._called_in_fit:
+            super()._batch_update_progbar(batch, logs)
+            return
+        self.seen = batch + 1
+        self._fill_bar(logs)
+        self.progbar.update(self.seen, finalize=False)
+
+    def _finalize_progbar(self, logs, counter):
+        if self.verbose != 1 or not self._called_in_fit:
+            super()._finalize_progbar(logs, counter)
+            return
+        if self.target is None:
+            self.target = self.progbar.target = self.seen
+        shown = self._fill_bar(logs)
+        self.progbar.update(self.target, finalize=True)
+        rest = [text for name, text in _written(logs) if name not in shown]
+        while rest:
+            line = _fitting(rest, _columns() - 2)
+            rest = rest[line.count(" - ") + 1 :]
+            print(f"  {line}")
+
+    def _fill_bar(self, logs) -> set[str]:
+        """Give Keras' bar the figures that fit; which these are."""
+        columns = _columns()
+        self.progbar.width = 30 if columns >= 100 else 10
+        count = len(str(self.target or 0))
+        left = columns - (2 * count + self.progbar.width + 4) - _TIMES
+        chosen = {}
+        for name, text in _written(logs):
+            if len(text) + 3 <= left:
+                left -= len(text) + 3
+                chosen[name] = text.split(": ")
+        # Written as they are: what the bar is given by the ordinary way it averages, and writes with four decimals.
+        self.progbar._values_order = [label for label, _ in chosen.values()]
+        self.progbar._values = dict(chosen.values())
+        return set(chosen)
+
+    def _place(self, step: int) -> list[str]:
+        """Steps done and time left, as far as they are known."""
+        if not self.target:
+            return [f"step {step:,}"] if step else []
+        total = self.epochs * self.target
+        texts = [f"step {step:,} of {total:,}"]
+        if self._first_step is not None and step > self._first_step:
+            pace = (perf_counter() - self._begun) / (step - self._first_step)
+            texts.append(f"{_duration(pace * (total - step))} left")
+        return texts
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((160, 24)).columns - 1  # a full line would wrap in some terminals
+
+
+def _fitting(texts: list[str], columns: int) -> str:
+    """As many of the texts as fit, one at least."""
+    line = texts[0]
+    for text in texts[1:]:
+        if len(line) + 3 + len(text) > columns:
+            break
+        line += f" - {text}"
+    return line
+
+
+def _written(logs: dict) -> list[tuple[str, str]]:
+    """Each figure's name and text, those that matter most first."""
+
+    def rank(name):
+        if name.startswith("val_"):
+            return 4
+        if name == "loss":
+            return 0
+        if name in _WRITTEN:
+            return 1
+        return 2 if name.endswith("accuracy") else 3
+
+    return [(name, _text(name, logs[name])) for name in sorted(logs, key=rank)]
+
+
+def _text(name: str, value) -> str:
+    number = float(np.mean(value))
+    label, form = _WRITTEN.get(name, (name, "{:.4f}" if abs(number) > 1e-3 or number == 0 else "{:.4e}"))
+    return f"{label}: {form.format(number)}"
+
+
+def _duration(seconds: float) -> str:
+    """Such as 2 days 3:04:05 or 4:05."""
+    days, rest = divmod(round(seconds), 86_400)
+    hours, rest = divmod(rest, 3600)
+    clock = f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours or days else f"{rest // 60}:{rest % 60:02d}"
+    return clock if not days else f"{days} {'day' if days == 1 else 'days'} {clock}"

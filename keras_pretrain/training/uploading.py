@@ -1,0 +1,144 @@
+"""`PushToHub`: the model of a run on the Hub, brought up to date while it trains."""
+
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+from time import monotonic, sleep
+
+import tf_keras
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+from keras_pretrain.export.checkpoint import save_checkpoint
+from keras_pretrain.export.hub import check_target, push_to_hub
+from keras_pretrain.models.pretraining import require_vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+class PushToHub(tf_keras.callbacks.Callback):
+    """Saves the model at the end of epochs and uploads it in the background.
+
+    Training never waits for an upload, and never ends because of one: an epoch that ends while the last upload still
+    runs is left out, and an upload that fails is a warning and is tried again at the next epoch's end. At the end of
+    training the last model is uploaded, and waited for, `wait_seconds` at most.
+
+        model.fit(train, epochs=10, callbacks=[kp.callbacks.PushToHub("my_bert", tokenizer, "me/my_bert")])
+
+    The token is in no log, message or file.
+
+    Args:
+      directory: where the checkpoint is written, as by `save_checkpoint`, and uploaded from.
+      tokenizer: the model's.
+      repo_id: `"name"` or `"owner/name"`; made where it is missing.
+      private, token: as for `push_to_hub`.
+      every_epochs: epochs between two uploads.
+      wait_seconds: how long the end of training may wait for uploads that are left.
+      tries: how often the last model's upload is tried.
+      retry_seconds: between two of these.
+
+    Raises:
+      ValueError, PermissionError: at once, for a name that the Hub does not take and where there is no token; at the
+        start of `fit`, for a tokenizer that is not the model's.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        tokenizer,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        every_epochs: int = 1,
+        wait_seconds: float = 600.0,
+        tries: int = 3,
+        retry_seconds: float = 10.0,
+    ):
+        super().__init__()
+        if every_epochs < 1 or tries < 1:
+            raise ValueError(f"every_epochs and tries must be at least 1, not {every_epochs} and {tries}.")
+        self.directory = Path(directory)
+        self.tokenizer = tokenizer
+        self.repo_id = repo_id
+        self.every_epochs = every_epochs
+        self.wait_seconds = wait_seconds
+        self.tries = tries
+        self.retry_seconds = retry_seconds
+        self.url = None  # of the last commit
+        self._private, self._token = private, check_target(repo_id, token)
+        self._upload = None  # the thread
+        self._uploaded_step = None
+
+    def on_train_begin(self, logs=None):
+        require_vocabulary(self.model.config, self.tokenizer)  # now, not after an epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every_epochs == 0 and not self._is_uploading():
+            self._start(f"Epoch {epoch + 1}")
+
+    def on_train_end(self, logs=None):
+        deadline = monotonic() + self.wait_seconds
+        self._wait(deadline)
+        for number in range(self.tries):
+            if self._is_uploading() or self._uploaded_step == self._step():
+                break
+            if number:
+                sleep(max(0.0, min(self.retry_seconds, deadline - monotonic())))
+            self._start("End of training")
+            self._wait(deadline)
+        if self._uploaded_step != self._step():
+            logger.warning(
+                "The last model is not on the Hub%s. It is in %s: kp.push_to_hub(%r, %r) uploads it.",
+                " yet" if self._is_uploading() else "", self.directory, str(self.directory), self.repo_id,
+            )  # fmt: skip
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _is_uploading(self) -> bool:
+        return self._upload is not None and self._upload.is_alive()
+
+    def _wait(self, deadline: float) -> None:
+        if self._upload is not None:
+            self._upload.join(max(0.0, deadline - monotonic()))
+
+    def _start(self, message: str) -> None:
+        """Save, here, where the model stands still; upload, there. No upload is running: nothing reads the folder."""
+        try:
+            save_checkpoint(self.model, self.tokenizer, self.directory)
+        except OSError as error:
+            logger.warning("The model could not be saved for the Hub: %s.", error)
+            return
+        # A daemon: an upload that hangs does not keep the process from ending.
+        self._upload = threading.Thread(target=self._push, args=(message, self._step()), daemon=True)
+        self._upload.start()
+
+    def _push(self, message: str, step: int) -> None:
+        try:
+            with _no_progress_bars():
+                self.url = push_to_hub(
+                    self.directory,
+                    self.repo_id,
+                    private=self._private,
+                    token=self._token,
+                    message=f"{message}, step {step}",
+                )
+            self._uploaded_step = step
+        except Exception as error:  # whatever it is, training goes on
+            reason = str(error).replace(self._token, "hf_…")
+            logger.warning("The upload of step %d to %s failed and is tried again: %s", step, self.repo_id, reason)
+
+
+@contextlib.contextmanager
+def _no_progress_bars():
+    """The client's would be written into Keras' own."""
+    were_on = not are_progress_bars_disabled()
+    if were_on:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_on:
+            enable_progress_bars()

@@ -1,0 +1,71 @@
+"""Tokens counted by hand, and a wait measured from both sides."""
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_pretrain as kp
+from keras_pretrain.features.input_meter import InputMeter
+
+
+@pytest.fixture(scope="module")
+def batches(sentences, tokenizer):
+    features = kp.build_features(sentences, tokenizer, block_size=24)
+    return kp.to_tf_dataset(features.select(range(40)), tokenizer, batch_size=8)
+
+
+def test_the_batches_are_the_same_and_their_tokens_are_counted(batches):
+    of_step = [batches.keras_pretrain_batches.batch(step) for step in range(len(batches))]
+    meter = InputMeter()
+    watched = meter.watch(batches.repeat())
+    assert watched.element_spec == batches.element_spec
+    assert int(meter.watch(batches).cardinality()) == len(batches)
+    for (inputs, labels), (expected_inputs, expected_labels) in zip(watched, of_step, strict=False):
+        for name, value in (inputs | labels).items():
+            np.testing.assert_array_equal(value, (expected_inputs | expected_labels)[name])
+    passed = meter.read()
+    taken = len(of_step) + 1  # `zip` has asked for one more before it found the other at its end
+    tokens = [int(inputs["attention_mask"].sum()) for inputs, _ in of_step]
+    assert passed.positions == taken * 8 * 24
+    assert sum(tokens) < passed.tokens < passed.positions
+
+
+def test_ids_without_a_mask_are_all_tokens():
+    meter = InputMeter()
+    for _ in meter.watch(tf.data.Dataset.from_tensors({"input_ids": tf.ones((2, 5), tf.int32)})):
+        pass
+    assert meter.read()[:2] == (10, 10)
+
+
+def test_the_wait_is_what_the_data_take():
+    """The generator's own account of its work is the least that is waited, the whole loop's time the most."""
+    worked = []
+
+    def slow():
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            begun = perf_counter()
+            np.sort(rng.random(200_000))
+            worked.append(perf_counter() - begun)
+            yield np.zeros((2, 3), np.int32)
+
+    meter = InputMeter()
+    spec = tf.TensorSpec((2, 3), tf.int32)
+    begun = perf_counter()
+    for _ in meter.watch(tf.data.Dataset.from_generator(slow, output_signature=spec)):
+        pass
+    whole = perf_counter() - begun
+    assert 0.99 * sum(worked) < meter.read().seconds_waited < 1.01 * whole
+
+
+def test_work_between_two_batches_is_no_wait():
+    meter = InputMeter()
+    rng = np.random.default_rng(0)
+    begun, worked = perf_counter(), 0.0
+    for _ in meter.watch(tf.data.Dataset.from_tensors(tf.zeros((2, 3), tf.int32)).repeat(4)):
+        before = perf_counter()
+        np.sort(rng.random(200_000))
+        worked += perf_counter() - before
+    assert 0 < meter.read().seconds_waited < 1.01 * (perf_counter() - begun) - worked
