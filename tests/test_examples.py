@@ -111,7 +111,7 @@ def test_what_the_examples_are_not_told_is_asked_for(first_run, tmp_path, capsys
 def test_the_same_command_again_finds_its_run_finished(pretrain_bert, first_run, package_log):
     weights = (first_run / "model.safetensors").read_bytes()
     metrics = json.loads((first_run / "metrics.json").read_text())
-    pretrain_bert.main([*SMALL, "--output", str(first_run)])
+    pretrain_bert.main([*SMALL, "--tensorboard", str(first_run / "tensorboard"), "--output", str(first_run)])
     assert "is finished: 4 of 4 steps" in package_log.text
     assert (first_run / "model.safetensors").read_bytes() == weights
     again = json.loads((first_run / "metrics.json").read_text())
@@ -205,15 +205,15 @@ def labelled(tmp_path_factory):
 def test_a_classifier_is_fine_tuned_and_its_figures_are_written(first_run, labelled, tmp_path, capsys):
     finetune_classifier = importlib.import_module("finetune_classifier")
     finetune_classifier.main(["--model", str(first_run), "--train", str(labelled), "--validation", "0.25",
-                              "--text-column", "글", "--label-column", "종류", "--batch-size", "8", "--epochs", "6", "--learning-rate", "5e-3",
-                              "--seeds", "2", "--output", str(tmp_path)])  # fmt: skip
+                              "--text-column", "글", "--label-column", "종류", "--batch-size", "8", "--epochs", "10",
+                              "--learning-rate", "1e-3", "--seeds", "2", "--output", str(tmp_path)])  # fmt: skip
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert {"accuracy", "f1", "f1_macro", "loss"} <= set(metrics)
     assert set(metrics["by_seed"]) == {"42", "43"}
     mean = sum(run["accuracy"] for run in metrics["by_seed"].values()) / 2
     assert metrics["accuracy"] == pytest.approx(mean)
     assert metrics["accuracy"] > 0.9
-    assert metrics["arguments"]["epochs"] == 6
+    assert metrics["arguments"]["epochs"] == 10
     assert json.loads((tmp_path / "config.json").read_text())["id2label"] == {"0": "배움", "1": "파일"}
     assert "it is 배움" in capsys.readouterr().out
 
