@@ -205,7 +205,8 @@ def labelled(tmp_path_factory):
 def test_a_classifier_is_fine_tuned_and_its_figures_are_written(first_run, labelled, tmp_path, capsys):
     finetune_classifier = importlib.import_module("finetune_classifier")
     finetune_classifier.main(["--model", str(first_run), "--train", str(labelled), "--validation", "0.25",
-                              "--text-column", "글", "--label-column", "종류", "--batch-size", "8", "--epochs", "6", "--learning-rate", "5e-3",
+                              "--text-column", "글", "--label-column", "종류", "--batch-size", "4", "--epochs", "6",
+                              "--learning-rate", "1e-3",
                               "--seeds", "2", "--output", str(tmp_path)])  # fmt: skip
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert {"accuracy", "f1", "f1_macro", "loss"} <= set(metrics)
