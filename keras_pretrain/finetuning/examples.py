@@ -62,6 +62,7 @@ def load_examples(
         parts["validation"] = validation
     parts = {name: _read(part, columns, name, keep_labels, regression) for name, part in parts.items()}
     if "validation" not in parts:
+        check_examples(parts["train"], regression=regression)
         train, held_out = _split(parts["train"], validation, regression, seed)
         parts = {"train": parts["train"].select(train), "validation": parts["train"].select(held_out)}
     parts = {

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +12,7 @@ from transformers import AutoTokenizer
 
 from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, pad, plan_batches
 from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics
-from keras_pretrain.models.classifier import load_classifier
+from keras_pretrain.models.classifier import find_encoder, load_classifier
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,9 @@ def evaluate(model, examples: Dataset, *, tokenizer=None, max_length=128, batch_
     return Predictor(model, tokenizer, batch_size).evaluate(encoded)
 
 
-def find_tokenizer(checkpoint: str | os.PathLike):
-    """The tokenizer of a checkpoint; of an ELECTRA in two folders, the discriminator's."""
-    discriminator = Path(checkpoint) / "discriminator"
-    return AutoTokenizer.from_pretrained(discriminator if discriminator.is_dir() else checkpoint)
-
-
 def _load(model, tokenizer):
     if isinstance(model, (str, os.PathLike)):
-        return load_classifier(model), find_tokenizer(model) if tokenizer is None else tokenizer
+        return load_classifier(model), tokenizer or AutoTokenizer.from_pretrained(find_encoder(model))
     if tokenizer is None:
         raise ValueError("A model that is given as such needs its tokenizer: predict(model, ..., tokenizer=tokenizer).")
     return model, tokenizer

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import tf_keras
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, to_tf_dataset
 from keras_pretrain.finetuning.examples import check_examples
 from keras_pretrain.finetuning.metrics import spread
-from keras_pretrain.finetuning.prediction import Predictor, find_tokenizer
-from keras_pretrain.models.classifier import load_classifier
+from keras_pretrain.finetuning.prediction import Predictor
+from keras_pretrain.models.classifier import find_encoder, load_classifier
 from keras_pretrain.models.pretraining import require_fit
 from keras_pretrain.models.sizes import finetuning_learning_rate
 from keras_pretrain.training.optimization import create_optimizer
@@ -108,7 +108,7 @@ def finetune(
     _check_settings(epochs, batch_size, dropout, max_length, patience, seeds, class_weight, regression)
     labels = check_examples(train, validation, regression=regression)
     class_weight = _weigh_classes(class_weight, train, labels)
-    tokenizer = find_tokenizer(checkpoint) if tokenizer is None else tokenizer
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(find_encoder(checkpoint))
     model = load_classifier(checkpoint, labels=labels, dropout=dropout, seed=seeds[0])
     require_fit(model.config, tokenizer, max_length)
 

@@ -183,10 +183,9 @@ def load_classifier(
     Raises:
       ValueError: the checkpoint is neither BERT nor ELECTRA, has no encoder's weights, or no head where `labels` are
         not given.
-      OSError: there is no such checkpoint.
+      FileNotFoundError: there is no such folder, and no such name on the Hub can be (an OSError where it is not there).
     """
-    parts = Path(checkpoint) / "discriminator"
-    checkpoint = parts if parts.is_dir() else checkpoint
+    checkpoint = find_encoder(checkpoint)
     config = AutoConfig.from_pretrained(checkpoint)
     if config.model_type not in _CLASSES:
         raise ValueError(
@@ -216,6 +215,22 @@ def load_classifier(
     elif missing:
         raise ValueError(f"{checkpoint} has no classification head; give the labels for a new one.")
     return model
+
+
+def find_encoder(checkpoint: str | os.PathLike) -> str | Path:
+    """The folder or name whose encoder is fine-tuned: of an ELECTRA in two folders, the discriminator's.
+
+    Raises:
+      FileNotFoundError: there is no such folder, and it cannot be a name on the Hub.
+    """
+    folder = Path(checkpoint)
+    if (folder / "discriminator").is_dir():
+        return folder / "discriminator"
+    if not folder.is_dir() and (
+        folder.is_absolute() or len(folder.parts) > 2 or str(checkpoint).startswith((".", "~"))
+    ):
+        raise FileNotFoundError(f"There is no checkpoint {checkpoint} (looked from {os.getcwd()}).")
+    return checkpoint
 
 
 def cut_to_longest(function, lengths):
