@@ -1,5 +1,6 @@
 """What all tests share: no network, caches of their own, and a vocabulary small enough to read."""
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -27,6 +28,23 @@ LONGEST = ("test_checkpointing.py", "test_electra.py", "test_examples.py", "test
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@contextlib.contextmanager
+def no_xla():
+    """XLA takes seconds to compile what most tests run for a few steps: the same functions without it."""
+    import tensorflow as tf
+
+    function = tf.function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "function", lambda *args, jit_compile=None, **settings: function(*args, **settings))
+        yield
+
+
+@pytest.fixture
+def without_xla():
+    with no_xla():
+        yield
 
 
 @pytest.fixture

@@ -57,23 +57,34 @@ class GraphTokenizer(tf.Module):
         }
         _require_equal(self, tokenizer)
 
-    def __call__(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Texts → a model's inputs, as `tokenizer(texts, truncation=True, max_length=max_length, padding=True)`.
+    def __call__(self, text: tf.Tensor, text_pair: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Texts → a model's inputs, as `tokenizer(text, text_pair, truncation=True, max_length=max_length,
+        padding=True)`.
 
         Args:
           text: (batch,) string, UTF-8; what is not UTF-8 counts as U+FFFD.
+          text_pair: (batch,) string, the second text of each pair.
 
         Returns:
           `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
         """
-        ids = self.tokenize(text)[:, : self.max_length - 2]
+        first = self.tokenize(text)
         around = tf.ones((tf.shape(text)[0], 1), tf.int32)
-        ids = tf.concat([around * self._cls, ids, around * self._sep], axis=1)
+        if text_pair is None:
+            parts = [around * self._cls, first[:, : self.max_length - 2], around * self._sep]
+        else:
+            second = self.tokenize(text_pair)
+            room = self.max_length - 3
+            parts = [
+                *(around * self._cls, _cut(first, _kept(first, second, room, 0)), around * self._sep),
+                *(_cut(second, _kept(first, second, room, 1)), around * self._sep),
+            ]
+        types = [tf.zeros_like(part) if number < 3 else tf.ones_like(part) for number, part in enumerate(parts)]
+        ids, types = tf.concat(parts, axis=1), tf.concat(types, axis=1)
         shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # a batch of no texts has a length, too
-        input_ids = ids.to_tensor(self._pad, shape=shape)
         return {
-            "input_ids": input_ids,
-            "token_type_ids": tf.zeros_like(input_ids),
+            "input_ids": ids.to_tensor(self._pad, shape=shape),
+            "token_type_ids": types.to_tensor(shape=shape),
             "attention_mask": tf.ones_like(ids).to_tensor(shape=shape),
         }
 
@@ -116,6 +127,25 @@ class GraphTokenizer(tf.Module):
             texts.values[is_kept], word[is_kept], nrows=tf.math.count_nonzero(is_start)
         )
         return words, text[is_start]
+
+
+def _kept(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int, which: int) -> tf.Tensor:
+    """How many tokens of a side fit, (batch,) int64, where 🤗 cuts the longer side first: what the shorter leaves,
+    and half for each where both are longer than that; an odd token goes to the longer."""
+    lengths = [first.row_lengths(), second.row_lengths()]
+    shorter, longer = tf.minimum(*lengths), tf.maximum(*lengths)
+    is_shorter = lengths[0] <= lengths[1] if which == 0 else lengths[1] < lengths[0]
+    both_too_long = shorter > room // 2
+    kept_shorter = tf.where(both_too_long, tf.constant(room // 2, tf.int64), shorter)
+    kept_longer = tf.where(both_too_long, tf.constant(room - room // 2, tf.int64), room - shorter)
+    fits = shorter + longer <= room
+    return tf.where(fits, lengths[which], tf.where(is_shorter, kept_shorter, kept_longer))
+
+
+def _cut(tokens: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
+    """The first so many tokens of each row."""
+    places = tf.ragged.range(tokens.row_lengths()).values
+    return tf.ragged.boolean_mask(tokens, tokens.with_values(places < tf.gather(lengths, tokens.value_rowids())))
 
 
 def _decode(texts: tf.Tensor) -> tf.RaggedTensor:

@@ -15,6 +15,7 @@ from keras_pretrain.export.graph_tokenizer import GraphTokenizer
 from keras_pretrain.models.pretraining import require_vocabulary
 
 _TEXT = {"text": tf.TensorSpec((None,), tf.string, name="text")}
+_PAIR = _TEXT | {"text_pair": tf.TensorSpec((None,), tf.string, name="text_pair")}
 _IDS = {
     name: tf.TensorSpec((None, None), tf.int32, name=name) for name in ("input_ids", "token_type_ids", "attention_mask")
 }
@@ -36,7 +37,8 @@ def export_saved_model(
       the model has a pooler, `pooled` (batch, hidden). A pooler that no next-sentence task or classifier trained holds
       random weights.
     - `classify`, for a model with a classifier: `text` → `labels` (string) and `scores` (float32), each (batch,
-      labels), best first; for a regressor (one label) `value` (batch,).
+      labels), best first; for a regressor (one label) `value` (batch,). `classify_pairs`, for a model that was trained
+      on pairs, takes `text` and `text_pair`.
     - `tokenize`: `text` → `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
     - `fill_mask_ids`, `encode_ids`, `classify_ids` take these instead of `text`, and give the same, less `sequences`.
 
@@ -195,19 +197,21 @@ class ServedModel(tf.Module):
             if name == "fill_mask":
                 of_text = _beside(of_text, self._fill)
             signatures |= {name: _trace(of_text, _TEXT), f"{name}_ids": of_ids}
+            if name == "classify":
+                signatures["classify_pairs"] = _trace(_after(self.tokenize, of_ids), _PAIR)
         default = next(name for name in ("classify", "fill_mask", "encode") if name in signatures)
         return signatures | {"serving_default": signatures[default]}
 
 
 def _after(tokenize: Callable, function: Callable) -> Callable:
-    return lambda text: function(**tokenize(text=text))
+    return lambda **texts: function(**tokenize(**texts))
 
 
 def _beside(answer: Callable, fill: Callable) -> Callable:
     """The answers, and the user's own text filled with them."""
 
     def filled(text):
-        answers = answer(text)
+        answers = answer(text=text)
         return answers | {"sequences": fill(text, answers["tokens"])}
 
     return filled

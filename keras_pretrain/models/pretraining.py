@@ -17,9 +17,10 @@ logger = logging.getLogger(__name__)
 class PretrainingStep:
     """`compile`, `train_step` and `test_step` for a Keras model with one or several heads.
 
-    A step's losses and gradients are one XLA program; the optimizer's update stands outside it, so that the same step
-    runs under `tf.distribute`. Each head's loss is averaged over what it counts (masked tokens, pairs), over all
-    replicas and all parts of an accumulated batch.
+    A step's losses and gradients are one XLA program. The optimizer's update stands outside it, so that the same step
+    runs under `tf.distribute`, which adds gradients up between the two; on a single device the update is a second
+    program, which goes through each variable once and not ten times. Each head's loss is averaged over what it counts
+    (masked tokens, pairs), over all replicas and all parts of an accumulated batch.
 
     A model that is made of this class sets `seed`, `gradient_accumulation_steps` and `head_weights` (what each head's
     loss counts in the total), and has these methods, where a `batch` is a dictionary of int32 tensors whose first axis
@@ -57,10 +58,12 @@ class PretrainingStep:
                 "take it from tf_keras.optimizers, or use kp.create_optimizer."
             )
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
-        self._forward, self._forward_backward = self._evaluate, self._differentiate
+        self._forward, self._forward_backward, self._apply = self._evaluate, self._differentiate, self._update
         if not run_eagerly:
             self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
             self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
+        if jit_compile and not run_eagerly and self.distribute_strategy.num_replicas_in_sync == 1:
+            self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`."""
@@ -123,7 +126,7 @@ class PretrainingStep:
         sums, gradients = self._forward_backward(batch, counts, seed, scale)
         if scale is not None:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self._trained_variables(batch), strict=True))
+        self._apply(gradients, self._trained_variables(batch))
         return self._report(sums)
 
     @tf.autograph.experimental.do_not_convert
@@ -159,6 +162,9 @@ class PretrainingStep:
         if self.gradient_accumulation_steps == 1:
             return part(0, batch)
         return accumulate(part, batch, self.gradient_accumulation_steps)
+
+    def _update(self, gradients, variables) -> None:
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     def _prepare(self, batch: dict, seed: tf.Tensor) -> dict:
         return batch

@@ -1,5 +1,7 @@
 """Ids from inside a graph beside those of the 🤗 tokenizer."""
 
+import copy
+import itertools
 import random
 import sys
 
@@ -72,6 +74,23 @@ def test_inputs_are_those_of_the_tokenizer(pair, texts):
     got = twin(tf.constant(batch))
     assert expected["input_ids"].shape == (20, 64)
     assert set(got) == set(expected)
+    for name, value in got.items():
+        assert value.dtype == tf.int32
+        assert value.numpy().tolist() == expected[name].tolist()
+
+
+@pytest.mark.parametrize("max_length", [8, 9])  # the odd token goes to the longer side
+def test_pairs_are_cut_as_the_tokenizer_cuts_them(pair, max_length):
+    tokenizer, _, twin = pair
+    texts = ["", *("가 " * length for length in range(1, 9))]
+    first, second = zip(*itertools.product(texts, texts), strict=True)
+    expected = tokenizer(
+        list(first), list(second), truncation=True, max_length=max_length, padding=True, return_tensors="np"
+    )
+    shorter = copy.copy(twin)
+    shorter.max_length = max_length
+    got = shorter(tf.constant(first), tf.constant(second))
+    assert expected["input_ids"].shape == (81, max_length)
     for name, value in got.items():
         assert value.dtype == tf.int32
         assert value.numpy().tolist() == expected[name].tolist()

@@ -12,6 +12,7 @@ import tf_keras
 from transformers import BertConfig, TFBertForSequenceClassification, pipeline
 
 import keras_pretrain as kp
+from keras_pretrain.export.saved_model import ServedModel
 
 pytest.importorskip("tensorflow_text", reason="tensorflow-text is not installed: pip install -e '.[serving]'")
 
@@ -152,23 +153,45 @@ def test_it_answers_in_a_process_that_has_nothing_of_ours(signatures, folder):
             assert value == ([[t.decode() for t in m] for m in ours] if expected[name].dtype == tf.string else ours)
 
 
-def test_a_classifier_classifies(vocabulary, tmp_path):
-    labels = {0: "나쁨", 1: "보통", 2: "좋음"}
+def make_classifier(**settings):
     config = BertConfig(
-        vocab_size=27, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
-        id2label=labels, label2id={label: number for number, label in labels.items()},
-    )  # fmt: skip
-    classifier = with_random_weights(TFBertForSequenceClassification(config))
+        vocab_size=27, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, **settings
+    )
+    return with_random_weights(TFBertForSequenceClassification(config))
+
+
+def test_a_classifier_classifies_texts_and_pairs(vocabulary, tmp_path):
+    labels = {0: "나쁨", 1: "보통", 2: "좋음"}
+    names = {"id2label": labels, "label2id": {label: number for number, label in labels.items()}}
+    classifier = make_classifier(**names)
     kp.export_saved_model(classifier, vocabulary, tmp_path / "1")
     signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
-    assert sorted(signatures) == ["classify", "classify_ids", "encode", "encode_ids", "serving_default", "tokenize"]
-    answers = signatures["serving_default"](text=tf.constant(TEXTS[:2]))
-    probabilities = tf.nn.softmax(classifier(vocabulary(TEXTS[:2], padding=True, return_tensors="tf")).logits).numpy()
-    order = np.argsort(-probabilities, axis=1)
-    assert [[label.decode() for label in row] for row in answers["labels"].numpy()] == [
-        [labels[number] for number in row] for row in order
-    ]
-    np.testing.assert_allclose(answers["scores"], np.take_along_axis(probabilities, order, axis=1), rtol=1e-5)
+    assert sorted(signatures) == [
+        "classify", "classify_ids", "classify_pairs", "encode", "encode_ids", "serving_default", "tokenize",
+    ]  # fmt: skip
+    texts, pairs = TEXTS[:2], TEXTS[1:3]
+    for answers, inputs in (
+        (signatures["serving_default"](text=tf.constant(texts)), (texts,)),
+        (signatures["classify_pairs"](text=tf.constant(texts), text_pair=tf.constant(pairs)), (texts, pairs)),
+    ):
+        probabilities = tf.nn.softmax(classifier(vocabulary(*inputs, padding=True, return_tensors="tf")).logits).numpy()
+        order = np.argsort(-probabilities, axis=1)
+        assert [[label.decode() for label in row] for row in answers["labels"].numpy()] == [
+            [labels[number] for number in row] for row in order
+        ]
+        np.testing.assert_allclose(answers["scores"], np.take_along_axis(probabilities, order, axis=1), rtol=1e-5)
+
+
+def test_a_regressor_gives_numbers_and_several_labels_at_once_a_score_each(vocabulary):
+    inputs = vocabulary(TEXTS[:2], padding=True, return_tensors="tf")
+    regressor = make_classifier(num_labels=1)
+    answers = ServedModel(regressor, vocabulary).functions["classify"](text=tf.constant(TEXTS[:2]))
+    assert set(answers) == {"value"}
+    np.testing.assert_allclose(answers["value"], regressor(inputs).logits[:, 0], rtol=1e-5)
+    tagger = make_classifier(num_labels=3, problem_type="multi_label_classification")
+    scores = ServedModel(tagger, vocabulary).functions["classify"](text=tf.constant(TEXTS[:2]))["scores"]
+    expected = np.sort(tf.sigmoid(tagger(inputs).logits).numpy(), axis=1)[:, ::-1]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
 def test_electras_networks_go_to_two_folders_in_float32(vocabulary, tmp_path):

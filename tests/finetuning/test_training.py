@@ -113,6 +113,7 @@ def test_a_third_set_is_evaluated(tuned):
     assert figures["accuracy"] == np.mean(np.array(predicted) == np.array(third["label"])) > 0.9
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_an_electra_learns_from_pairs(electra):
     tuned = finetune(
         electra, with_a_sign_on_either_side(320, 0), with_a_sign_on_either_side(60, 1), epochs=6, **SETTINGS
@@ -124,6 +125,7 @@ def test_an_electra_learns_from_pairs(electra):
     assert predicted.labels == ["긍정", "긍정", "부정"]
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_a_number_is_learned_from_pairs(bert):
     tuned = finetune(bert, with_a_number(320, 0), with_a_number(60, 1), regression=True, epochs=6, **SETTINGS)
     assert tuned.metrics["pearson"]["mean"] > 0.98
@@ -137,6 +139,7 @@ def test_a_number_is_learned_from_pairs(bert):
     assert predicted.probabilities is None
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_early_stopping_keeps_the_best_epoch(bert, signs):
     tuned = finetune(bert, *signs, epochs=30, patience=2, **SETTINGS)
     (history,) = tuned.histories
@@ -156,6 +159,7 @@ def test_balanced_weights_are_those_that_make_classes_equal():
         _weigh_classes({"a": 1}, train, ["a", "b"])
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_class_weights_and_layerwise_decay_reach_the_training(bert, signs):
     weights = {"긍정": 0.0, "부정": 1.0}
     tuned = finetune(bert, *signs, epochs=1, class_weight=weights, layerwise_decay=0.5, **SETTINGS)

@@ -37,7 +37,8 @@ def make(tokenizer, objective="mlm+nsp", steps=24, **settings):
         model = kp.ElectraPretrainer(config, config, tokenizer, **settings)
     else:
         model = kp.BertPretrainer(BertConfig(vocab_size=15, **WIDTHS), **settings)
-    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=steps), jit_compile=False)
+    # Tracing takes longer than the few steps do; the killed processes below have compiled steps.
+    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=steps), run_eagerly=True)
     return model
 
 
@@ -348,7 +349,7 @@ def test_the_loss_scale_is_resumed_too(tokenizer, all_features, tmp_path):
                 tf.keras.mixed_precision.LossScaleOptimizer(
                     kp.create_optimizer(learning_rate=1e-2, num_train_steps=24), initial_scale=2.0**30
                 ),
-                jit_compile=False,
+                run_eagerly=True,
             )
             train(model, all_features["mlm"], tokenizer, directory, interrupt=interrupt)
             models.append(model)
