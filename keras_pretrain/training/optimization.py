@@ -38,7 +38,7 @@ def create_optimizer(
     """AdamW; the learning rate rises linearly, then follows `schedule`; gradients are clipped to a global norm of 1.
 
     Args:
-      learning_rate: the peak. 5e-4 suits `tiny` to `small`; BERT-base was trained with 1e-4.
+      learning_rate: the peak. 5e-4 suits a small BERT; `base` was trained with 1e-4, which also suits ELECTRA.
       num_train_steps: of the whole run, in optimizer steps.
       warmup_ratio: share of the steps in which the learning rate rises.
       weight_decay: per step, times the learning rate; not for biases and layer norms.
