@@ -16,9 +16,10 @@ _PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores 
 class Dropout:
     """Dropout whose masks are a function of a seed and of the order of calls.
 
-    A mask costs one byte of Philox an element (four to a 32-bit draw): on a CPU, XLA's default generator (Threefry)
-    made dropout dearer than the matrix products. Rates are therefore multiples of 1/256 (0.1 becomes 26/256), and
-    what is kept is scaled by exactly its share.
+    Whether an element is kept follows from a hash of its place: three multiplications, which XLA fuses into the
+    arithmetic around them, forward and again backward, so that no mask is ever written to memory. On two CPU cores a
+    step took no longer than without dropout; with bytes from Philox it took 5% longer, and with XLA's default generator
+    (Threefry) dropout was dearer than the matrix products.
 
     Args:
       seed: (2,) int32 tensor, another one for each step.
@@ -26,25 +27,37 @@ class Dropout:
     """
 
     def __init__(self, seed: tf.Tensor, part: tf.Tensor | int = 0):
-        self._seed = seed
-        self._part = part
+        keys = tf.random.experimental.stateless_fold_in(seed, tf.cast(part, tf.int32), alg="philox")
+        self._keys = tf.unstack(tf.bitcast(keys, tf.uint32))
         self._calls = 0
 
     def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
         """`values` with a share of `rate` set to 0 and the rest scaled up; any shape, any float dtype."""
-        dropped = round(256 * rate)
-        if dropped == 0:
+        if rate == 0:
             return values
         self._calls += 1
-        # A hash of (seed, step, part, call), so that no two masks of a run are the same stream.
-        number = tf.cast(self._part, tf.int32) * 4096 + self._calls
-        seed = tf.random.experimental.stateless_fold_in(self._seed, number, alg="philox")
-        size = tf.size(values)
-        words = tf.random.stateless_uniform((-(-size // 4),), seed, None, None, tf.uint32, alg="philox")
-        octets = tf.reshape(tf.bitcast(words, tf.uint8), (-1,))[:size]
-        keep = tf.reshape(octets >= dropped, tf.shape(values))
-        scale = tf.constant(256 / (256 - dropped), values.dtype)
-        return tf.where(keep, values * scale, tf.zeros((), values.dtype))
+        places = tf.reshape(tf.range(tf.size(values)), tf.shape(values))
+        keep = self._hash(tf.cast(places, tf.uint32)) >= tf.constant(round(rate * 2**32), tf.uint32)
+        return tf.where(keep, values * tf.constant(1 / (1 - rate), values.dtype), tf.zeros((), values.dtype))
+
+    def _hash(self, places: tf.Tensor) -> tf.Tensor:
+        """uint32 → uint32, another function for each seed, part and call; its high bits are the better ones.
+
+        With a key before each round: with one alone, the mask of a call would be that of another, rearranged.
+        """
+        first, second = (_mix(_mix(key) + tf.constant(self._calls, tf.uint32)) for key in self._keys)
+        return _round(_mix(places + first) + second, 16, 0x7FEB352D)
+
+
+def _mix(words: tf.Tensor) -> tf.Tensor:
+    """lowbias32, a bijection of uint32 that a bit of the argument changes half of the result's bits of (Wellons, 2018,
+    "Prospecting for Hash Functions"), less its last shift."""
+    return _round(_round(words, 16, 0x7FEB352D), 15, 0x846CA68B)
+
+
+def _round(words: tf.Tensor, shift: int, factor: int) -> tf.Tensor:
+    shifted = tf.bitwise.right_shift(words, tf.constant(shift, tf.uint32))
+    return tf.bitwise.bitwise_xor(words, shifted) * tf.constant(factor, tf.uint32)
 
 
 def encode(encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None) -> tf.Tensor:

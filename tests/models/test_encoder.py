@@ -103,16 +103,40 @@ def test_select_is_a_gather(inputs):
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout_drops_its_share_and_keeps_the_mean(rate):
-    ones = tf.ones((400, 501))  # not a multiple of four
+    ones = tf.ones((400, 501))
     dropped = Dropout(tf.constant([1, 2]))(ones, rate).numpy()
-    share = round(256 * rate) / 256
-    assert np.mean(dropped == 0) == pytest.approx(share, abs=0.005)
-    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / (1 - share))}
+    assert np.mean(dropped == 0) == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / ones.shape.num_elements()))
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / (1 - rate))}
     assert dropped.mean() == pytest.approx(1, abs=0.01)
-    # Neither rows nor columns nor neighbours go together.
-    gone = dropped == 0
-    assert gone.mean(axis=0).std() == pytest.approx(np.sqrt(share * (1 - share) / 400), rel=0.15)
-    assert np.mean(gone[:, 1:] & gone[:, :-1]) == pytest.approx(share**2, abs=0.005)
+    # Neither rows nor columns go together.
+    for axis, count in ((0, 400), (1, 501)):
+        assert (dropped == 0).mean(axis=axis).std() == pytest.approx(np.sqrt(rate * (1 - rate) / count), rel=0.15)
+
+
+def test_no_mask_resembles_itself_or_another_however_it_is_shifted():
+    """All distances at once: the correlation is a product of Fourier transforms, that of exclusive ors one of
+    Walsh-Hadamard transforms, which tell a hash whose keys only rearrange it."""
+    dropout = Dropout(tf.constant([1, 2]))
+    count = 2**18
+    first, second = (np.where(dropout(tf.ones(count), 0.5).numpy() == 0, -1.0, 1.0) for _ in range(2))
+    # Six standard deviations; of a mask with itself, each pair counts twice.
+    limit = 6 * np.sqrt(2 / count)
+    for other in (first, second):
+        by_distance = np.fft.irfft(np.fft.rfft(first) * np.conj(np.fft.rfft(other)), count) / count
+        by_bits = walsh_hadamard(walsh_hadamard(first) * walsh_hadamard(other)) / count**2
+        assert by_distance[0] == pytest.approx(by_bits[0])
+        if other is first:
+            by_distance[0] = by_bits[0] = 0
+        assert max(np.abs(by_distance).max(), np.abs(by_bits).max()) < limit
+
+
+def walsh_hadamard(values):
+    width = 1
+    while width < len(values):
+        left, right = values.reshape(-1, 2, width).swapaxes(0, 1)
+        values = np.stack([left + right, left - right], axis=1).ravel()
+        width *= 2
+    return values
 
 
 def test_dropout_masks_follow_from_seed_step_part_and_call():

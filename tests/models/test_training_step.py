@@ -64,6 +64,7 @@ def test_training_and_validation_compile_once_each(tokenizer, features):
     model.evaluate(validation, verbose=0)
     assert model._forward_backward.experimental_get_tracing_count() == 1
     assert model._forward.experimental_get_tracing_count() == 1
+    assert model._apply.experimental_get_tracing_count() == 1
     assert model.train_function.experimental_get_tracing_count() == 1  # 2 where it makes the optimizer's variables
 
 
