@@ -22,12 +22,15 @@ import keras_pretrain as kp
 WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
 
 
-# Two processes share the files: the longest ones first, or the end waits for one of them.
+# First those that fork processes, which TensorFlow's threads, once they run, can crash. Then, since two processes share
+# the files, the longest ones, or the end waits for one of them.
+FIRST = ("test_preparation.py", "test_building.py")
 LONGEST = ("test_checkpointing.py", "test_electra.py", "test_examples.py", "test_training_step.py")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    order = {name: number for number, name in enumerate(FIRST + LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @contextlib.contextmanager
