@@ -24,7 +24,8 @@ ELECTRA_SIZES = {
 # 5e-4 gave 7.13. Base and large have the paper's; tiny and small were not measured.
 LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "base": 1e-4, "large": 1e-4}
 # For `small`, 1e-4 was measured: an AUC of "replaced" of 0.66 after 160 of 600 steps of 16 sequences, where 2e-4 gave
-# 0.62 and 4e-4 0.57. Base and large have half the paper's, which are for batches of 256 and 2,048; tiny was measured.
+# 0.62 and 4e-4 0.57. Base and large have half the paper's, which are for batches of 256 and 2,048; they and tiny were
+# not measured.
 ELECTRA_LEARNING_RATES = {"tiny": 1e-3, "small": 1e-4, "base": 1e-4, "large": 1e-4}
 
 # Peak learning rates for fine-tuning, by hidden size up to which they hold.

@@ -52,7 +52,7 @@ def test_the_schedule_can_be_made_again_from_its_config():
 def test_an_update_equals_adamw_by_hand():
     optimizer = kp.create_optimizer(learning_rate=0.1, num_train_steps=10, warmup_ratio=0, weight_decay=0.5)
     kernel, bias = tf.Variable([2.0, -3.0], name="dense/kernel"), tf.Variable([1.0], name="dense/bias")
-    gradients = [np.array([0.3, -1e-9]), np.array([0.2])]  # a small one moves its weight as far
+    gradients = [np.array([0.3, -1e-9]), np.array([0.2])]  # a small one is not lost
     optimizer.apply_gradients([(tf.constant(g, tf.float32), v) for g, v in zip(gradients, (kernel, bias), strict=True)])
     epsilon = 1e-10 / math.sqrt(1 - 0.999)  # Keras adds it before the correction
     # First step: the bias-corrected moments are g and g², the global norm is below 1, the decay is lr * 0.5 * weight.
