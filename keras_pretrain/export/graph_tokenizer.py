@@ -68,17 +68,16 @@ class GraphTokenizer(tf.Module):
         Returns:
           `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
         """
-        first = self.tokenize(text)
         around = tf.ones((tf.shape(text)[0], 1), tf.int32)
+        cls, sep = around * self._cls, around * self._sep
         if text_pair is None:
-            parts = [around * self._cls, first[:, : self.max_length - 2], around * self._sep]
+            parts = [cls, self.tokenize(text)[:, : self.max_length - 2], sep]
         else:
-            second = self.tokenize(text_pair)
-            room = self.max_length - 3
-            parts = [
-                *(around * self._cls, _cut(first, _kept(first, second, room, 0)), around * self._sep),
-                *(_cut(second, _kept(first, second, room, 1)), around * self._sep),
-            ]
+            message = "There must be as many text_pair as text: one second text for each first."
+            with tf.control_dependencies([tf.debugging.assert_equal(tf.size(text), tf.size(text_pair), message)]):
+                text_pair = tf.identity(text_pair)
+            first, second = _cut_longer(self.tokenize(text), self.tokenize(text_pair), self.max_length - 3)
+            parts = [cls, first, sep, second, sep]
         types = [tf.zeros_like(part) if number < 3 else tf.ones_like(part) for number, part in enumerate(parts)]
         ids, types = tf.concat(parts, axis=1), tf.concat(types, axis=1)
         shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # a batch of no texts has a length, too
@@ -129,17 +128,20 @@ class GraphTokenizer(tf.Module):
         return words, text[is_start]
 
 
-def _kept(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int, which: int) -> tf.Tensor:
-    """How many tokens of a side fit, (batch,) int64, where 🤗 cuts the longer side first: what the shorter leaves,
-    and half for each where both are longer than that; an odd token goes to the longer."""
+def _cut_longer(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int) -> list[tf.RaggedTensor]:
+    """Both sides cut to `room` tokens together as 🤗 does it: the longer one keeps what the shorter leaves, and where
+    both are longer than half, each keeps a half; an odd token goes to the longer, of equal ones to the second."""
     lengths = [first.row_lengths(), second.row_lengths()]
-    shorter, longer = tf.minimum(*lengths), tf.maximum(*lengths)
-    is_shorter = lengths[0] <= lengths[1] if which == 0 else lengths[1] < lengths[0]
-    both_too_long = shorter > room // 2
-    kept_shorter = tf.where(both_too_long, tf.constant(room // 2, tf.int64), shorter)
-    kept_longer = tf.where(both_too_long, tf.constant(room - room // 2, tf.int64), room - shorter)
-    fits = shorter + longer <= room
-    return tf.where(fits, lengths[which], tf.where(is_shorter, kept_shorter, kept_longer))
+    half = tf.constant(room // 2, tf.int64)
+    kept_shorter = tf.minimum(tf.minimum(*lengths), half)
+    first_is_shorter = lengths[0] <= lengths[1]
+    fits = lengths[0] + lengths[1] <= room
+    return [
+        _cut(tokens, tf.where(fits, length, tf.where(is_shorter, kept_shorter, room - kept_shorter)))
+        for tokens, length, is_shorter in zip(
+            (first, second), lengths, (first_is_shorter, ~first_is_shorter), strict=True
+        )
+    ]
 
 
 def _cut(tokens: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:

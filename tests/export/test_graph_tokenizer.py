@@ -96,6 +96,11 @@ def test_pairs_are_cut_as_the_tokenizer_cuts_them(pair, max_length):
         assert value.numpy().tolist() == expected[name].tolist()
 
 
+def test_texts_without_their_pairs_are_refused(pair):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many text_pair as text"):
+        pair[2](tf.constant(["가", "나"]), tf.constant(["다"]))
+
+
 def test_words_of_the_length_limit(pair):
     tokenizer, tokenize, _ = pair
     texts = [letter * length for letter in ("a", "가", "\U00020000") for length in (99, 100, 101)]
