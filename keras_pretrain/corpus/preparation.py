@@ -1,5 +1,6 @@
 """Documents → sentences over a whole corpus: in parallel, with progress, and once only."""
 
+import gc
 import hashlib
 import logging
 import os
@@ -85,19 +86,24 @@ def _prepare_part(documents, learn_from, backend, clean, num_proc, cache: Path) 
     splitter.load()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as temporary:
-        sentences = documents.map(
-            _clean_and_split,
-            fn_kwargs={"splitter": splitter, "clean": clean},
-            batched=True,
-            batch_size=100,
-            num_proc=_workers(documents, num_proc),
-            remove_columns=documents.column_names,
-            features=_FEATURES,
-            cache_file_name=str(Path(temporary) / "mapped.arrow"),
-            # `datasets` would pickle the analyser to find a name; the directory has one already.
-            new_fingerprint=directory.name.removeprefix("sentences-"),
-            desc="Splitting sentences",
-        )
+        # A forked worker that collected what this process left of TensorFlow's functions would crash.
+        gc.freeze()
+        try:
+            sentences = documents.map(
+                _clean_and_split,
+                fn_kwargs={"splitter": splitter, "clean": clean},
+                batched=True,
+                batch_size=100,
+                num_proc=_workers(documents, num_proc),
+                remove_columns=documents.column_names,
+                features=_FEATURES,
+                cache_file_name=str(Path(temporary) / "mapped.arrow"),
+                # `datasets` would pickle the analyser to find a name; the directory has one already.
+                new_fingerprint=directory.name.removeprefix("sentences-"),
+                desc="Splitting sentences",
+            )
+        finally:
+            gc.unfreeze()
         saved = Path(temporary) / "saved"
         sentences.save_to_disk(str(saved))
         del sentences
