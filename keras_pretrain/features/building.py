@@ -99,30 +99,62 @@ def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob,
     corpus = tokenize_sentences(sentences, tokenizer)
     if len(corpus.ids) == 0:
         raise ValueError(f"{name}the corpus is empty: {len(sentences)} documents and no token in any of them.")
-    settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
     seeds = [(seed, passage) for passage in range(dupe_factor)]
+    try:
+        columns, figures = build_examples(corpus, tokenizer, objective, block_size, short_seq_prob, seeds)
+    except ValueError as error:
+        raise ValueError(f"{name}{error}") from None
+    report_examples(name, objective, block_size, figures)
+    return Dataset(pa.table(columns), info=describe(objective, block_size))
+
+
+def build_examples(
+    corpus: TokenizedCorpus,
+    tokenizer,
+    objective: str,
+    block_size: int,
+    short_seq_prob: float,
+    seeds: list[tuple[int, ...]],
+    **part,
+) -> tuple[dict[str, pa.ChunkedArray], dict[str, int]]:
+    """The examples of a tokenized corpus, or of a part of it, one pass for each seed.
+
+    Args:
+      part: for pairs, `documents` and `random_from` of `pair_sentences`.
+
+    Returns:
+      The columns of `build_features`, and counts, which can be added up over the parts of a corpus.
+    """
+    settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
+    documents = part.get("documents") or corpus.num_documents
+    sentences = int(corpus.document_starts[documents])
+    ids = corpus.ids[: corpus.sentence_starts[sentences]]
+    figures = {
+        "passes": len(seeds),
+        "documents": documents,
+        "empty_documents": corpus.empty_documents,
+        "sentences": sentences,
+        "tokens": len(ids),
+        "unknown_tokens": int(np.count_nonzero(ids == tokenizer.unk_token_id)),
+    }
     if objective == "mlm+nsp":
-        try:
-            pairs = SentencePairs.join([pair_sentences(corpus, **settings, seed=each) for each in seeds])
-        except ValueError as error:
-            raise ValueError(f"{name}{error}") from None
+        pairs = SentencePairs.join([pair_sentences(corpus, **settings, **part, seed=each) for each in seeds])
         columns = _join(corpus.ids, [(pairs.a_start, pairs.a_end), (pairs.b_start, pairs.b_end)], tokenizer)
-        columns["next_sentence_label"] = pa.array(pairs.next_sentence_label, pa.int32())
-        report = _report_pairs(pairs)
-        if 2 * pairs.one_sentence_documents > corpus.num_documents:
-            logger.warning(
-                "%s%d of %d documents have one sentence and make no pair: next-sentence prediction makes little sense "
-                "here, and objective='mlm' learns from all of the text.",
-                name, pairs.one_sentence_documents, corpus.num_documents,
-            )  # fmt: skip
+        columns["next_sentence_label"] = pa.chunked_array([pa.array(pairs.next_sentence_label, pa.int32())])
+        figures["random_pairs"] = int(pairs.next_sentence_label.sum())
+        figures["one_sentence_documents"] = pairs.one_sentence_documents
+        figures["leftover_sentences"] = pairs.leftover_sentences
     else:
         segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
         columns = _join(corpus.ids, [tuple(map(np.concatenate, zip(*segments, strict=True)))], tokenizer)
-        report = f"{len(columns['input_ids']):,} segments"
-    report += f", in {dupe_factor} passes" if dupe_factor > 1 else ""
-    _log_report(name, report, corpus, columns, block_size, tokenizer)
-    info = datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size}))
-    return Dataset(pa.table(columns), info=info)
+    figures["examples"] = len(columns["input_ids"])
+    figures["positions"] = sum(len(chunk.values) for chunk in columns["input_ids"].chunks)
+    return columns, figures
+
+
+def describe(objective: str, block_size: int) -> datasets.DatasetInfo:
+    """What `recorded_settings` finds again."""
+    return datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size}))
 
 
 def _num_special(objective: str) -> int:
@@ -181,22 +213,28 @@ def _join_rows(ids: np.ndarray, parts, tokenizer) -> tuple[pa.ListArray, pa.List
     return tuple(pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (input_ids, token_type_ids))
 
 
-def _report_pairs(pairs: SentencePairs) -> str:
-    report = f"{len(pairs):,} pairs, {pairs.next_sentence_label.mean():.1%} with a random B"
-    if pairs.one_sentence_documents:
-        report += f"; {pairs.one_sentence_documents:,} documents of one sentence served as random B only"
-    if pairs.leftover_sentences:
-        report += f"; {pairs.leftover_sentences:,} last sentences were left without a partner"
-    return report
-
-
-def _log_report(name, report, corpus: TokenizedCorpus, columns, block_size, tokenizer) -> None:
-    examples, filled = len(columns["input_ids"]), sum(len(chunk.values) for chunk in columns["input_ids"].chunks)
-    unknown = np.mean(corpus.ids == tokenizer.unk_token_id)
-    padding = 1 - filled / (examples * block_size)
-    empty = f" ({corpus.empty_documents:,} more were empty)" if corpus.empty_documents else ""
+def report_examples(name: str, objective: str, block_size: int, figures: dict[str, int]) -> None:
+    """Say what `build_examples` made, how balanced the labels are and what fell away."""
+    examples = figures["examples"]
+    if objective == "mlm+nsp":
+        report = f"{examples:,} pairs, {figures['random_pairs'] / max(examples, 1):.1%} with a random B"
+        if figures["one_sentence_documents"]:
+            report += f"; {figures['one_sentence_documents']:,} documents of one sentence served as random B only"
+        if figures["leftover_sentences"]:
+            report += f"; {figures['leftover_sentences']:,} last sentences were left without a partner"
+        if 2 * figures["one_sentence_documents"] > figures["documents"]:
+            logger.warning(
+                "%s%d of %d documents have one sentence and make no pair: next-sentence prediction makes little sense "
+                "here, and objective='mlm' learns from all of the text.",
+                name, figures["one_sentence_documents"], figures["documents"],
+            )  # fmt: skip
+    else:
+        report = f"{examples:,} segments"
+    report += f", in {figures['passes']} passes" if figures["passes"] > 1 else ""
+    padding = 1 - figures["positions"] / max(examples * block_size, 1)
+    empty = f" ({figures['empty_documents']:,} more were empty)" if figures["empty_documents"] else ""
     logger.info(
         "%s%s, from %d documents%s, %d sentences, %d tokens; %.2f%% of the tokens [UNK], %.1f%% padding at block %d.",
-        name, report, corpus.num_documents, empty, corpus.num_sentences, len(corpus.ids),
-        100 * unknown, 100 * padding, block_size,
+        name, report, figures["documents"], empty, figures["sentences"], figures["tokens"],
+        100 * figures["unknown_tokens"] / figures["tokens"], 100 * padding, block_size,
     )  # fmt: skip

@@ -41,7 +41,13 @@ class SentencePairs:
 
 
 def pair_sentences(
-    corpus: TokenizedCorpus, *, max_tokens: int, short_seq_prob: float = 0.1, seed: int | Sequence[int] = 42
+    corpus: TokenizedCorpus,
+    *,
+    max_tokens: int,
+    short_seq_prob: float = 0.1,
+    seed: int | Sequence[int] = 42,
+    documents: int | None = None,
+    random_from: int = 0,
 ) -> SentencePairs:
     """Make pairs as `create_pretraining_data.py` of google-research/bert does (Devlin et al., 2019).
 
@@ -66,6 +72,9 @@ def pair_sentences(
       max_tokens: of A and B together, special tokens not counted.
       short_seq_prob: share of the pairs that aim at a shorter length.
       seed: one number or several; the same seed gives the same pairs.
+      documents: how many of the documents, from the first on, make pairs; by default all.
+      random_from: the first of the documents that serve for random sentences. With these two, a part of a corpus
+        makes its pairs next to other parts that it only takes random sentences from.
 
     Returns:
       The pairs, in the order of the documents.
@@ -73,27 +82,40 @@ def pair_sentences(
     Raises:
       ValueError: no document has two sentences, or there is no other document to take a random B from.
     """
-    if corpus.num_documents < 2:
-        raise ValueError(
-            f"Next-sentence prediction takes random sentences from other documents, and the corpus has "
-            f"{corpus.num_documents} with text. Give more documents, or use objective='mlm'."
-        )
-    if not np.any(np.diff(corpus.document_starts) > 1):
-        raise ValueError(
-            "Next-sentence prediction needs documents of two sentences or more, and each document of this corpus has "
-            "one. Use objective='mlm', or join the sentences that belong together into documents."
-        )
+    if documents is None:  # of a part, the whole has been looked at: parts without a pair are no fault
+        check_pairable(corpus.num_documents, bool(np.any(np.diff(corpus.document_starts) > 1)))
     pairs, one_sentence, leftover = array("q"), 0, 0
-    for rng, document in seeded_documents(corpus, "Pairing", seed):
-        alone = _pair_document(corpus, document, max_tokens, short_seq_prob, rng, pairs)
+    for rng, document in seeded_documents(corpus, "Pairing", seed, documents):
+        alone = _pair_document(corpus, document, max_tokens, short_seq_prob, random_from, rng, pairs)
         one_sentence += alone == "document"
         leftover += alone == "leftover"
-    table = np.frombuffer(pairs, np.int64).reshape(-1, 5)
+    table = np.array(pairs, np.int64).reshape(-1, 5)
     spans = _truncate(*table[:, :4].T, max_tokens, np.random.default_rng([*np.atleast_1d(seed), 1]))
     return SentencePairs(*spans, table[:, 4], one_sentence, leftover)
 
 
-def _pair_document(corpus, document: int, max_tokens: int, short_seq_prob: float, rng, pairs: array) -> str | None:
+def check_pairable(num_documents: int, has_two_sentences: bool) -> None:
+    """Refuse a corpus that next-sentence prediction can make nothing of.
+
+    Args:
+      num_documents: with text.
+      has_two_sentences: whether any of them has two sentences.
+    """
+    if num_documents < 2:
+        raise ValueError(
+            f"Next-sentence prediction takes random sentences from other documents, and the corpus has "
+            f"{num_documents} with text. Give more documents, or use objective='mlm'."
+        )
+    if not has_two_sentences:
+        raise ValueError(
+            "Next-sentence prediction needs documents of two sentences or more, and each document of this corpus has "
+            "one. Use objective='mlm', or join the sentences that belong together into documents."
+        )
+
+
+def _pair_document(
+    corpus, document: int, max_tokens: int, short_seq_prob: float, random_from: int, rng, pairs: array
+) -> str | None:
     """Append the pairs of one document, `(a_start, a_end, b_start, b_end, label)` in tokens, not yet truncated.
 
     Returns:
@@ -118,16 +140,17 @@ def _pair_document(corpus, document: int, max_tokens: int, short_seq_prob: float
             pairs.extend((a_start, a_end, a_end, starts[chunk_end], 0))
             i = chunk_end
         else:
-            b_start, b_end = _random_sentences(corpus, document, target - (a_end - a_start), rng)
+            b_start, b_end = _random_sentences(corpus, document, random_from, target - (a_end - a_start), rng)
             pairs.extend((a_start, a_end, b_start, b_end, 1))
             i = split
     return "leftover" if i < count else None
 
 
-def _random_sentences(corpus, document: int, target: int, rng) -> tuple[int, int]:
+def _random_sentences(corpus, document: int, random_from: int, target: int, rng) -> tuple[int, int]:
     """From a random sentence of another document on, until `target` tokens or the document's end."""
-    other = rng.randrange(corpus.num_documents - 1)
-    other += other >= document
+    is_candidate = document >= random_from
+    other = random_from + rng.randrange(corpus.num_documents - random_from - is_candidate)
+    other += is_candidate and other >= document
     first, end = corpus.document_starts[other : other + 2].tolist()
     start = rng.randrange(first, end)
     b_start = int(corpus.sentence_starts[start])

@@ -38,6 +38,18 @@ class TokenizedCorpus:
         return len(self.sentence_starts) - 1
 
     @classmethod
+    def join(cls, parts: list["TokenizedCorpus"]) -> "TokenizedCorpus":
+        """Several corpora as one, the documents of one after those of the other."""
+        starts = {}
+        for name in ("sentence_starts", "document_starts"):
+            arrays = [getattr(part, name) for part in parts]
+            shifts = np.cumsum([0, *(array[-1] for array in arrays)])
+            moved = [array[1:] + shift for array, shift in zip(arrays, shifts[:-1], strict=True)]
+            starts[name] = np.concatenate([np.zeros(1, np.int64), *moved])
+        ids = np.concatenate([part.ids for part in parts])
+        return cls(ids=ids, **starts, empty_documents=sum(part.empty_documents for part in parts))
+
+    @classmethod
     def from_documents(cls, documents) -> "TokenizedCorpus":
         """From an iterable with, for each document, an iterable of token-id lists."""
         ids, sentence_lengths, document_lengths, empty = array("i"), array("q"), array("q"), 0
@@ -82,14 +94,17 @@ def _tokenized_documents(sentences: Dataset, tokenizer, batch_size: int):
             progress.update(len(documents))
 
 
-def seeded_documents(corpus: TokenizedCorpus, purpose: str, seed) -> Iterator[tuple[random.Random, int]]:
-    """Each document's number with the random stream to use for it, behind a progress bar.
+def seeded_documents(
+    corpus: TokenizedCorpus, purpose: str, seed, documents: int | None = None
+) -> Iterator[tuple[random.Random, int]]:
+    """The number of each document, or of the first so many, with its random stream, behind a progress bar.
 
     A block of documents shares a stream that follows from `purpose`, `seed` (one number or several) and the block
     alone: any process can make any block and gets the same.
     """
     seed = [int(part) for part in np.atleast_1d(seed)]
-    for document in trange(corpus.num_documents, desc=purpose, unit=" documents", delay=2):
+    documents = corpus.num_documents if documents is None else documents
+    for document in trange(documents, desc=purpose, unit=" documents", delay=2):
         if document % _BLOCK == 0:
             rng = random.Random(f"{purpose} {seed} {document // _BLOCK}")
         yield rng, document

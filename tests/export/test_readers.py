@@ -24,7 +24,7 @@ WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
 SENTENCES = [" ".join(WORDS[(start + i) % 10] if i != 3 else "[MASK]" for i in range(7)) for start in range(10)]
 
 
-@pytest.fixture(scope="module", params=["float32", "mixed_bfloat16"])
+@pytest.fixture(params=["float32", "mixed_bfloat16"])
 def policy(request):
     tf_keras.mixed_precision.set_global_policy(request.param)
     yield request.param
@@ -85,7 +85,6 @@ def test_a_trained_bert_is_the_same_everywhere(policy, tokenizer, sentences, tmp
 
 
 def test_a_trained_electra_is_the_same_everywhere(policy, tokenizer, sentences, tmp_path):
-    tf_keras.mixed_precision.set_global_policy(policy)
     features = kp.build_features(sentences, tokenizer, objective="rtd", block_size=32)
     model = trained(kp.ElectraPretrainer.from_size("tiny", tokenizer), features, tokenizer)
     checkpoint = kp.save_checkpoint(model, tokenizer, tmp_path / "electra")
