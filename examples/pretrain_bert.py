@@ -19,7 +19,7 @@ PROMPTS = {
 
 
 def parse_arguments(argv=None):
-    parser = make_parser(__doc__, BERT_SIZES, output="output/bert")
+    parser = make_parser(__doc__, BERT_SIZES, output="output/bert", takes_prepared=True)
     parser.add_argument("--objective", choices=("mlm+nsp", "mlm"), default="mlm+nsp")
     parser.add_argument("--init-from", help="a BERT checkpoint to continue from, with its tokenizer")
     return parser.parse_args(argv)

@@ -14,7 +14,7 @@ from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, ELECTRA_SIZES
 
 
 def parse_arguments(argv=None):
-    parser = make_parser(__doc__, ELECTRA_SIZES, output="output/electra")
+    parser = make_parser(__doc__, ELECTRA_SIZES, output="output/electra", takes_prepared=True)
     parser.add_argument(
         "--init-from", help="an ELECTRA discriminator to continue from, with its tokenizer; or an --output of this"
     )

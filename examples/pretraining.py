@@ -21,14 +21,19 @@ from keras_pretrain.training.previews import require_tensorboard
 EPOCHS = 10  # of Keras: so often is the model evaluated
 
 
-def make_parser(description: str, sizes, output: str) -> argparse.ArgumentParser:
+def make_parser(description: str, sizes, output: str, *, takes_prepared=False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", help="a file, folder, glob or name on the Hub; default: the package's sample")
+    corpus = parser.add_mutually_exclusive_group()
+    corpus.add_argument("--corpus", help="a file, folder, glob or name on the Hub; default: the package's sample")
+    if takes_prepared:
+        corpus.add_argument(
+            "--prepared", type=Path, metavar="FOLDER", help="what prepare_corpus.py made; it has its own block size"
+        )
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--language", choices=("ko", "en"), default="ko")
     parser.add_argument("--size", choices=sizes, default="tiny")
     parser.add_argument("--vocab-size", type=positive, default=25_000)
-    parser.add_argument("--block-size", type=positive, default=128)
+    parser.add_argument("--block-size", type=positive, default=None if takes_prepared else 128, help="default: 128")
     parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--steps", type=positive, default=600, help=f"rounded up to a multiple of {EPOCHS}")
     parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, the larger the lower")
@@ -60,6 +65,8 @@ class Run:
         if args.learning_rate is None:
             args.learning_rate = learning_rates[args.size]
         self.seconds = {}
+        self.prepared = self._load_prepared() if getattr(args, "prepared", None) else None
+        args.block_size = args.block_size or 128
         tf.keras.utils.set_random_seed(args.seed)
         # What can be wrong is found out now, not after an hour of preparation.
         args.output.mkdir(parents=True, exist_ok=True)
@@ -71,9 +78,33 @@ class Run:
 
     def prepare(self, objective: str, tokenizer=None):
         """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
+        if self.prepared:
+            return self._batch_prepared(objective, tokenizer)
         sentences = self.read_sentences()
         tokenizer = tokenizer or self.train_tokenizer(sentences["train"])
         features, train, validation = self.make_batches(sentences, tokenizer, objective)
+        return tokenizer, features, train, validation
+
+    def _load_prepared(self):
+        args, prepared = self.args, kp.load_prepared(self.args.prepared)
+        block_size = prepared.report["settings"]["block_size"]
+        if args.block_size not in (None, block_size):
+            raise ValueError(f"{args.prepared} has blocks of {block_size} tokens, not of {args.block_size}.")
+        if "validation" not in prepared.features:
+            raise ValueError(f"{args.prepared} holds nothing out for validation; prepare it with --validation above 0.")
+        args.block_size = block_size
+        return prepared
+
+    def _batch_prepared(self, objective: str, tokenizer):
+        args, prepared, start = self.args, self.prepared, time.perf_counter()
+        prepared.require_fit(objective, tokenizer)
+        features, tokenizer = prepared.features, prepared.tokenizer
+        self.corpus = {name: prepared.report[name]["documents"] for name in features}
+        train, validation = self.batch(features, tokenizer, args.batch_size)
+        epochs = args.steps * args.batch_size / len(features["train"])
+        if epochs > 2:
+            print(f"Each example will be seen {epochs:.0f} times; prepare_corpus.py --passes makes as many new ones.")
+        self._clock("features", start)
         return tokenizer, features, train, validation
 
     def read_sentences(self, **reading):
@@ -105,11 +136,15 @@ class Run:
         passes = min(10, math.ceil((steps or args.steps) * batch_size / len(features["train"])))
         if passes > 1:
             features["train"] = kp.build_features(sentences["train"], tokenizer, **settings, dupe_factor=passes)
-        batching = {"tokenizer": tokenizer, "batch_size": batch_size, "seed": args.seed}
-        train = kp.to_tf_dataset(features["train"], **batching)
-        validation = kp.to_tf_dataset(features["validation"], **batching, training=False)
+        train, validation = self.batch(features, tokenizer, batch_size)
         self._clock("features", start)
         return features, train, validation
+
+    def batch(self, features, tokenizer, batch_size: int):
+        """Examples → batches for training and validation."""
+        batching = {"tokenizer": tokenizer, "batch_size": batch_size, "seed": self.args.seed}
+        train = kp.to_tf_dataset(features["train"], **batching)
+        return train, kp.to_tf_dataset(features["validation"], **batching, training=False)
 
     def train(self, model, train, validation, callbacks=(), steps=None, epochs=None, phase=None) -> dict:
         """Train and evaluate; the last figures of each metric, and tokens a second."""

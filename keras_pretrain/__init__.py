@@ -21,6 +21,8 @@ _MODULE_OF = {
     "train_tokenizer": "keras_pretrain.tokenization",
     "find_new_tokens": "keras_pretrain.wordpieces",
     "build_features": "keras_pretrain.features.building",
+    "prepare_corpus": "keras_pretrain.prepared.folder",
+    "load_prepared": "keras_pretrain.prepared.folder",
     "MaskingCollator": "keras_pretrain.features.masking",
     "to_tf_dataset": "keras_pretrain.features.batching",
     "BertPretrainer": "keras_pretrain.models.bert",
@@ -34,6 +36,7 @@ _MODULE_OF = {
 _MODULES = {
     "callbacks": "keras_pretrain.training.callbacks",
     "finetuning": "keras_pretrain.finetuning",
+    "prepared": "keras_pretrain.prepared",
     "evaluation": "keras_pretrain.evaluation",
 }
 __all__ = [*_MODULE_OF, *_MODULES]

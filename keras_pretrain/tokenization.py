@@ -43,20 +43,22 @@ def train_tokenizer(
     >>> tokenizer.tokenize("데이터를 모은다")
     ['데이터를', '모', '##은', '##다']
     """
-    tokenizer = _empty_tokenizer() if base is None else _empty_copy(base)
+    tokenizer = empty_tokenizer(vocab_size) if base is None else _empty_copy(base)
     special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-    if vocab_size <= len(special_tokens):
-        raise ValueError(
-            f"vocab_size must leave room beside the {len(special_tokens)} special tokens; {vocab_size} is too small."
-        )
+    _check_room(vocab_size, len(special_tokens))
     chunks = count_chunks(texts)
     vocabulary = _train_vocabulary(tokenizer.backend_tokenizer, chunks, special_tokens, vocab_size)
     tokenizer.backend_tokenizer.model = models.WordPiece(vocabulary, unk_token=tokenizer.unk_token)
     return tokenizer
 
 
-def _empty_tokenizer() -> BertTokenizerFast:
-    """BERT's tokenizer, cased, with the special tokens alone."""
+def empty_tokenizer(vocab_size: int) -> BertTokenizerFast:
+    """BERT's tokenizer, cased, with the special tokens alone: what becomes one of `vocab_size` tokens.
+
+    Raises:
+      ValueError: that leaves no room beside the special tokens.
+    """
+    _check_room(vocab_size, len(SPECIAL_TOKENS))
     vocabulary = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
@@ -65,6 +67,13 @@ def _empty_tokenizer() -> BertTokenizerFast:
     cls, sep = ("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])
     backend.post_processor = processors.BertProcessing(sep, cls)
     return BertTokenizerFast(tokenizer_object=backend, do_lower_case=False, strip_accents=False, model_max_length=512)
+
+
+def _check_room(vocab_size: int, special_tokens: int) -> None:
+    if vocab_size <= special_tokens:
+        raise ValueError(
+            f"vocab_size must leave room beside the {special_tokens} special tokens; {vocab_size} is too small."
+        )
 
 
 def _empty_copy(base) -> PreTrainedTokenizerFast:

@@ -145,6 +145,49 @@ def test_training_goes_on_from_a_checkpoint_with_its_tokenizer(pretrain_bert, fi
     assert "컴퓨터는 데이터를" in capsys.readouterr().out.split("is ready")[1]
 
 
+@pytest.fixture(scope="module")
+def prepared_corpus(tmp_path_factory):
+    text = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    documents = (f"문서 {i}번이다.\n데이터를 모은다.\n모델을 배운다.\n파일을 지운다." for i in range(60))
+    text.write_text("\n\n".join(documents), encoding="utf-8")
+    output = tmp_path_factory.mktemp("prepared")
+    importlib.import_module("prepare_corpus").main(
+        ["--corpus", str(text), "--output", str(output), "--block-size", "16", "--vocab-size", "300", "--num-proc", "1"]
+    )
+    return output
+
+
+def test_a_prepared_corpus_is_trained_on(pretrain_bert, prepared_corpus, tmp_path, capsys):
+    pretrain_bert.main(["--prepared", str(prepared_corpus), "--steps", "20", "--batch-size", "8",
+                        "--output", str(tmp_path)])  # fmt: skip
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["arguments"]["block_size"] == 16
+    assert metrics["corpus"]["train"] + metrics["corpus"]["validation"] == 60
+    assert "val_nsp_accuracy" in metrics
+    assert (tmp_path / "vocab.txt").read_text() == (prepared_corpus / "tokenizer" / "vocab.txt").read_text()
+    assert "prepare_corpus.py --passes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--block-size", "32"], "blocks of 16 tokens, not of 32"), (["--objective", "mlm"], "Prepare it again with")],
+)
+def test_a_prepared_corpus_that_does_not_fit_is_refused(pretrain_bert, prepared_corpus, arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        pretrain_bert.main(["--prepared", str(prepared_corpus), *arguments, "--output", str(tmp_path)])
+
+
+def test_arguments_of_the_other_engine_are_refused(tmp_path, capsys):
+    prepare_corpus = importlib.import_module("prepare_corpus")
+    for more, message in (
+        (["--ray-address", "auto"], "--ray-address is for --engine ray"),
+        (["--engine", "ray", "--num-proc", "2"], "--num-proc is for --engine local"),
+    ):
+        with pytest.raises(SystemExit):
+            prepare_corpus.main(["--corpus", "x.txt", "--output", str(tmp_path), *more])
+        assert message in capsys.readouterr().err
+
+
 def test_english_runs_too(pretrain_bert, tmp_path):
     text = tmp_path / "corpus.csv"
     rows = [f'{i},"Dr. Smith has {i} cats. They don\'t sleep. The cats eat fish."' for i in range(40)]

@@ -54,7 +54,9 @@ def load_corpus(
         raise ValueError(f"validation_fraction must be at least 0 and below 1, not {validation_fraction}.")
     if sample_by not in ("paragraph", "line"):
         raise ValueError(f"sample_by must be 'paragraph' or 'line', not {sample_by!r}.")
-    splits = _open(source, text_column, sample_by)
+    splits = find_source(source)
+    if isinstance(splits, list):
+        splits = {"train": _read_files(splits, text_column, sample_by)}
     name = source if isinstance(source, (str, os.PathLike)) else type(source).__name__
     splits = {split: _only_text(dataset, text_column, f"{name} ({split})") for split, dataset in splits.items()}
 
@@ -79,7 +81,13 @@ def _split(documents: Dataset, validation_fraction: float, seed: int) -> Dataset
     return DatasetDict(train=parts["train"], validation=parts["test"])
 
 
-def _open(source, text_column: str, sample_by: str) -> dict[str, Dataset]:
+def find_source(source) -> list[Path] | dict[str, Dataset]:
+    """What `source` is: files, or datasets by split, one of them `train`.
+
+    Raises:
+      FileNotFoundError: no such file, folder or match, and no such dataset on the Hub.
+      ValueError: something else, or no split `train`.
+    """
     if isinstance(source, Dataset):
         return {"train": source}
     if isinstance(source, dict):  # a DatasetDict is one
@@ -90,10 +98,7 @@ def _open(source, text_column: str, sample_by: str) -> dict[str, Dataset]:
         raise ValueError(
             f"A corpus is a path, a glob, a name on the Hub, a Dataset or a DatasetDict, not a {type(source).__name__}."
         )
-    paths = _find_files(os.fspath(source))
-    if paths:
-        return {"train": _read_files(paths, text_column, sample_by)}
-    return _from_hub(os.fspath(source))
+    return _find_files(os.fspath(source)) or _from_hub(os.fspath(source))
 
 
 def _find_files(source: str) -> list[Path]:
@@ -160,8 +165,16 @@ def _read_files(paths: list[Path], text_column: str, sample_by: str) -> Dataset:
 def _rows(paths, stamps, text_column, sample_by) -> Iterator[dict]:
     for path in paths:
         for text in readers.read(Path(path), text_column, sample_by):
-            # Half of an emoji, as JSON can hold it (\ud83d), is no character, and Arrow takes no text that has one.
-            yield {text_column: _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None}
+            yield {text_column: replace_surrogates(text)}
+
+
+def replace_surrogates(text) -> str | None:
+    """Half of an emoji, as JSON can hold it (\\ud83d), is no character, and Arrow takes no text that has one.
+
+    Returns:
+      The text without such halves; `None` for what is not text.
+    """
+    return _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None
 
 
 def _only_text(dataset: Dataset, text_column: str, name: str) -> Dataset:

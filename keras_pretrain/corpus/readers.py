@@ -39,11 +39,26 @@ def check(path: Path, column: str, holds: str = "text") -> None:
     Raises:
       ValueError: of an unknown kind, not UTF-8, not what its ending says, or without the column.
     """
-    if not is_known(path):
-        raise ValueError(f"{path} is of an unknown kind. A corpus file ends in {KNOWN}.")
+    if is_known(path):
+        check_bytes(path)
+    check_columns(path, column, holds)
+
+
+def check_bytes(path: Path) -> None:
+    """Refuse a file that is not UTF-8, or not a whole gzip file, by reading all of it."""
     if kind_of(path) != ".parquet":
         _check_utf8(path)
-    columns = _columns(path)
+
+
+def check_columns(path: Path, column: str, holds: str = "text") -> None:
+    """Refuse a file of an unknown kind, or without the column, by a look at its beginning."""
+    if not is_known(path):
+        raise ValueError(f"{path} is of an unknown kind. A corpus file ends in {KNOWN}.")
+    try:
+        columns = _columns(path)
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error):
+        check_bytes(path)  # which says what and where
+        raise
     if columns is not None and column not in columns:
         raise ValueError(
             f"{path} has no column {column!r}; its columns are {', '.join(columns) or 'none'}. "

@@ -1,5 +1,7 @@
 """A document into sentences: kss for Korean, nltk's Punkt for English."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -70,6 +72,10 @@ class KssSplitter:
     def load(self) -> None:
         _load_kss()
 
+    def learned(self) -> str:
+        """What splits besides the code: nothing."""
+        return ""
+
     def __call__(self, text: str) -> list[str]:
         split = _load_kss()
         sentences = []
@@ -87,6 +93,12 @@ class PunktSplitter:
 
     def load(self) -> None:
         """Nothing is left to load."""
+
+    def learned(self) -> str:
+        """A digest of what splits besides the code: abbreviations, collocations and the like."""
+        parameters = {name: sorted(value) for name, value in vars(self.tokenizer._params).items()}
+        parameters["ortho_context"] = sorted(self.tokenizer._params.ortho_context.items())
+        return hashlib.blake2b(json.dumps(parameters).encode(), digest_size=8).hexdigest()
 
     def __call__(self, text: str) -> list[str]:
         sentences = (sentence for line in text.splitlines() for sentence in self.tokenizer.tokenize(line))

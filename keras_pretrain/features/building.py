@@ -52,7 +52,7 @@ def build_features(
       ValueError: an unknown objective, a block too small for anything or larger than the tokenizer's
         `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
     """
-    _check(tokenizer, objective, block_size, short_seq_prob, dupe_factor)
+    check_settings(tokenizer, objective, block_size, short_seq_prob, dupe_factor)
     settings = (tokenizer, objective, block_size, short_seq_prob, seed)
     if isinstance(sentences, dict):
         return DatasetDict(
@@ -161,7 +161,8 @@ def _num_special(objective: str) -> int:
     return 3 if objective == "mlm+nsp" else 2
 
 
-def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int) -> None:
+def check_settings(tokenizer, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int) -> None:
+    """Refuse what no examples can be built with."""
     if objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
     missing = [name for name in ("cls", "sep", "pad", "mask") if getattr(tokenizer, f"{name}_token_id", None) is None]
@@ -183,7 +184,7 @@ def _check(tokenizer, objective: str, block_size: int, short_seq_prob: float, du
 def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer) -> dict:
     """`[CLS] part [SEP]`, and `part [SEP]` for each further part, as Arrow lists of many examples at a time."""
     chunks = []
-    for first in range(0, len(parts[0][0]), _EXAMPLES_AT_ONCE):
+    for first in range(0, max(len(parts[0][0]), 1), _EXAMPLES_AT_ONCE):
         rows = slice(first, first + _EXAMPLES_AT_ONCE)
         chunks.append(_join_rows(ids, [(start[rows], end[rows]) for start, end in parts], tokenizer))
     return {

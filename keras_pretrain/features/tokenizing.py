@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,20 +78,27 @@ def tokenize_sentences(sentences: Dataset, tokenizer, batch_size: int = 500) -> 
       tokenizer: a fast tokenizer.
       batch_size: documents tokenized at a time.
     """
-    return TokenizedCorpus.from_documents(_tokenized_documents(sentences, tokenizer, batch_size))
-
-
-def _tokenized_documents(sentences: Dataset, tokenizer, batch_size: int):
-    batches = sentences.select_columns(["sentences"]).iter(batch_size)
+    batches = (batch["sentences"] for batch in sentences.select_columns(["sentences"]).iter(batch_size))
     with tqdm(total=len(sentences), desc="Tokenizing", unit=" documents", delay=2) as progress:
-        for batch in batches:
-            documents = batch["sentences"]
-            flat = [sentence for document in documents for sentence in document]
-            # verbose=False: a sentence longer than the model's length is no fault here, it is cut later.
-            ids = iter(tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else ())
-            for document in documents:
-                yield [next(ids) for _ in document]
-            progress.update(len(documents))
+        return TokenizedCorpus.from_documents(tokenize_documents(batches, tokenizer, progress.update))
+
+
+def tokenize_documents(
+    batches: Iterable[list[list[str]]], tokenizer, done: Callable[[int], object] = lambda documents: None
+) -> Iterator[list[list[int]]]:
+    """Each sentence of each document as ids.
+
+    Args:
+      batches: documents that are tokenized at a time.
+      done: is told how many documents were.
+    """
+    for documents in batches:
+        flat = [sentence for document in documents for sentence in document]
+        # verbose=False: a sentence longer than the model's length is no fault here, it is cut later.
+        ids = iter(tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else ())
+        for document in documents:
+            yield [next(ids) for _ in document]
+        done(len(documents))
 
 
 def seeded_documents(

@@ -164,3 +164,35 @@ def test_one_document_is_refused():
 def test_documents_of_one_sentence_alone_are_refused():
     with pytest.raises(ValueError, match=r"two sentences or more, and each document of this corpus has one"):
         pair_sentences(make_corpus([1] * 10), max_tokens=125)
+
+
+def test_a_part_takes_its_random_sentences_from_other_parts_all_documents_alike():
+    corpus = make_corpus([6] * 400)
+    pairs = pair_sentences(corpus, max_tokens=60, documents=300, random_from=300)
+    assert document_of(corpus, pairs.a_start).max() == 299
+    is_random = pairs.next_sentence_label == 1
+    assert is_random.mean() == pytest.approx(0.5, abs=0.05)
+    sources = document_of(corpus, pairs.b_start[is_random])
+    assert sources.min() >= 300
+    counts = np.bincount(sources - 300, minlength=100)
+    expected = len(sources) / 100
+    assert ((counts - expected) ** 2 / expected).sum() < 149  # chi-squared, 99 degrees of freedom, p = 0.001
+
+
+def test_a_part_among_others_never_meets_its_own_document():
+    corpus = make_corpus([40] * 20)
+    pairs = pair_sentences(corpus, max_tokens=60, documents=10, random_from=5)
+    is_random = pairs.next_sentence_label == 1
+    a, b = (document_of(corpus, starts[is_random]) for starts in (pairs.a_start, pairs.b_start))
+    assert set(b) == set(range(5, 20))
+    assert not np.any(a == b)
+
+
+def test_joined_corpora_are_one():
+    parts = make_corpus([3, 1, 4]), make_corpus([2, 5])
+    joined = TokenizedCorpus.join(list(parts))
+    assert joined.num_documents == 5
+    assert joined.num_sentences == 15
+    np.testing.assert_array_equal(joined.ids, np.concatenate([part.ids for part in parts]))
+    start = joined.sentence_starts[joined.document_starts[3]]
+    np.testing.assert_array_equal(joined.ids[start:], parts[1].ids)

@@ -1,0 +1,77 @@
+"""Prepare a corpus of any size once, for as many pretraining runs as you like.
+
+python examples/prepare_corpus.py --corpus my_texts/ --output prepared
+python examples/pretrain_bert.py --prepared prepared --size base --steps 100000
+
+On a Ray cluster, with the corpus and the output on a disk that all machines see:
+
+python examples/prepare_corpus.py --corpus /shared/texts --output /shared/prepared --engine ray --ray-address auto
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import keras_pretrain as kp
+from keras_pretrain.features.building import OBJECTIVES
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", required=True, help="a file, folder, glob or name on the Hub")
+    parser.add_argument("--output", type=Path, required=True, help="the folder; the same command goes on after a crash")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument(
+        "--sample-by", choices=("paragraph", "line"), default="paragraph", help="what a document is in a .txt file"
+    )
+    parser.add_argument("--language", choices=("ko", "en"), default="ko")
+    parser.add_argument("--backend", help="what splits sentences; default: mecab for ko, punkt_tab for en")
+    parser.add_argument("--validation", type=float, default=0.1, help="share of the documents to hold out")
+    parser.add_argument("--tokenizer", help="a folder or name on the Hub; default: a new one")
+    parser.add_argument("--vocab-size", type=int, default=25_000, help="of a new tokenizer")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="mlm+nsp", help="rtd: for ELECTRA")
+    parser.add_argument("--block-size", type=int, default=128)
+    parser.add_argument("--passes", type=int, default=1, help="times that examples are made, each time with other cuts")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--num-proc", type=int, help="processes; default: one a processor")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument("--ray-address", help="of a Ray cluster; default: RAY_ADDRESS, or this machine alone")
+    args = parser.parse_args(argv)
+    if args.ray_address and args.engine != "ray":
+        parser.error("--ray-address is for --engine ray")
+    if args.num_proc and args.engine == "ray":
+        parser.error("--num-proc is for --engine local: a Ray cluster has its own number of processors")
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    begun = time.perf_counter()
+    prepared = kp.prepare_corpus(
+        args.corpus,
+        args.output,
+        text_column=args.text_column,
+        sample_by=args.sample_by,
+        validation_fraction=args.validation,
+        language=args.language,
+        clean=args.language == "ko",  # clean_text's rules are made for Korean
+        backend=args.backend,
+        tokenizer=args.tokenizer,
+        vocab_size=args.vocab_size,
+        objective=args.objective,
+        block_size=args.block_size,
+        dupe_factor=args.passes,
+        seed=args.seed,
+        num_proc=args.num_proc,
+        engine=kp.prepared.RayEngine(args.ray_address) if args.engine == "ray" else None,
+    )
+    report = prepared.report
+    print(f"\n{args.output} is ready after {time.perf_counter() - begun:,.0f} s; see report.json and lengths.png.")
+    for split in prepared.features:
+        figures = {name: value for name, value in report[split].items() if name not in ("files", "lengths")}
+        print(f"{split}: {json.dumps(figures)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""How long the examples are, as a picture."""
+
+import os
+
+
+def draw_lengths(picture: str | os.PathLike, lengths: dict[str, list[int]]) -> None:
+    """A histogram for each split: how many examples have how many tokens, as a PNG.
+
+    Args:
+      picture: where it goes.
+      lengths: for each split, at index `n` the number of examples of `n` tokens.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # needs no display
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.5 * len(lengths)), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(len(lengths), sharex=True, squeeze=False)[:, 0]
+    for axes, (split, counts) in zip(rows, lengths.items(), strict=True):
+        axes.bar(range(len(counts)), counts, width=1.0)
+        axes.set_ylabel(f"{split} examples")
+        axes.grid(alpha=0.3)
+    rows[-1].set_xlabel("tokens, special ones included")
+    figure.savefig(picture, format="png", dpi=120)
