@@ -52,12 +52,41 @@ def to_tf_dataset(
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
         or an example longer than `block_size`.
     """
+    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size)
+    dataset = _as_dataset(batches)
+    dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
+    return dataset
+
+
+def dataset_of_part(batches: "Batches", is_repeated: bool, pipeline: int, pipelines: int, replicas: int):
+    """What the replicas of one worker train on: of each batch, a part for each of them in turn.
+
+    Args:
+      batches: of the whole.
+      is_repeated: whether the epochs follow one another without end.
+      pipeline, pipelines: the worker's number and how many there are.
+      replicas: of all workers.
+
+    Raises:
+      ValueError: a batch cannot be divided so.
+    """
+    if batches.batch_size % replicas:
+        raise ValueError(
+            f"A batch of {batches.batch_size} cannot be divided among {replicas} replicas. batch_size is that of all "
+            "of them together."
+        )
+    rows = batches.batch_size // pipelines
+    dataset = _as_dataset(batches, slice(pipeline * rows, (pipeline + 1) * rows), replicas // pipelines)
+    return dataset.repeat() if is_repeated else dataset
+
+
+def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1):
+    """Some rows of each batch, in so many elements."""
     # TensorFlow is imported where it is first needed: preparing a corpus does not need it.
     import tensorflow as tf
 
-    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size)
     # The generator gives several steps at a time, an axis that `unbatch` takes away.
-    shape = (None, batch_size, batches.collator.block_size)
+    shape = (None, len(range(batches.batch_size)[rows]) // parts, batches.collator.block_size)
     inputs = {
         name: tf.TensorSpec(shape, tf.int32, name=name) for name in ("input_ids", "token_type_ids", "attention_mask")
     }
@@ -65,15 +94,18 @@ def to_tf_dataset(
     if batches.next_sentence_label is not None:
         labels["next_sentence_label"] = tf.TensorSpec(shape[:2], tf.int32, name="next_sentence_label")
     signature = (inputs, labels) if batches.is_masked else inputs
-    dataset = tf.data.Dataset.from_generator(batches.next_pass, output_signature=signature).unbatch()
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(_PREFETCHED)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: batches.next_pass(rows, parts), output_signature=signature
+    ).unbatch()
+    length = tf.data.experimental.assert_cardinality(len(batches) * parts)
+    dataset = dataset.apply(length).prefetch(_PREFETCHED * parts)
+    options = tf.data.Options()
     # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute: the end of
     # an iterator waits for it, so that a validation of 3 s took 5.1 and one of 6 s took 10.2.
-    options = tf.data.Options()
     options.autotune.enabled = False
-    dataset = dataset.with_options(options)
-    dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
-    return dataset
+    # What `tf.distribute` does with it where `dataset_of_part` is not used: there are no files to deal out.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options)
 
 
 def batches_behind(dataset) -> tuple["Batches | None", bool]:
@@ -158,23 +190,28 @@ class Batches:
         """
         self.next_step, self._runs_on = step, runs_on
 
-    def next_pass(self):
-        """Generate the batches of an epoch, or what `seek` asked for, several steps at a time."""
-        if not self.training:
-            yield from self.steps(0, len(self))
-            return
-        first = self.next_step
-        left = len(self) if self._runs_on else len(self) - first % len(self)
-        self.next_step += left
-        yield from self.steps(first, left)
-        yield from self.steps(first, len(self) - left)
+    def next_pass(self, rows: slice = slice(None), parts: int = 1):
+        """Generate the batches of an epoch, or what `seek` asked for, several steps at a time.
 
-    def steps(self, first: int, count: int):
+        Args:
+          rows: of each batch.
+          parts: how many equal parts these are given in, as if they were several steps.
+        """
+        first, count = 0, len(self)
+        if self.training:
+            first = self.next_step
+            count = len(self) if self._runs_on else len(self) - first % len(self)
+            self.next_step += count
+        for start, number in ((first, count), (first, len(self) - count)):
+            for steps in self.steps(start, number, rows):
+                yield _map(lambda values: values.reshape(-1, values.shape[1] // parts, *values.shape[2:]), steps)
+
+    def steps(self, first: int, count: int, rows: slice = slice(None)):
         """Generate `count` steps from `first` on; each array has one more axis in front, of several steps."""
         while count > 0:
             epoch, within = divmod(first, len(self))
             number, offset = divmod(within, self.steps_at_once)
-            group = self._group(epoch, number)
+            group = self._group(epoch, number, rows)
             end = min(self.steps_at_once, len(self) - number * self.steps_at_once, offset + count)
             yield _map(lambda values, cut=slice(offset, end): values[cut], group)
             first += end - offset
@@ -194,26 +231,59 @@ class Batches:
             self._order = epoch, order  # at once: two iterators may run in two threads
         return order
 
-    def _group(self, epoch: int, number: int):
-        """As `batch`, each array of shape (steps, batch_size, …)."""
+    def _group(self, epoch: int, number: int, wanted: slice):
+        """As `batch`, each array of shape (steps, wanted rows, …).
+
+        Masks are drawn for 256 rows at a time. Those that a large batch has besides, and are not wanted, are not made.
+        """
         first = number * self.steps_at_once
         steps = min(self.steps_at_once, len(self) - first)
-        rows = steps * self.batch_size
-        chosen = self.order(epoch)[first * self.batch_size :][:rows]
-        rng = np.random.default_rng([self.seed, _MASKS[self.training], epoch, number])
+        chosen = self.order(epoch)[first * self.batch_size :][: steps * self.batch_size]
+        if self.batch_size <= _ROWS_AT_ONCE:
+            made = self._rows(chosen, steps * self.batch_size, (epoch, number))
+            made = _map(lambda values: values.reshape(steps, self.batch_size, *values.shape[1:])[:, wanted], made)
+        else:
+            begin, end, _ = wanted.indices(self.batch_size)
+            starts = range(begin - begin % _ROWS_AT_ONCE, end, _ROWS_AT_ONCE)
+            chunks = [
+                self._rows(
+                    chosen[start : start + _ROWS_AT_ONCE],
+                    min(_ROWS_AT_ONCE, self.batch_size - start),
+                    (epoch, number, start),
+                )
+                for start in starts
+            ]
+            cut = slice(begin - starts[0], end - starts[0])
+            made = _join(chunks, lambda values: np.concatenate(values)[np.newaxis, cut])
+        return made if self.is_masked else made[0]
+
+    def _rows(self, chosen: np.ndarray, rows: int, place: tuple[int, ...]):
+        """Some examples padded and masked, `(inputs, labels)`, filled up to `rows`.
+
+        Args:
+          place: what the masks follow from, besides the seed.
+        """
+        rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
         inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=rows)
         if self.next_sentence_label is not None:
             labels["next_sentence_label"] = np.full(rows, IGNORED, np.int32)
             labels["next_sentence_label"][: len(chosen)] = self.next_sentence_label[chosen]
-        parted = _map(lambda values: values.reshape(steps, self.batch_size, *values.shape[1:]), (inputs, labels))
-        return parted if self.is_masked else parted[0]
+        return inputs, labels
+
+
+def _join(batches: list, function):
+    """Apply a function to the list of what several batches have in one place."""
+    first = batches[0]
+    if isinstance(first, dict):
+        return {name: _join([batch[name] for batch in batches], function) for name in first}
+    if isinstance(first, tuple):
+        return tuple(_join(list(parts), function) for parts in zip(*batches, strict=True))
+    return function(batches)
 
 
 def _map(function, batch):
     """Apply a function to each array of a batch."""
-    if isinstance(batch, dict):
-        return {name: function(values) for name, values in batch.items()}
-    return tuple(_map(function, part) for part in batch)
+    return _join([batch], lambda values: function(values[0]))
 
 
 class _Rows:

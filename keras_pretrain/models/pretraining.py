@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
-from keras_pretrain.features.batching import batches_behind
+from keras_pretrain.features.batching import batches_behind, dataset_of_part
 from keras_pretrain.features.input_meter import InputMeter
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
@@ -58,6 +58,8 @@ class PretrainingStep:
                 "take it from tf_keras.optimizers, or use kp.create_optimizer."
             )
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
+        # Our metrics are of all replicas already; Keras would add up what the workers say of them.
+        self.distribute_reduction_method = "first"
         self._forward, self._forward_backward, self._apply = self._evaluate, self._differentiate, self._update
         if not run_eagerly:
             self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
@@ -66,12 +68,18 @@ class PretrainingStep:
             self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
     def fit(self, x=None, *args, **kwargs):
-        """As `keras.Model.fit`."""
+        """As `keras.Model.fit`.
+
+        Under a `tf.distribute` strategy with several replicas, each makes its own part of the batches of
+        `to_tf_dataset`, whose `batch_size` is that of all replicas together.
+        """
         # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
         self.__dict__["_at_end"] = []
         self.__dict__["input_meter"] = None
+        if self.distribute_strategy.num_replicas_in_sync > 1 and self.training_batches[0] is not None:
+            x = self._dealt_out(kwargs)
         self._forget_other_shapes("train_function", x)
         self._build_optimizer()
         if isinstance(x, tf.data.Dataset) and self.distribute_strategy.num_replicas_in_sync == 1:
@@ -82,6 +90,18 @@ class PretrainingStep:
         finally:
             for function in self._at_end:
                 function()
+
+    def _dealt_out(self, fit_arguments: dict):
+        """The training batches, of which each replica makes its own rows; without end, since Keras cannot count them."""
+        batches, _ = self.training_batches
+        self.__dict__["training_batches"] = batches, True
+        if fit_arguments.get("steps_per_epoch") is None:
+            fit_arguments["steps_per_epoch"] = len(batches)
+        return self.distribute_strategy.distribute_datasets_from_function(
+            lambda context: dataset_of_part(
+                batches, True, context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync
+            )
+        )
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`."""

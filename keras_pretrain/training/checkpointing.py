@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.training.divergence import LossWatch
+from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ class Checkpointing(tf_keras.callbacks.Callback):
     whole one is there. On SIGTERM, which machines are preempted with, the run is saved after the step at hand and the
     process ends with status 143; a validation that this cuts off is missing from the history. A loss that is no number,
     or that explodes (`training.divergence` has the rule), ends the run and is not saved.
+
+    Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` it is the same: the chief writes, the directory is one
+    that all workers see, and a SIGTERM to one of them stops all. When a worker dies, all of them are started again.
 
     Args:
       directory: of the run; another one for each run. It holds `step-0000000500/` and so on, and `best/`.
@@ -94,6 +98,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         batches, is_repeated = _data_of(self.model)
         _check_optimizer(self.model.optimizer)
+        self._workers = Workers(self.model.distribute_strategy)
         self._is_terminated = False
         self._is_fresh = True
         self._settings = _describe_run(self.model, batches, self.params)
@@ -101,11 +106,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.step, self._last_saved = 0, 0
         self._loss_watch = LossWatch()
         self._first_step = batches.next_step
-        self._lock()
-        self._make_room()
-        if not self.resume:
-            for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
-                shutil.rmtree(old)
+        if self._workers.is_chief:
+            self._lock()
+            self._make_room()
+            if not self.resume:
+                for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
+                    shutil.rmtree(old)
+        self._wait_for_the_chief()
         if self.latest:
             self._is_fresh = False
             self._restore(self.latest)
@@ -115,6 +122,16 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if threading.current_thread() is threading.main_thread():
             before = signal.signal(signal.SIGTERM, self._terminate)
             self.model.call_at_end(lambda: signal.signal(signal.SIGTERM, before))
+
+    def _wait_for_the_chief(self) -> None:
+        """Let the directory be as the chief leaves it, and the same to all."""
+        self._workers.mean(0.0)
+        step = int(self.latest.name.removeprefix("step-")) if self.latest else -1
+        if not self._workers.agree(step):
+            raise ValueError(
+                f"The workers do not find the same checkpoints in {self.directory}: give a folder on a disk that all "
+                "of them see."
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -130,15 +147,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step = self._epoch * self.params["steps"] + batch + 1
         self._judge_loss(batch, logs)
-        if self._is_terminated:
-            self._leave()
+        self._leave_if_terminated()
         # The end of an epoch is saved after its validation, which is part of the run's history.
         if self._is_due() and batch + 1 < self.params["steps"]:
             self._save_or_warn()
 
     def on_test_batch_end(self, batch, logs=None):
-        if self._is_terminated:
-            self._leave()
+        self._leave_if_terminated()
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {name: float(value) for name, value in (logs or {}).items()}
@@ -150,14 +165,12 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 self._best = before
         if self._is_due():
             self._save_or_warn()
-        if self._is_terminated:
-            self._leave()
+        self._leave_if_terminated()
 
     def on_train_end(self, logs=None):
         if self.step > self._last_saved:
             self._save_or_warn()
-        if self._is_terminated:
-            self._leave()
+        self._leave_if_terminated()
 
     def _terminate(self, *_):
         self._is_terminated = True
@@ -185,7 +198,9 @@ class Checkpointing(tf_keras.callbacks.Callback):
         value = logs[self.monitor]
         return self._best is None or (value < self._best if self.mode == "min" else value > self._best)
 
-    def _leave(self) -> None:
+    def _leave_if_terminated(self) -> None:
+        if not self._workers.any(self._is_terminated):
+            return
         if self.step > self._last_saved and not self._loss_watch.is_suspicious and self._save_or_warn():
             logger.info("Step %d is saved; the same command goes on from there.", self.step)
         logger.info("Stopped by SIGTERM.")
@@ -193,14 +208,22 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def _save_or_warn(self, name: str | None = None) -> bool:
         """A disk that has filled up does not end the training; what was saved before is still there."""
-        try:
-            self._save(name)
-            return True
-        except (OSError, tf.errors.OpError) as error:
-            logger.warning("Step %d could not be saved: %s. The last checkpoint is %s.", self.step, error, self.latest)
-            return False
+        metrics = [variable.numpy().tolist() for variable in _metric_variables(self.model)]  # of all workers
+        is_lost = False
+        if self._workers.is_chief:
+            try:
+                self._save(name, metrics)
+            except (OSError, tf.errors.OpError) as error:
+                logger.warning(
+                    "Step %d could not be saved: %s. The last checkpoint is %s.", self.step, error, self.latest
+                )
+                is_lost = True
+        is_lost = self._workers.any(is_lost)
+        if name is None and not is_lost:
+            self._last_saved = self.step
+        return not is_lost
 
-    def _save(self, name: str | None = None) -> None:
+    def _save(self, name: str | None, metrics: list) -> None:
         unfinished = self.directory / f"{_UNFINISHED}-{name or 'step'}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -213,7 +236,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 "best": self._best,
                 "history": self._history,
                 "loss_watch": self._loss_watch.state(),
-                "metrics": [variable.numpy().tolist() for variable in _metric_variables(self.model)],
+                "metrics": metrics,
             }
             (unfinished / "progress.json").write_text(json.dumps(progress))
             for file in unfinished.iterdir():
@@ -228,7 +251,6 @@ class Checkpointing(tf_keras.callbacks.Callback):
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         if name is None:
-            self._last_saved = self.step
             for old in sorted(self.directory.glob("step-*"))[: -self.keep]:
                 shutil.rmtree(old)
 
@@ -289,11 +311,6 @@ def _data_of(model) -> tuple:
     if not hasattr(model, "training_batches"):
         raise ValueError(f"Checkpointing works with this package's pretrainers, not with {type(model).__name__}.")
     batches, is_repeated = model.training_batches
-    if tf.distribute.in_cross_replica_context() and tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(
-            "Checkpointing works with one replica. For several there is tf_keras.callbacks.BackupAndRestore, which "
-            "begins the data anew."
-        )
     if batches is None:
         raise ValueError(
             "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: it could not "

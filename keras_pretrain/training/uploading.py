@@ -95,7 +95,7 @@ class PushToHub(tf_keras.callbacks.Callback):
             )  # fmt: skip
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def _is_uploading(self) -> bool:
         return self._upload is not None and self._upload.is_alive()

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 import keras_pretrain as kp
-from keras_pretrain.features.batching import Batches, batches_behind
+from keras_pretrain.features.batching import Batches, batches_behind, dataset_of_part
 from keras_pretrain.features.masking import IGNORED
 
 
@@ -213,3 +213,37 @@ def test_ready_made_features_are_padded_to_their_longest(tokenizer):
 def test_wrong_features_are_refused(tokenizer, columns, settings, message):
     with pytest.raises(ValueError, match=message):
         kp.to_tf_dataset(Dataset.from_dict(columns), tokenizer, **({"batch_size": 1} | settings))
+
+
+@pytest.mark.parametrize("batch_size", [12, 60])  # of one group of masks and less, and of several
+@pytest.mark.parametrize(("pipelines", "replicas"), [(1, 2), (2, 2), (3, 6)])
+def test_the_parts_of_all_replicas_are_the_whole_batch(
+    features, tokenizer, monkeypatch, batch_size, pipelines, replicas
+):
+    monkeypatch.setattr("keras_pretrain.features.batching._ROWS_AT_ONCE", 24)
+    whole = collect(kp.to_tf_dataset(features, tokenizer, batch_size=batch_size))
+    parts = []
+    for pipeline in range(pipelines):
+        batches = kp.to_tf_dataset(features, tokenizer, batch_size=batch_size).keras_pretrain_batches
+        parts.append(collect(dataset_of_part(batches, False, pipeline, pipelines, replicas)))
+    here = replicas // pipelines
+    assert {len(part) for part in parts} == {len(whole) * here}
+    for step, (inputs, labels) in enumerate(whole):
+        of_replicas = [part[step * here + i] for part in parts for i in range(here)]
+        for name, values in inputs.items():
+            np.testing.assert_array_equal(np.concatenate([each[0][name] for each in of_replicas]), values)
+        for name, values in labels.items():
+            np.testing.assert_array_equal(np.concatenate([each[1][name] for each in of_replicas]), values)
+
+
+def test_masks_of_a_large_batch_are_all_different(features, tokenizer, monkeypatch):
+    monkeypatch.setattr("keras_pretrain.features.batching._ROWS_AT_ONCE", 8)
+    same = features.select([0] * 32)
+    _, labels = collect(kp.to_tf_dataset(same, tokenizer, batch_size=32))[0]
+    assert len({tuple(row) for row in labels["labels"]}) > 20
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(features, tokenizer):
+    batches = kp.to_tf_dataset(features, tokenizer, batch_size=8).keras_pretrain_batches
+    with pytest.raises(ValueError, match="A batch of 8 cannot be divided among 3 replicas"):
+        dataset_of_part(batches, True, 0, 1, 3)

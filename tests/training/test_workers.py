@@ -1,0 +1,139 @@
+"""Processes that train one model together, on loopback, beside one process with the same batches."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import keras_pretrain as kp
+
+SCRIPT = """
+import json, os, signal, sys
+import keras_pretrain as kp
+import numpy as np
+import tensorflow as tf
+from datasets import load_from_disk
+from transformers import AutoTokenizer, BertConfig
+
+folder, run, kill_at, how = sys.argv[1:]
+workers = "TF_CONFIG" in os.environ
+strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers else tf.distribute.get_strategy()
+tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
+features = load_from_disk(f"{folder}/features")
+with strategy.scope():
+    tf.keras.utils.set_random_seed(0)
+    config = BertConfig(vocab_size=15, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = kp.BertPretrainer(config)
+    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=24))
+data = kp.to_tf_dataset(features, tokenizer, batch_size=8)
+validation = kp.to_tf_dataset(features.select(range(20)), tokenizer, batch_size=8, training=False)
+
+class Watch(tf.keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy())
+        print(json.dumps({"step": step, "loss": logs["loss"]}), flush=True)
+        if step == int(kill_at):
+            os.kill(os.getpid(), getattr(signal, how))
+
+callbacks = [Watch(), kp.callbacks.Checkpointing(run, every_steps=4)]
+history = model.fit(data.repeat(), epochs=3, steps_per_epoch=8, validation_data=validation, verbose=0,
+                    callbacks=callbacks).history
+print(json.dumps({"validation": history["val_loss"], "history": history["mlm_loss"]}), flush=True)
+print(json.dumps({"weights": np.concatenate([each.ravel() for each in model.get_weights()]).tolist()}), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer, sentences, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    kp.build_features(sentences, tokenizer, block_size=16).save_to_disk(folder / "features")
+    (folder / "script.py").write_text(SCRIPT)
+    return folder
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def train(folder, run, workers=2, kill_at=-1, how="SIGKILL"):
+    """Train in so many processes, of which the last one is killed.
+
+    Returns:
+      What each printed, as one dictionary with `losses` by step, and each exit status.
+    """
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    processes = []
+    for index in range(workers):
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        if workers > 1:
+            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            environment["TF_CONFIG"] = json.dumps(task)
+        at = kill_at if index == workers - 1 else -1
+        command = [sys.executable, folder / "script.py", folder, run, str(at), how]
+        pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    if how == "SIGKILL" and kill_at > 0:  # what a scheduler does with the others
+        processes[-1].wait()
+        for process in processes[:-1]:
+            process.kill()
+    results = []
+    for process in processes:
+        printed, errors = process.communicate(timeout=300)
+        lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        result = {"losses": {line["step"]: line["loss"] for line in lines if "step" in line}, "errors": errors}
+        for line in lines:
+            if "step" not in line:
+                result |= line
+        results.append(result)
+    return results, [process.returncode for process in processes]
+
+
+@pytest.fixture(scope="module")
+def two_workers(folder, tmp_path_factory):
+    results, status = train(folder, tmp_path_factory.mktemp("two") / "run")
+    assert status == [0, 0], results[0]["errors"][-3000:]
+    return results
+
+
+def test_two_workers_end_with_the_same_weights_and_the_losses_of_one_process(folder, two_workers, tmp_path):
+    (alone,), status = train(folder, tmp_path / "run", workers=1)
+    assert status == [0], alone["errors"][-3000:]
+    first, second = two_workers
+    assert first["weights"] == second["weights"]
+    assert first["losses"] == second["losses"]
+    assert len(first["losses"]) == 24
+    assert list(first["losses"].values()) == pytest.approx(list(alone["losses"].values()), rel=1e-4)
+    assert first["history"] == pytest.approx(alone["history"], rel=1e-4)
+    assert first["validation"] == pytest.approx(alone["validation"], rel=1e-4)
+    np.testing.assert_allclose(first["weights"], alone["weights"], rtol=1e-2, atol=2e-3)
+
+
+def test_stopped_and_killed_workers_go_on_and_end_with_the_same_weights(folder, two_workers, tmp_path):
+    results, status = train(folder, tmp_path / "run", kill_at=6, how="SIGTERM")  # of one of them
+    assert status == [143, 143], results[0]["errors"][-3000:]
+    assert max(results[0]["losses"]) == max(results[1]["losses"]) == 6
+    assert (tmp_path / "run" / "step-0000000006").is_dir()
+    results, status = train(folder, tmp_path / "run", kill_at=15)
+    assert status == [-signal.SIGKILL] * 2
+    assert min(results[1]["losses"]) == 7
+    results, status = train(folder, tmp_path / "run")
+    assert status == [0, 0], results[0]["errors"][-3000:]
+    assert min(results[0]["losses"]) == 13  # saved at 12
+    for result, untouched in zip(results, two_workers, strict=True):
+        assert result["weights"] == untouched["weights"]
+        assert result["validation"] == untouched["validation"]
+        # The running averages of an epoch are sums of two workers' parts, which are saved as one number.
+        losses = [untouched["losses"][step] for step in result["losses"]]
+        assert list(result["losses"].values()) == pytest.approx(losses, rel=1e-6)
+        assert result["history"] == pytest.approx(untouched["history"], rel=1e-6)
