@@ -31,15 +31,19 @@ def main(argv=None):
     tokenizer = model = None
     if args.init_from:
         tokenizer = AutoTokenizer.from_pretrained(args.init_from)
-        model = kp.BertPretrainer.from_pretrained(args.init_from, seed=args.seed)
+        with run.strategy.scope():
+            model = kp.BertPretrainer.from_pretrained(args.init_from, seed=args.seed)
         model.require_fit(tokenizer, args.block_size)
 
     tokenizer, features, train, validation = run.prepare(args.objective, tokenizer)
     if model is None:
-        model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
+        with run.strategy.scope():
+            model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
     preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
     figures = run.train(model, train, validation, [preview])
 
+    if not run.is_chief:
+        return
     run.write_metrics(figures)
     kp.save_checkpoint(model, tokenizer, args.output)
     show_predictions(args.output, PROMPTS[args.language])

@@ -30,18 +30,22 @@ def main(argv=None):
     run = Run(args, ELECTRA_LEARNING_RATES)
     tokenizer = model = None
     if args.init_from:
-        model = kp.ElectraPretrainer.from_pretrained(args.init_from, args.init_generator_from, seed=args.seed)
+        with run.strategy.scope():
+            model = kp.ElectraPretrainer.from_pretrained(args.init_from, args.init_generator_from, seed=args.seed)
         tokenizer = model.tokenizer
         model.require_fit(tokenizer, args.block_size)
 
     tokenizer, features, train, validation = run.prepare("rtd", tokenizer)
     if model is None:
-        model = kp.ElectraPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
+        with run.strategy.scope():
+            model = kp.ElectraPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
     preview = kp.callbacks.ReplacedTokensPreview(
         validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard
     )
     figures = run.train(model, train, validation, [preview])
 
+    if not run.is_chief:
+        return
     run.write_metrics(figures)
     kp.save_checkpoint(model, tokenizer, args.output)
     print(f"\n{args.output} is ready; its discriminator/ is the encoder to fine-tune.\n{preview.render()}")

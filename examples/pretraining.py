@@ -29,6 +29,13 @@ def make_parser(description: str, sizes, output: str, *, takes_prepared=False) -
         corpus.add_argument(
             "--prepared", type=Path, metavar="FOLDER", help="what prepare_corpus.py made; it has its own block size"
         )
+        parser.add_argument(
+            "--strategy",
+            choices=("one", "mirrored", "multiworker"),
+            default="one",
+            help="one device, the GPUs of this machine, or several machines (each with its TF_CONFIG); --batch-size is "
+            "that of all of them together",
+        )
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--language", choices=("ko", "en"), default="ko")
     parser.add_argument("--size", choices=sizes, default="tiny")
@@ -55,6 +62,20 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def make_strategy(args) -> tf.distribute.Strategy:
+    """What `--strategy` asks for."""
+    name = getattr(args, "strategy", "one")
+    if name == "one":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if "TF_CONFIG" not in os.environ:
+        raise ValueError("--strategy multiworker needs TF_CONFIG in the environment, which says where the workers are.")
+    if not args.prepared:
+        raise ValueError("--strategy multiworker needs --prepared: a corpus is prepared once, not on each machine.")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
 class Run:
     """One run of an example: its arguments, and the seconds that each stage took."""
 
@@ -65,6 +86,8 @@ class Run:
         if args.learning_rate is None:
             args.learning_rate = learning_rates[args.size]
         self.seconds = {}
+        self.strategy = make_strategy(args)  # before TensorFlow does anything else
+        self.is_chief = self.strategy.extended.should_checkpoint  # of several machines, one writes and shows
         self.prepared = self._load_prepared() if getattr(args, "prepared", None) else None
         args.block_size = args.block_size or 128
         tf.keras.utils.set_random_seed(args.seed)
@@ -72,9 +95,10 @@ class Run:
         args.output.mkdir(parents=True, exist_ok=True)
         if args.tensorboard:
             require_tensorboard()
-        self.optimizer = kp.create_optimizer(
-            learning_rate=args.learning_rate, num_train_steps=args.steps, schedule=args.schedule
-        )
+        with self.strategy.scope():
+            self.optimizer = kp.create_optimizer(
+                learning_rate=args.learning_rate, num_train_steps=args.steps, schedule=args.schedule
+            )
 
     def prepare(self, objective: str, tokenizer=None):
         """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
@@ -151,7 +175,8 @@ class Run:
         args, start = self.args, time.perf_counter()
         steps, epochs = steps or args.steps, epochs or self.epochs
         if model.optimizer is not self.optimizer:
-            model.compile(self.optimizer)
+            with self.strategy.scope():
+                model.compile(self.optimizer)
         figures = kp.callbacks.RunFigures()
         history = model.fit(
             train.repeat(),
@@ -159,6 +184,7 @@ class Run:
             steps_per_epoch=steps // epochs,
             validation_data=validation,
             callbacks=self._callbacks(figures, callbacks, steps, f"-{phase}" if phase else ""),
+            verbose="auto" if self.is_chief else 0,
         )
         self._clock("training", start)
         last = {name: values[-1] for name, values in history.history.items()}
@@ -169,9 +195,10 @@ class Run:
         args = self.args
         table = args.output / f"history{phase}.csv"
         saving = {"every_steps": args.checkpoint_every, "resume": args.resume}
-        callbacks = [
-            figures,
-            kp.callbacks.Checkpointing(args.output / f"run{phase}", **saving),
+        callbacks = [figures, kp.callbacks.Checkpointing(args.output / f"run{phase}", **saving)]
+        if not self.is_chief:
+            return callbacks
+        callbacks += [
             *others,
             kp.callbacks.CSVHistory(table),
             kp.callbacks.TrainingCurves(table, args.output / f"training_curves{phase}.png"),

@@ -221,6 +221,12 @@ class Batches:
         """`(inputs, labels)` of one step as numpy arrays, or `inputs` alone where the model masks."""
         return _map(lambda values: values[0], next(self.steps(step, 1)))
 
+    def tokens(self, step: int) -> int:
+        """How many tokens a step has, padding not counted."""
+        epoch, number = divmod(step, len(self))
+        chosen = self.order(epoch)[number * self.batch_size :][: self.batch_size]
+        return int(self.rows.lengths[chosen].sum())
+
     def order(self, epoch: int) -> np.ndarray:
         """The examples' order in an epoch, (examples,) int64."""
         if not self.training:

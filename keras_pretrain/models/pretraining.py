@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.features.batching import batches_behind, dataset_of_part
-from keras_pretrain.features.input_meter import InputMeter
+from keras_pretrain.features.input_meter import InputMeter, TokenCount
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
 
@@ -95,6 +95,7 @@ class PretrainingStep:
         """The training batches, of which each replica makes its own rows; without end, since Keras cannot count them."""
         batches, _ = self.training_batches
         self.__dict__["training_batches"] = batches, True
+        self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._train_counter.numpy()))
         if fit_arguments.get("steps_per_epoch") is None:
             fit_arguments["steps_per_epoch"] = len(batches)
         return self.distribute_strategy.distribute_datasets_from_function(

@@ -17,8 +17,8 @@ class RunFigures(tf_keras.callbacks.Callback):
     All but the learning rate are of the epoch so far, as Keras' metrics are. The first step of a `fit`, which compiles,
     is left out as soon as there is a second.
 
-    The data's figures are there for this package's pretrainers given a `tf.data.Dataset`, on one replica; other models
-    get the learning rate alone.
+    The data's figures are there for this package's pretrainers given a `tf.data.Dataset`; with several replicas, given
+    one of `to_tf_dataset`, and without `waiting`. Other models get the learning rate alone.
 
     After `fit`, `tokens_per_second` and `seconds_per_step` hold the figures of the whole of it, without the first step.
     """
@@ -63,11 +63,12 @@ class RunFigures(tf_keras.callbacks.Callback):
         logs.update(self._figures())
 
     def _figures(self) -> dict[str, float]:
-        figures = {"learning_rate": float(self.model.optimizer.learning_rate)}
+        figures = {"learning_rate": float(tf_keras.backend.get_value(self.model.optimizer.learning_rate))}
         span = self._epoch
         if span.positions:
             figures["tokens_per_second"] = span.tokens / span.seconds
             figures["padding"] = 1 - span.tokens / span.positions
+        if span.positions and self._meter.measures_waiting:
             figures["waiting"] = min(1.0, max(0.0, span.seconds_waited / span.seconds))  # a clock may be set
         return figures
 
