@@ -92,7 +92,7 @@ class PretrainingStep:
                 function()
 
     def _dealt_out(self, fit_arguments: dict):
-        """The training batches, of which each replica makes its own rows; without end, since Keras cannot count them."""
+        """The training batches, each replica its own rows of them; without end, since Keras cannot count them."""
         batches, _ = self.training_batches
         self.__dict__["training_batches"] = batches, True
         self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._train_counter.numpy()))

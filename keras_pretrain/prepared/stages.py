@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.features.building import build_examples
-from keras_pretrain.features.tokenizing import TokenizedCorpus, tokenize_documents
+from keras_pretrain.features.tokenizing import Tokenize, TokenizedCorpus, choose_tokenize, tokenize_documents
 from keras_pretrain.prepared.documents import Block
 from keras_pretrain.prepared.shards import block_of, name_shard, read_figures, read_shard, write_shard
 
@@ -93,11 +93,10 @@ class Tokenizing:
         figures = read_figures(path)
         if figures is None:
             documents = sentences_of(shard, split, self.drawing)
-            tokenizer = load_tokenizer(self.tokenizer, self.digest)
-            batches = (documents[first : first + 100] for first in range(0, len(documents), 100))
-            corpus = TokenizedCorpus.from_documents(tokenize_documents(batches, tokenizer))
+            batches = (documents[first : first + 1000] for first in range(0, len(documents), 1000))
+            corpus = tokenize_documents(batches, _load_tokenize(self.tokenizer, self.digest))
             sentences = pa.ListArray.from_arrays(
-                pa.array(corpus.sentence_starts, pa.int32()), pa.array(corpus.ids.astype(_type_for(tokenizer)))
+                pa.array(corpus.sentence_starts, pa.int32()), pa.array(corpus.ids.astype(_smallest_type(corpus.ids)))
             )
             ids = pa.ListArray.from_arrays(pa.array(corpus.document_starts, pa.int32()), sentences)
             figures = {
@@ -182,5 +181,10 @@ def digest_tokenizer(tokenizer) -> str:
     return hashlib.blake2b(tokenizer.backend_tokenizer.to_str().encode(), digest_size=8).hexdigest()
 
 
-def _type_for(tokenizer) -> type:
-    return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
+@lru_cache(maxsize=1)
+def _load_tokenize(folder: Path, digest: str) -> Tokenize:
+    return choose_tokenize(load_tokenizer(folder, digest))
+
+
+def _smallest_type(ids: np.ndarray) -> type:
+    return np.uint16 if ids.max(initial=0) < 1 << 16 else np.int32
