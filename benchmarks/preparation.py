@@ -3,8 +3,8 @@
     python -m benchmarks.preparation --corpus my_texts.jsonl.gz [--rounds 3] [--memory-megabytes 20 400]
 
 The stages run in one process and with one thread, on documents of the corpus. The memory is that of `prepare_corpus`
-with two processes, on the corpus repeated with changes until it has so many megabytes; Korean sentences are split by the
-quicker backend of kss there, since the memory, not the time, is asked for.
+with two processes, on the corpus repeated with changes until it has so many megabytes; Korean sentences are split by
+the quicker backend of kss there, since the memory, not the time, is asked for.
 """
 
 import argparse

@@ -10,6 +10,7 @@ os.environ["HF_HOME"] = _cache.name
 os.environ["HF_DATASETS_CACHE"] = os.path.join(_cache.name, "datasets")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
@@ -25,7 +26,7 @@ WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
 # First those that fork processes, which TensorFlow's threads, once they run, can crash. Then, since two processes share
 # the files, the longest ones, or the end waits for one of them.
 FIRST = ("test_preparation.py", "test_building.py")
-LONGEST = ("test_checkpointing.py", "test_electra.py", "test_examples.py", "test_training_step.py")
+LONGEST = ("test_checkpointing.py", "test_workers.py", "test_electra.py", "test_examples.py", "test_training_step.py")
 
 
 def pytest_collection_modifyitems(items):

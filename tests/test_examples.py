@@ -188,6 +188,31 @@ def test_arguments_of_the_other_engine_are_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("environment", "arguments", "message"),
+    [({}, ["--prepared"], "needs TF_CONFIG"), ({"TF_CONFIG": "{}"}, [], "needs --prepared")],
+)
+def test_several_machines_need_an_address_and_a_prepared_corpus(
+    pretrain_bert, prepared_corpus, environment, arguments, message, tmp_path, monkeypatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    arguments = [*arguments, str(prepared_corpus)] if arguments else []
+    with pytest.raises(ValueError, match=message):
+        pretrain_bert.main([*arguments, "--strategy", "multiworker", "--output", str(tmp_path)])
+
+
+def test_a_worker_of_ray_runs_the_script_as_one_of_several(monkeypatch):
+    pretrain_on_ray = importlib.import_module("pretrain_on_ray")
+    args = pretrain_on_ray.parse_arguments(["--workers", "2", "pretrain_bert", "--steps", "10", "--output", "x"])
+    assert args.arguments == ["--steps", "10", "--output", "x"]
+    seen = []
+    monkeypatch.setattr("pretrain_bert.main", seen.append)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    pretrain_on_ray.work({"examples": str(EXAMPLES), "script": args.script, "arguments": args.arguments})
+    assert seen == [["--steps", "10", "--output", "x", "--strategy", "multiworker"]]
+
+
 def test_english_runs_too(pretrain_bert, tmp_path):
     text = tmp_path / "corpus.csv"
     rows = [f'{i},"Dr. Smith has {i} cats. They don\'t sleep. The cats eat fish."' for i in range(40)]
