@@ -3,7 +3,7 @@
 python examples/pretrain_on_ray.py --workers 4 --gpus-per-worker 8 --ray-address auto pretrain_bert \
     --prepared /shared/prepared --size base --steps 100000 --batch-size 8192 --output /shared/my_bert
 
-What follows the script's name are its arguments; its paths are on a disk that all machines see, and so are the examples.
+What follows the script's name are its arguments. Its paths are on a disk that all machines see; so are the examples.
 """
 
 import argparse
