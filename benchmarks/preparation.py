@@ -31,7 +31,7 @@ from keras_pretrain.corpus.cleaning import _URL, _unwanted
 from keras_pretrain.corpus.sentences import make_splitter
 from keras_pretrain.prepared import stages as prepared_stages
 from keras_pretrain.prepared.documents import Block
-from keras_pretrain.prepared.stages import Building, Drawing, Splitting, Tokenizing, digest_tokenizer
+from keras_pretrain.prepared.stages import Building, Splitting, Tokenizing, digest_tokenizer
 
 BLOCK_SIZE, VOCAB_SIZE = 128, 8000
 QUICK = {"ko": "fast", "en": "punkt"}  # to split sentences, where the memory is asked for and not the time
@@ -121,7 +121,6 @@ def stages(texts: list[str], folder: Path) -> dict:
     splitters = {name: make_splitter(name) for name in ("mecab", "pecab")}
     for splitter in splitters.values():
         splitter("하나다. 둘이다.")
-    drawing = Drawing(0.0, 42)
     split = Splitting(folder / "sentences", make_splitter("fast"), ("fast",), True)
     shard, _ = split(blocks["ours"])
     sentences = Dataset.from_file(str(shard))["sentences"][:]
@@ -132,7 +131,7 @@ def stages(texts: list[str], folder: Path) -> dict:
 
     def tokenize(to):
         prepared_stages._load_tokenize.cache_clear()  # each round knows no words yet
-        return Tokenizing(to, *shared, drawing)((shard, "train"))
+        return Tokenizing(to, *shared, 42)((shard, "train", 0))
 
     ids, _ = tokenize(folder)
 

@@ -116,7 +116,7 @@ class Run:
             raise ValueError(f"{args.prepared} has blocks of {block_size} tokens, not of {args.block_size}.")
         if "validation" not in prepared.features:
             raise ValueError(f"{args.prepared} holds nothing out for validation; prepare it with --validation above 0.")
-        args.block_size = block_size
+        args.block_size, args.language = block_size, prepared.report["settings"]["language"]
         return prepared
 
     def _batch_prepared(self, objective: str, tokenizer):

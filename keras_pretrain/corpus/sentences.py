@@ -97,7 +97,8 @@ class PunktSplitter:
     def learned(self) -> str:
         """A digest of what splits besides the code: abbreviations, collocations and the like."""
         parameters = {name: sorted(value) for name, value in vars(self.tokenizer._params).items()}
-        parameters["ortho_context"] = sorted(self.tokenizer._params.ortho_context.items())
+        # Words that were only asked for are there with 0.
+        parameters["ortho_context"] = sorted(item for item in self.tokenizer._params.ortho_context.items() if item[1])
         return hashlib.blake2b(json.dumps(parameters).encode(), digest_size=8).hexdigest()
 
     def __call__(self, text: str) -> list[str]:

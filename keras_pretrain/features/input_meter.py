@@ -59,17 +59,19 @@ class TokenCount:
 
     Args:
       batches: of the whole, at the step that comes first.
-      steps_done: since then.
+      steps_done: since then; what is done when it is first read is not counted.
     """
 
     measures_waiting = False
 
     def __init__(self, batches: Batches, steps_done: Callable[[], int]):
         self._batches, self._steps_done = batches, steps_done
-        self._first, self._counted, self._tokens = batches.next_step, 0, 0
+        self._first, self._counted, self._tokens = batches.next_step, None, 0
 
     def read(self) -> Passed:
         done = self._steps_done()
+        if self._counted is None:  # a run that is resumed begins here
+            self._counted = done
         for step in range(self._counted, done):
             self._tokens += self._batches.tokens(self._first + step)
         self._counted = done

@@ -88,7 +88,7 @@ def tokenize_sentences(sentences: Dataset, tokenizer, batch_size: int = 1000) ->
 
     Args:
       sentences: column `sentences` (list[str]), one row a document.
-      tokenizer: a fast tokenizer.
+      tokenizer: a fast tokenizer, or any other, which takes longer.
       batch_size: documents tokenized at a time.
     """
     batches = (batch["sentences"] for batch in sentences.select_columns(["sentences"]).iter(batch_size))
@@ -137,6 +137,8 @@ class WordByWord:
 
     def __init__(self, tokenizer):
         self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()  # these are left from the last call
+        self._backend.no_padding()
         self._forget()
 
     def _forget(self):
@@ -186,13 +188,13 @@ class _Words(dict):
 
 def _splits_at_blanks(tokenizer) -> bool:
     """Whether a text's tokens are those of what stands between its blanks, as in BERT's and ELECTRA's tokenizers."""
+    if not getattr(tokenizer, "is_fast", False):
+        return False
     backend = tokenizer.backend_tokenizer
     return (
         type(backend.model).__name__ == "WordPiece"
         and type(backend.normalizer).__name__ in ("BertNormalizer", "NoneType")
         and type(backend.pre_tokenizer).__name__ == "BertPreTokenizer"
-        and backend.truncation is None
-        and backend.padding is None
         and not any(" " in str(token) for token in tokenizer.added_tokens_decoder.values())
     )
 

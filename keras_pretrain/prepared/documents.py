@@ -64,7 +64,7 @@ def find_units(source, text_column: str, sample_by: str) -> list[Unit]:
     if isinstance(found, list):
         for path in found:
             readers.check_columns(path, text_column)
-        paths = [path.resolve() for path in found]  # another process works in another folder
+        paths = [path.absolute() for path in found]  # another process works in another folder
         return [Unit(i, None, group, text_column, sample_by) for i, group in enumerate(_group(paths))]
     units = []
     for split, dataset in _validated(found).items():

@@ -4,8 +4,11 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED
 
 import numpy as np
+from joblib.externals.loky import ProcessPoolExecutor, as_completed, wait
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 # A function that is given a task and has an effect that does not change when it is done twice; it returns a record.
 Function = Callable[[object], object]
@@ -43,32 +46,24 @@ class LocalEngine:
         if self.num_proc == 1 or (isinstance(tasks, list) and len(tasks) == 1):
             yield from map(function, tasks)
             return
-        import joblib
-        from joblib.externals.loky import get_reusable_executor
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-        # One block has seconds of work; two for each process are enough to wait in line.
-        parallel = joblib.Parallel(
-            self.num_proc, return_as="generator_unordered", pre_dispatch=2 * self.num_proc, batch_size=1
-        )
+        # Workers of their own for each stage: what one has loaded would stay, and loky takes a worker whose memory
+        # grows, because it loads what another stage needs, for one that leaks.
+        executor = ProcessPoolExecutor(self.num_proc, env={"TOKENIZERS_PARALLELISM": "false"})
         try:
-            yield from parallel(joblib.delayed(_alone)(function, task) for task in tasks)
+            waiting = set()
+            for task in tasks:
+                waiting.add(executor.submit(function, task))
+                if len(waiting) >= 2 * self.num_proc:  # a task has seconds of work: as many again may wait in line
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            yield from (future.result() for future in as_completed(waiting))
         except TerminatedWorkerError as error:
             raise RuntimeError(
                 "A worker process ended before its work was done; most often the machine had no memory left for it. "
                 "What is finished is kept: start again, with a smaller num_proc if need be."
             ) from error
         finally:
-            # The next stage has workers of its own: what this one has loaded would stay, and loky takes a worker
-            # whose memory grows, because it loads what another stage needs, for one that leaks.
-            get_reusable_executor().shutdown()
-
-
-def _alone(function: Function, task):
-    """In a worker, which has one processor to itself and no terminal."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["TQDM_DISABLE"] = "1"
-    return function(task)
+            executor.shutdown(kill_workers=True)
 
 
 class RayEngine:
@@ -79,7 +74,7 @@ class RayEngine:
 
     Args:
       address: of the cluster, as `ray.init` takes it; by default what `RAY_ADDRESS` says, or a new one on this
-        machine.
+        machine. A process that has called `ray.init` already uses what it has.
     """
 
     def __init__(self, address: str | None = None):
@@ -89,10 +84,8 @@ class RayEngine:
             raise ImportError("The engine 'ray' needs Ray: pip install 'keras_pretrain[distributed]'.") from error
         if not ray.is_initialized():
             ray.init(address, log_to_driver=False)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # there is one of ours
-        context.target_max_block_size = 1  # each row is a block and so a task: the rows are work, not data
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        elif address:
+            raise ValueError(f"This process has called ray.init already: leave the address {address} out.")
 
     def run(self, function: Function, tasks: Iterable, expand: Callable[[object], Iterable] | None = None) -> Iterator:
         """As `LocalEngine.run`. Tasks that are expanded are expanded by the cluster."""
@@ -101,12 +94,22 @@ class RayEngine:
         tasks = list(tasks)
         if not tasks:
             return
-        # A block of one row is a task of Ray's.
-        rows = ray.data.from_items([{"task": _Held(task)} for task in tasks], override_num_blocks=len(tasks))
-        if expand:
-            # Other resources, or Ray would fuse both into one task, and what is expanded would stay in one process.
-            rows = rows.map_batches(_expanding(expand), batch_size=1, num_cpus=0.5)
-        for row in rows.map(_calling(function), num_cpus=1).iter_rows():
+        context = ray.data.DataContext.get_current()
+        before = context.enable_progress_bars, context.target_max_block_size
+        context.enable_progress_bars = False  # there is one of ours
+        context.target_max_block_size = 1  # each row is a block and so a task: the rows are work, not data
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns of both
+        try:
+            rows = ray.data.from_items([{"task": _Held(task)} for task in tasks], override_num_blocks=len(tasks))
+            if expand:
+                # Other resources, or Ray would fuse both into one task, which would do all that is expanded.
+                rows = rows.map_batches(_expanding(expand), batch_size=1, num_cpus=0.5)
+            records = rows.map(_calling(function), num_cpus=1).iter_rows()
+        finally:
+            context.enable_progress_bars, context.target_max_block_size = before
+        for row in records:
+            if isinstance(row["record"].value, Exception):
+                raise row["record"].value
             yield row["record"].value
 
 
@@ -119,7 +122,7 @@ class _Held:
 
 def _expanding(expand: Callable[[object], Iterable]):
     def expand_row(batch):
-        for task in expand(batch["task"][0].value):
+        for task in _or_error(expand, batch["task"][0].value):
             cell = np.empty(1, object)
             cell[0] = _Held(task)
             yield {"task": cell}
@@ -127,5 +130,23 @@ def _expanding(expand: Callable[[object], Iterable]):
     return expand_row
 
 
+def _or_error(expand, task) -> Iterator:
+    """What is wrong is raised where the records are taken: Ray would raise it as an error of its own."""
+    try:
+        yield from expand(task)
+    except Exception as error:
+        yield error
+
+
 def _calling(function: Function):
-    return lambda row: {"record": _Held(_alone(function, row["task"].value))}
+    def call_row(row):
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each worker has one processor
+        task = row["task"].value
+        if isinstance(task, Exception):
+            return {"record": _Held(task)}
+        try:
+            return {"record": _Held(function(task))}
+        except Exception as error:
+            return {"record": _Held(error)}
+
+    return call_row

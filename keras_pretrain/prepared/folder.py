@@ -1,6 +1,9 @@
 """`prepare_corpus` and `load_prepared`: a corpus of any size → a folder of examples with all that belongs to them."""
 
+import contextlib
+import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -27,7 +30,6 @@ from keras_pretrain.prepared.report import draw_lengths
 from keras_pretrain.prepared.shards import block_of, finished_or_absent, forget_others
 from keras_pretrain.prepared.stages import (
     Building,
-    Drawing,
     Result,
     Splitting,
     Tokenizing,
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _REPORT = "report.json"
 _MARK = "made_of.json"  # beside the tokenizer
+_LOCK = ".lock"
 _SPLITS = ("train", "validation")
 _RANDOM_SHARDS = 8  # that a shard takes its random sentences from
 # A vocabulary of 25,000 learns little from more, and counting words takes memory.
@@ -73,8 +76,8 @@ class Prepared:
         made_for = self.report["settings"]["objective"]
         if objective != made_for:
             raise ValueError(
-                f"The corpus was prepared for the objective {made_for!r}, not {objective!r}. Prepare it again with "
-                f"--objective {objective}: sentences are not split anew."
+                f"The corpus was prepared for the objective {made_for!r}, not {objective!r}. Train with that one, or "
+                f"prepare it again with --objective {objective}: sentences are not split anew."
             )
         if tokenizer is not None and digest_tokenizer(tokenizer) != self.report["settings"]["tokenizer"]:
             raise ValueError(
@@ -116,8 +119,8 @@ def prepare_corpus(
     Args:
       source, text_column, sample_by: the corpus, as in `load_corpus`.
       directory: where everything goes; one corpus and one set of settings at a time.
-      validation_fraction: share of the documents for validation, drawn in each block; ignored where the source has a
-        split of its own.
+      validation_fraction: share of the documents for validation, the same of each block; ignored where the source has
+        a split of its own.
       language, clean, backend: as in `prepare_sentences`.
       tokenizer: a fast tokenizer, its name or folder; by default one is trained on the training documents, on a
         sample of 20 million characters where there are more.
@@ -132,7 +135,10 @@ def prepare_corpus(
       `sentences/` and `tokens/` can go; they save time where it is prepared again with other settings.
 
     Raises:
-      FileNotFoundError, ValueError: as `load_corpus`, `prepare_sentences`, `train_tokenizer` and `build_features`.
+      FileNotFoundError, ValueError: as `load_corpus`, `prepare_sentences`, `train_tokenizer` and `build_features`; and
+        where the directory lies in the corpus' own folder.
+      BlockingIOError: another process is preparing it.
+      RuntimeError: a worker process died.
     """
     directory = Path(directory).resolve()  # another machine works in another folder
     if not 0 <= validation_fraction < 1:
@@ -140,45 +146,73 @@ def prepare_corpus(
     backend = choose_backend(language, backend)
     engine = engine or LocalEngine(num_proc)
     given = _as_tokenizer(tokenizer)
+    if given is not None and not getattr(given, "is_fast", False):
+        raise ValueError(f"The tokenizer is a slow one ({type(given).__name__}, in Python); a fast one is needed.")
     check_settings(given or empty_tokenizer(vocab_size), objective, block_size, short_seq_prob, dupe_factor)
+    _refuse_output_among_input(source, directory)
     units = find_units(source, text_column, sample_by)
-    directory.mkdir(parents=True, exist_ok=True)
     seconds = {}
-
-    with _Clock(seconds, "survey"):
-        surveys = _survey(units, engine, directory)
-    drawing = Drawing(validation_fraction, seed)
-    _check_size(surveys, units, drawing)
-    with _Clock(seconds, "sentences"):
-        sentences = _split(units, surveys, engine, _make_splitting(units, directory, backend, clean))
-    with _Clock(seconds, "tokenizer"):
-        digest = _provide_tokenizer(directory / "tokenizer", given, vocab_size, sentences, drawing)
-    with _Clock(seconds, "tokens"):
-        tokenizing = Tokenizing(directory / "tokens", directory / "tokenizer", digest, drawing)
-        tokens = _tokenize(sentences, engine, tokenizing)
-    with _Clock(seconds, "examples"):
-        shared = (directory / "tokenizer", digest, objective, block_size, short_seq_prob, seed)
-        examples = {
-            split: _build(split, shards, engine, Building(directory / split, *shared), dupe_factor)
-            for split, shards in tokens.items()
-        }
-
-    figures = {split: _add_up(split, results, objective, block_size) for split, results in examples.items()}
-    settings = {
-        "language": language, "clean": clean, "backend": backend, "validation_fraction": validation_fraction,
-        "objective": objective, "block_size": block_size, "short_seq_prob": short_seq_prob,
-        "dupe_factor": dupe_factor, "seed": seed, "tokenizer": digest,
-    }  # fmt: skip
-    _finish(directory, settings, figures, surveys, sentences, tokens, examples)
+    with _locked(directory):
+        (directory / _REPORT).unlink(missing_ok=True)  # until all is done, the folder is an unfinished one
+        with _Clock(seconds, "survey"):
+            surveys = _survey(units, engine, directory)
+        _check_size(surveys, units, validation_fraction)
+        with _Clock(seconds, "sentences"):
+            sentences = _split(units, surveys, engine, _make_splitting(units, directory, backend, clean))
+        validation = _deal_validation(sentences, validation_fraction)
+        with _Clock(seconds, "tokenizer"):
+            digest = _provide_tokenizer(directory / "tokenizer", given, vocab_size, sentences, validation, seed)
+        with _Clock(seconds, "tokens"):
+            tokenizing = Tokenizing(directory / "tokens", directory / "tokenizer", digest, seed)
+            tokens = _tokenize(sentences, validation, engine, tokenizing)
+        with _Clock(seconds, "examples"):
+            shared = (directory / "tokenizer", digest, objective, block_size, short_seq_prob, seed)
+            examples = {
+                split: _build(split, shards, engine, Building(directory / split, *shared), dupe_factor)
+                for split, shards in tokens.items()
+            }
+        settings = {
+            "source": os.fspath(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__,
+            "text_column": text_column, "sample_by": sample_by, "validation_fraction": validation_fraction,
+            "language": language, "clean": clean, "backend": backend, "vocab_size": vocab_size, "tokenizer": digest,
+            "objective": objective, "block_size": block_size, "short_seq_prob": short_seq_prob,
+            "dupe_factor": dupe_factor, "seed": seed,
+        }  # fmt: skip
+        _finish(directory, settings, surveys, sentences, tokens, examples)
     logger.info("%s is prepared: %s.", directory, ", ".join(f"{name} {each:,.1f} s" for name, each in seconds.items()))
     return load_prepared(directory)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes out of the folder, and clean up what a killed one left."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / _LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"Another process is preparing {directory}. Wait for it, or choose another."
+            ) from error
+        for left in directory.glob(".unfinished-*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+
+
+def _refuse_output_among_input(source, directory: Path) -> None:
+    """What is written must not be read as a part of the corpus when the same command goes on."""
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
+        folder = Path(source).resolve()
+        if directory.is_relative_to(folder):
+            raise ValueError(f"The output {directory} lies in the corpus' own folder {folder}. Choose one outside.")
 
 
 def load_prepared(directory: str | os.PathLike) -> Prepared:
     """What `prepare_corpus` made.
 
     Raises:
-      FileNotFoundError: nothing was prepared there, or its preparation has not come to its end.
+      FileNotFoundError: nothing was prepared there, its preparation has not come to its end, or files are gone.
+      ValueError: its tokenizer has been replaced.
     """
     directory = Path(directory)
     if not (directory / _REPORT).exists():
@@ -198,7 +232,10 @@ def load_prepared(directory: str | os.PathLike) -> Prepared:
                 raise FileNotFoundError(f"{directory} is not whole: {len(missing)} files are gone, first {missing[0]}.")
             parts = [Dataset.from_file(str(file), info=info()) for file in files]
             features[split] = datasets.concatenate_datasets(parts)
-    return Prepared(_as_tokenizer(directory / "tokenizer"), features, report)
+    tokenizer = _as_tokenizer(directory / "tokenizer")
+    if digest_tokenizer(tokenizer) != report["settings"]["tokenizer"]:
+        raise ValueError(f"{directory / 'tokenizer'} is not the tokenizer that the examples were made with.")
+    return Prepared(tokenizer, features, report)
 
 
 def _as_tokenizer(tokenizer):
@@ -235,7 +272,7 @@ def _survey(units: list[Unit], engine, directory: Path) -> list[Survey]:
     return surveys
 
 
-def _check_size(surveys: list[Survey], units: list[Unit], drawing: Drawing) -> None:
+def _check_size(surveys: list[Survey], units: list[Unit], validation_fraction: float) -> None:
     total, empty, missing = (sum(getattr(each, name) for each in surveys) for name in ("documents", "empty", "missing"))
     rows = total + empty + missing
     if total == 0:
@@ -244,7 +281,7 @@ def _check_size(surveys: list[Survey], units: list[Unit], drawing: Drawing) -> N
         logger.warning(
             "%d of %d rows skipped: %d empty, %d missing or not text.", rows - total, rows, empty, missing
         )  # fmt: skip
-    if total == 1 and drawing.validation_fraction and units[0].split is None:
+    if total == 1 and validation_fraction and units[0].split is None:
         raise ValueError(
             "The corpus has one document, and validation needs another. Give more documents (in .txt files a blank "
             "line separates them; sample_by='line' takes each line for one), or validation_fraction=0."
@@ -270,24 +307,41 @@ def _split(units: list[Unit], surveys: list[Survey], engine, splitting: Splittin
     return _in_order(results)
 
 
-def _tokenize(sentences: list[Result], engine, tokenizing: Tokenizing) -> dict[str, list[Result]]:
+def _deal_validation(sentences: list[Result], fraction: float) -> list[int]:
+    """How many documents of each shard are for validation.
+
+    Together they are the share of the whole that was asked for, and two at least where the corpus has four: next-
+    sentence prediction needs them.
+    """
+    documents = [figures["documents"] for _, figures in sentences]
+    if any(figures["split"] for _, figures in sentences):
+        return [
+            count if figures["split"] == "validation" else 0
+            for count, (_, figures) in zip(documents, sentences, strict=True)
+        ]
+    ends = list(itertools.accumulate(documents))
+    total = ends[-1]
+    wanted = min(max(2 if total >= 4 else 1, round(fraction * total)), total - 1) if fraction else 0
+    dealt = [end * wanted // total for end in ends]  # up to each shard
+    return [after - before for before, after in zip([0, *dealt], dealt, strict=False)]
+
+
+def _tokenize(sentences: list[Result], validation: list[int], engine, tokenizing: Tokenizing) -> dict:
     """The shards of each split that hold a document."""
-    splits = _SPLITS if _has_validation(sentences, tokenizing.drawing) else _SPLITS[:1]
-    tasks = [(path, split) for path, _ in sentences for split in splits]
+    tasks = [
+        (path, split, count)
+        for (path, figures), count in zip(sentences, validation, strict=True)
+        for split, size in (("train", figures["documents"] - count), ("validation", count))
+        if size
+    ]
     results = _in_order(tqdm(engine.run(tokenizing, tasks), total=len(tasks), desc="Tokenizing", delay=2))
-    tokens = {
-        split: [(path, figures) for path, figures in results if path.parent.name == split and figures["documents"]]
-        for split in splits
-    }
-    for split, shards in tokens.items():
-        if not shards:
+    tokens = {}
+    for split in _SPLITS[: 2 if any(validation) else 1]:
+        shards = [each for each in results if each[0].parent.name == split]
+        tokens[split] = [(path, figures) for path, figures in shards if figures["documents"]]
+        if not tokens[split]:
             raise ValueError(f"{split}: the corpus is empty: there is no token in any of its documents.")
     return tokens
-
-
-def _has_validation(sentences: list[Result], drawing: Drawing) -> bool:
-    divided = {figures["split"] for _, figures in sentences} - {None}
-    return "validation" in divided or (not divided and drawing.validation_fraction > 0)
 
 
 def _build(split: str, tokens: list[Result], engine, building: Building, passes: int) -> list[Result]:
@@ -317,7 +371,9 @@ def _in_order(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda result: result[0].name)
 
 
-def _provide_tokenizer(folder: Path, given, vocab_size: int, sentences: list[Result], drawing: Drawing) -> str:
+def _provide_tokenizer(
+    folder: Path, given, vocab_size: int, sentences: list[Result], validation: list[int], seed: int
+) -> str:
     """Put the tokenizer that was given, or a new one, into its folder.
 
     Returns:
@@ -326,21 +382,21 @@ def _provide_tokenizer(folder: Path, given, vocab_size: int, sentences: list[Res
     if given is not None:
         _save_tokenizer(given, folder, {})
         return digest_tokenizer(given)
-    made_of = [vocab_size, asdict(drawing), [path.name for path, _ in sentences]]
+    made_of = [vocab_size, seed, validation, [path.name for path, _ in sentences]]
     mark = {"made_of": hashlib.blake2b(json.dumps(made_of).encode(), digest_size=8).hexdigest()}
     file = folder / _MARK
     if not file.exists() or json.loads(file.read_text()) != mark:
-        _save_tokenizer(train_tokenizer(_sample(sentences, drawing), vocab_size=vocab_size), folder, mark)
+        _save_tokenizer(train_tokenizer(_sample(sentences, validation, seed), vocab_size=vocab_size), folder, mark)
     return digest_tokenizer(_as_tokenizer(folder))
 
 
-def _sample(sentences: list[Result], drawing: Drawing) -> Iterator[str]:
+def _sample(sentences: list[Result], validation: list[int], seed: int) -> Iterator[str]:
     """Sentences of training documents; where there are too many characters, the same share of each shard."""
     characters = sum(figures["characters"] for _, figures in sentences)
     share = min(1.0, _TOKENIZER_CHARACTERS / max(characters, 1))
-    for path, _ in sentences:
-        draw = random.Random(f"tokenizer {drawing.seed} {block_of(path.name)}")
-        for document in sentences_of(path, "train", drawing):
+    for (path, _), count in zip(sentences, validation, strict=True):
+        draw = random.Random(f"tokenizer {seed} {block_of(path.name)}")
+        for document in sentences_of(path, "train", count, seed):
             if draw.random() < share:
                 yield from document
 
@@ -370,8 +426,10 @@ def _add_up(split: str, results: list[Result], objective: str, block_size: int) 
     return figures | {"padding": 1 - total["positions"] / (total["examples"] * block_size), "lengths": lengths}
 
 
-def _finish(directory: Path, settings, figures, surveys, sentences, tokens, examples) -> None:
+def _finish(directory: Path, settings: dict, surveys, sentences, tokens, examples) -> None:
     """Write the report, which makes the folder a finished one, and delete what does not belong to it."""
+    objective, block_size = settings["objective"], settings["block_size"]
+    figures = {split: _add_up(split, results, objective, block_size) for split, results in examples.items()}
     packages = ("keras_pretrain", "transformers", "tokenizers", "datasets", "kss", "nltk")
     report = {
         "documents": sum(each.documents for each in surveys),

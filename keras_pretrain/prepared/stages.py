@@ -4,9 +4,10 @@ Each writes one shard and returns `(its path, its figures)`; where the shard is 
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,43 +57,21 @@ class Splitting:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Which documents of a block are for validation, where the source does not say."""
-
-    validation_fraction: float
-    seed: int
-
-    def __call__(self, block: str, split: str | None, documents: int) -> np.ndarray:
-        """The numbers of the block's documents that are for validation, in order.
-
-        A block gives the share that it should, rounded up or down by chance. The very first gives two at least, if it
-        has four: next-sentence prediction needs them, and a small corpus has no other block.
-        """
-        if split is not None or self.validation_fraction == 0:
-            return np.arange(documents if split == "validation" else 0)
-        draw = random.Random(f"validation {self.seed} {block}")
-        count = int(self.validation_fraction * documents + draw.random())
-        if block == "00000-00000":
-            count = min(max(count, 2 if documents >= 4 else 1), documents - 1)
-        return np.array(sorted(draw.sample(range(documents), count)), np.int64)
-
-
-@dataclass(frozen=True)
 class Tokenizing:
-    """Sentences → ids, of the documents for training or of those for validation."""
+    """Sentences → ids, of the documents for training or of those for validation, of which each shard has a number."""
 
     folder: Path
     tokenizer: Path
     digest: str
-    drawing: Drawing
+    seed: int
 
-    def __call__(self, task: tuple[Path, str]) -> Result:
-        shard, split = task
-        settings = [_RULES, self.digest, asdict(self.drawing), split]
+    def __call__(self, task: tuple[Path, str, int]) -> Result:
+        shard, split, validation = task
+        settings = [_RULES, self.digest, self.seed, validation, split]
         path = self.folder / split / name_shard(block_of(shard.name), settings, shard.name)
         figures = read_figures(path)
         if figures is None:
-            documents = sentences_of(shard, split, self.drawing)
+            documents = sentences_of(shard, split, validation, self.seed)
             batches = (documents[first : first + 1000] for first in range(0, len(documents), 1000))
             corpus = tokenize_documents(batches, _load_tokenize(self.tokenizer, self.digest))
             sentences = pa.ListArray.from_arrays(
@@ -151,12 +130,18 @@ class Building:
         return columns, figures
 
 
-def sentences_of(shard: Path, split: str, drawing: Drawing) -> list[list[str]]:
-    """The documents of a sentence shard that belong to one split."""
-    figures = read_figures(shard)
-    for_validation = drawing(block_of(shard.name), figures["split"], figures["documents"])
+def sentences_of(shard: Path, split: str, validation: int, seed: int) -> list[list[str]]:
+    """The documents of a sentence shard that belong to one split.
+
+    Args:
+      split: `"train"` or `"validation"`.
+      validation: how many are for validation; which ones is drawn.
+      seed: of the draw.
+    """
     column = read_shard(shard)["sentences"]
-    chosen = np.isin(np.arange(len(column)), for_validation, invert=split == "train")
+    draw = random.Random(f"validation {seed} {block_of(shard.name)}")
+    drawn = draw.sample(range(len(column)), validation)
+    chosen = np.isin(np.arange(len(column)), drawn, invert=split == "train")
     return column.filter(pa.array(chosen)).to_pylist()
 
 
@@ -177,8 +162,9 @@ def load_tokenizer(folder: Path, digest: str):
 
 
 def digest_tokenizer(tokenizer) -> str:
-    """Of all that its ids follow from."""
-    return hashlib.blake2b(tokenizer.backend_tokenizer.to_str().encode(), digest_size=8).hexdigest()
+    """Of all that its ids follow from; padding and truncation are left from the last call."""
+    settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+    return hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -106,13 +106,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.step, self._last_saved = 0, 0
         self._loss_watch = LossWatch()
         self._first_step = batches.next_step
-        if self._workers.is_chief:
-            self._lock()
-            self._make_room()
-            if not self.resume:
-                for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
-                    shutil.rmtree(old)
-        self._wait_for_the_chief()
+        self._prepare_directory()
         if self.latest:
             self._is_fresh = False
             self._restore(self.latest)
@@ -123,9 +117,22 @@ class Checkpointing(tf_keras.callbacks.Callback):
             before = signal.signal(signal.SIGTERM, self._terminate)
             self.model.call_at_end(lambda: signal.signal(signal.SIGTERM, before))
 
-    def _wait_for_the_chief(self) -> None:
-        """Let the directory be as the chief leaves it, and the same to all."""
-        self._workers.mean(0.0)
+    def _prepare_directory(self) -> None:
+        """The chief does it; the others wait, find it as the chief leaves it, and do not go on where it could not."""
+        error = None
+        if self._workers.is_chief:
+            try:
+                self._lock()
+                self._make_room()
+                if not self.resume:
+                    for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
+                        shutil.rmtree(old)
+            except OSError as caught:
+                error = caught
+        if self._workers.any(error is not None):
+            raise error or OSError(
+                f"The first worker cannot write its checkpoints to {self.directory}; its log says why."
+            )
         step = int(self.latest.name.removeprefix("step-")) if self.latest else -1
         if not self._workers.agree(step):
             raise ValueError(

@@ -10,6 +10,7 @@ from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
 
 from keras_pretrain import split_sentences
 from keras_pretrain.corpus import sentences
+from keras_pretrain.corpus.sentences import make_splitter
 
 KOREAN = "회의가 끝났어요 이제 집에 갈게요. 밥은 3.5인분입니다! 내일 봐요"
 ENGLISH = "We met Dr. Kim today. He left."
@@ -124,3 +125,11 @@ print(logging.getLogger().handlers)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_what_punkt_has_learned_does_not_change_by_its_use():
+    splitter = make_splitter("punkt", ["We met Dr. Zork. Dr. Zork met us. He saw cats etc. and left."] * 20)
+    before = splitter.learned()
+    splitter("We met Dr. Zork. Cats etc. Qux left. No. 5 came.")
+    assert splitter.learned() == before
+    assert make_splitter("punkt", ["Other words."]).learned() != before

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 from tokenizers import normalizers, pre_tokenizers
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer, BertTokenizerFast
 
 import keras_pretrain as kp
 from keras_pretrain.features import tokenizing
@@ -73,6 +73,20 @@ def test_other_tokenizers_are_given_whole_sentences(documents):
     tokenize = choose_tokenize(tokenizer)
     assert not isinstance(tokenize, WordByWord)
     assert_equal(tokenize_documents([documents], tokenize), slowly(documents, tokenizer))
+
+
+def test_a_slow_tokenizer_works_as_well(tokenizer, tmp_path):
+    tokenizer.save_vocabulary(str(tmp_path))
+    slow = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False)
+    documents = [["가 나", "다"], ["라"]]
+    assert_equal(tokenize_documents([documents], choose_tokenize(slow)), slowly(documents, tokenizer))
+
+
+def test_padding_and_truncation_of_an_earlier_call_do_not_matter(documents):
+    tokenizer = make_tokenizer()
+    expected = slowly(documents, tokenizer)
+    tokenizer(["가 나", "다"], padding=True, truncation=True, max_length=2)
+    assert_equal(tokenize_documents([documents], choose_tokenize(tokenizer)), expected)
 
 
 def test_a_token_with_a_blank_in_it_is_found():

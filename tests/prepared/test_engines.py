@@ -29,8 +29,10 @@ def test_what_is_wrong_with_a_task_is_said(engine):
     def fail(task):
         raise ValueError(f"there is no file {task}")
 
-    with pytest.raises(Exception, match="there is no file 3"):
+    with pytest.raises(ValueError, match=r"^there is no file 3$"):
         list(engine.run(fail, [3, 3]))
+    with pytest.raises(ValueError, match=r"^there is no file 4$"):
+        list(engine.run(lambda task: task, [4, 4], expand=fail))
 
 
 def dying_once(folder):
