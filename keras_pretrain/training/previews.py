@@ -36,10 +36,12 @@ class _Preview(tf_keras.callbacks.Callback):
         self._writer = None
 
     def on_train_begin(self, logs=None):
-        self._shown_at = int(self.model.optimizer.iterations.numpy())
+        self._shown_at = int(tf_keras.backend.get_value(self.model.optimizer.iterations))
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())  # a batch may be several steps (steps_per_execution)
+        step = int(
+            tf_keras.backend.get_value(self.model.optimizer.iterations)
+        )  # a batch may be several steps (steps_per_execution)
         if step // self.every_steps > self._shown_at // self.every_steps:
             self._shown_at = step
             text = self.render()

@@ -95,7 +95,7 @@ class PushToHub(tf_keras.callbacks.Callback):
             )  # fmt: skip
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations.numpy())
+        return int(tf_keras.backend.get_value(self.model.optimizer.iterations))
 
     def _is_uploading(self) -> bool:
         return self._upload is not None and self._upload.is_alive()

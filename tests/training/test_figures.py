@@ -92,7 +92,7 @@ def test_the_first_step_is_left_out(monkeypatch):
     now = iter(
         [0.0, 100.0, 101.0, 102.0, 110.0, 113.0]
     )  # the first takes 100 s; two calls of two steps take 1 s and 3 s
-    meter = SimpleNamespace(passed=Passed(0.0, 0.0, 0.0))
+    meter = SimpleNamespace(measures_waiting=True, passed=Passed(0.0, 0.0, 0.0))
     meter.read = lambda: meter.passed
     monkeypatch.setattr("keras_pretrain.training.figures.perf_counter", lambda: next(now))
     figures = kp.callbacks.RunFigures()
