@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pretrain as kp
-from keras_pretrain.features.input_meter import InputMeter
+from keras_pretrain.features.input_meter import InputMeter, TokenCount
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +69,17 @@ def test_work_between_two_batches_is_no_wait():
         np.sort(rng.random(200_000))
         worked += perf_counter() - before
     assert 0 < meter.read().seconds_waited < 1.01 * (perf_counter() - begun) - worked
+
+
+def test_the_tokens_of_steps_are_counted_from_the_first_look_on(sentences, tokenizer):
+    features = kp.build_features(sentences, tokenizer, block_size=32)
+    dataset = kp.to_tf_dataset(features, tokenizer, batch_size=8)
+    expected = [int(inputs["attention_mask"].numpy().sum()) for inputs, _ in dataset]
+    batches = kp.to_tf_dataset(features, tokenizer, batch_size=8).keras_pretrain_batches
+    done = 3
+    count = TokenCount(batches, lambda: done)
+    before = count.read()
+    done = 7
+    after = count.read()
+    assert after.tokens - before.tokens == sum(expected[3:7])
+    assert after.positions - before.positions == 4 * 8 * 32
