@@ -49,21 +49,22 @@ class LocalEngine:
         # Workers of their own for each stage: what one has loaded would stay, and loky takes a worker whose memory
         # grows, because it loads what another stage needs, for one that leaks.
         executor = ProcessPoolExecutor(self.num_proc, env={"TOKENIZERS_PARALLELISM": "false"})
+        waiting = set()
         try:
-            waiting = set()
             for task in tasks:
                 waiting.add(executor.submit(function, task))
                 if len(waiting) >= 2 * self.num_proc:  # a task has seconds of work: as many again may wait in line
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             yield from (future.result() for future in as_completed(waiting))
+            waiting = set()
         except TerminatedWorkerError as error:
             raise RuntimeError(
                 "A worker process ended before its work was done; most often the machine had no memory left for it. "
                 "What is finished is kept: start again, with a smaller num_proc if need be."
             ) from error
         finally:
-            executor.shutdown(kill_workers=True)
+            executor.shutdown(kill_workers=bool(waiting))  # where not all is done, nobody waits for the rest
 
 
 class RayEngine:
