@@ -170,7 +170,7 @@ def test_a_prepared_corpus_is_trained_on(pretrain_bert, prepared_corpus, tmp_pat
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--block-size", "32"], "blocks of 16 tokens, not of 32"), (["--objective", "mlm"], "Prepare it again with")],
+    [(["--block-size", "32"], "blocks of 16 tokens, not of 32"), (["--objective", "mlm"], "or prepare it again with")],
 )
 def test_a_prepared_corpus_that_does_not_fit_is_refused(pretrain_bert, prepared_corpus, arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
