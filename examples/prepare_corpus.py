@@ -68,7 +68,7 @@ def main(argv=None):
     )
     report = prepared.report
     print(f"\n{args.output} is ready after {time.perf_counter() - begun:,.0f} s; see report.json and lengths.png.")
-    for split in prepared.features:
+    for split in (name for name in ("train", "validation") if name in report):
         figures = {name: value for name, value in report[split].items() if name not in ("files", "lengths")}
         print(f"{split}: {json.dumps(figures)}")
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -54,14 +54,25 @@ class Prepared:
     """What a prepared folder holds.
 
     Attributes:
+      directory: the folder.
       tokenizer: a fast tokenizer.
-      features: `train` and, where there is one, `validation`: the columns of `build_features`, used where they lie.
       report: settings and figures.
+      features: `train` and, where there is one, `validation`: the columns of `build_features`, used where they lie.
     """
 
+    directory: Path
     tokenizer: object
-    features: DatasetDict
     report: dict
+
+    @cached_property
+    def features(self) -> DatasetDict:
+        settings = self.report["settings"]
+        features = DatasetDict()
+        for split in filter(self.report.get, _SPLITS):
+            files = [str(self.directory / split / name) for name in self.report[split]["files"]]
+            info = (describe(settings["objective"], settings["block_size"]) for _ in files)
+            features[split] = datasets.concatenate_datasets(list(map(Dataset.from_file, files, info)))
+        return features
 
     def require_fit(self, objective: str, tokenizer=None) -> None:
         """Refuse a model that cannot be trained on it.
@@ -222,20 +233,14 @@ def load_prepared(directory: str | os.PathLike) -> Prepared:
             + ("Its preparation was not finished; the same command goes on with it." if is_begun else "")
         )
     report = json.loads((directory / _REPORT).read_text(encoding="utf-8"))
-    info = partial(describe, report["settings"]["objective"], report["settings"]["block_size"])
-    features = DatasetDict()
-    for split in _SPLITS:
-        if split in report:
-            files = [directory / split / name for name in report[split]["files"]]
-            missing = [str(file) for file in files if not file.exists()]
-            if missing:
-                raise FileNotFoundError(f"{directory} is not whole: {len(missing)} files are gone, first {missing[0]}.")
-            parts = [Dataset.from_file(str(file), info=info()) for file in files]
-            features[split] = datasets.concatenate_datasets(parts)
+    files = [directory / split / name for split in filter(report.get, _SPLITS) for name in report[split]["files"]]
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise FileNotFoundError(f"{directory} is not whole: {len(missing)} files are gone, first {missing[0]}.")
     tokenizer = _as_tokenizer(directory / "tokenizer")
     if digest_tokenizer(tokenizer) != report["settings"]["tokenizer"]:
         raise ValueError(f"{directory / 'tokenizer'} is not the tokenizer that the examples were made with.")
-    return Prepared(tokenizer, features, report)
+    return Prepared(directory, tokenizer, report)
 
 
 def _as_tokenizer(tokenizer):
