@@ -64,7 +64,9 @@ class PretrainingStep:
         if not run_eagerly:
             self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
             self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
-        if jit_compile and not run_eagerly and self.distribute_strategy.num_replicas_in_sync == 1:
+        with self.distribute_strategy.scope():
+            is_distributed = tf.distribute.has_strategy()  # one replica, too, may not add gradients up in a function
+        if jit_compile and not run_eagerly and not is_distributed:
             self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
     def fit(self, x=None, *args, **kwargs):
