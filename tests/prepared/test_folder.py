@@ -17,6 +17,7 @@ from transformers import BertTokenizer
 
 import keras_pretrain as kp
 from keras_pretrain.prepared import LocalEngine, documents
+from keras_pretrain.prepared.stages import digest_tokenizer
 
 WORDS = [
     "the",
@@ -289,6 +290,8 @@ def test_documents_as_long_as_blocks_are_dealt_to_validation_too(small_blocks, t
 
 def test_padding_that_a_tokenizer_was_used_with_does_not_matter(prepared):
     prepared.tokenizer(["a b", "c"], padding=True, truncation=True, max_length=8)
+    assert prepared.tokenizer.backend_tokenizer.padding
+    assert digest_tokenizer(prepared.tokenizer) == prepared.report["settings"]["tokenizer"]
     prepared.require_fit("mlm+nsp", prepared.tokenizer)
 
 
