@@ -5,7 +5,7 @@ import tf_keras
 from transformers import BertConfig, TFBertForPreTraining
 
 from keras_pretrain.features.masking import IGNORED
-from keras_pretrain.models.encoder import activation, dense, encode, layer_norm
+from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.loading import weights_format
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
@@ -218,13 +218,12 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         }
 
     def _mlm_logits(self, hidden: tf.Tensor) -> tf.Tensor:
-        """(batch, chosen, hidden) → (batch, chosen, vocabulary)."""
+        """(batch, chosen, hidden) → (batch * chosen, vocabulary)."""
         head = self.mlm.predictions
-        hidden = activation(self.config.hidden_act)(dense(head.transform.dense, hidden))
+        hidden = activation(self.config.hidden_act)(dense(head.transform.dense, as_rows(hidden)))
         hidden = layer_norm(head.transform.LayerNorm, hidden)
-        table = tf.cast(head.input_embeddings.weight, hidden.dtype)
-        logits = tf.matmul(tf.reshape(hidden, (-1, hidden.shape[-1])), table, transpose_b=True)
-        return tf.reshape(tf.cast(logits, tf.float32) + head.bias, (-1, hidden.shape[1], table.shape[0]))
+        logits = tf.matmul(hidden, tf.cast(head.input_embeddings.weight, hidden.dtype), transpose_b=True)
+        return tf.cast(logits, tf.float32) + head.bias
 
     def _nsp_logits(self, first: tf.Tensor) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, 2)."""

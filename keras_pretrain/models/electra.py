@@ -9,7 +9,7 @@ import tf_keras
 from transformers import AutoConfig, AutoTokenizer, ElectraConfig, TFElectraForMaskedLM, TFElectraForPreTraining
 
 from keras_pretrain.features.masking import IGNORED
-from keras_pretrain.models.encoder import activation, dense, encode, layer_norm
+from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
 from keras_pretrain.models.loading import weights_format
@@ -291,17 +291,16 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         }
 
     def _generate(self, batch, seed, part, dropout) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The generator's logits at the chosen positions, (batch, chosen, vocabulary), the ids with its draws in their
-        place, (batch, length), and the draws themselves, (batch, chosen)."""
+        """The generator's logits at the chosen positions, (batch * chosen, vocabulary), the ids with its draws in
+        their place, (batch, length), and the draws themselves, (batch, chosen)."""
         generator, positions = self.generator, batch["positions"]
         hidden = encode(generator.electra, batch | {"input_ids": batch["masked_ids"]}, positions, dropout)
-        hidden = activation("gelu")(dense(generator.generator_predictions.dense, hidden))  # 🤗's is fixed, too
+        hidden = activation("gelu")(dense(generator.generator_predictions.dense, as_rows(hidden)))  # 🤗's is fixed, too
         hidden = layer_norm(generator.generator_predictions.LayerNorm, hidden)
         table = tf.cast(generator.electra.embeddings.weight, hidden.dtype)
-        logits = tf.matmul(tf.reshape(hidden, (-1, hidden.shape[-1])), table, transpose_b=True)
-        logits = tf.reshape(logits, (-1, positions.shape[1], table.shape[0]))
-        logits = tf.cast(logits, tf.float32) + generator.generator_lm_head.bias
+        logits = tf.cast(tf.matmul(hidden, table, transpose_b=True), tf.float32) + generator.generator_lm_head.bias
         samples = sample_tokens(logits, self.temperature, stream(seed, _TOKENS, part))
+        samples = tf.reshape(samples, (-1, positions.shape[1]))
         sampled_ids = place(batch["input_ids"], positions, batch["targets"] != IGNORED, samples)
         return logits, sampled_ids, samples
 
@@ -309,8 +308,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         """The discriminator's logits, (batch, length) float32."""
         head, config = self.discriminator.discriminator_predictions, self.discriminator.config
         hidden = encode(self.discriminator.electra, batch | {"input_ids": sampled_ids}, dropout=dropout)
-        hidden = activation(config.hidden_act)(dense(head.dense, hidden))
-        return tf.cast(dense(head.dense_prediction, hidden)[:, :, 0], tf.float32)
+        hidden = activation(config.hidden_act)(dense(head.dense, as_rows(hidden)))
+        logits = tf.cast(dense(head.dense_prediction, hidden), tf.float32)
+        return tf.reshape(logits, (-1, sampled_ids.shape[1]))
 
     def _report(self, sums) -> dict:
         means = {

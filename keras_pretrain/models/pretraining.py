@@ -149,7 +149,7 @@ class PretrainingStep:
         sums, gradients = self._forward_backward(batch, counts, seed, scale)
         if scale is not None:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self._apply(gradients, self._trained_variables(batch))
+        self._apply(gradients, self._trained_variables(batch), self._norm_to_clip(gradients))
         return self._report(sums)
 
     @tf.autograph.experimental.do_not_convert
@@ -186,8 +186,27 @@ class PretrainingStep:
             return part(0, batch)
         return accumulate(part, batch, self.gradient_accumulation_steps)
 
-    def _update(self, gradients, variables) -> None:
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    def _norm_to_clip(self, gradients) -> tf.Tensor | None:
+        """The global norm that the optimizer clips by, where it is quicker to compute outside the update.
+
+        XLA writes squares to memory on a CPU: for 25 million gradients it took 20 ms, TensorFlow's own operation 5 ms.
+        """
+        is_apart = self._apply != self._update and not tf.config.get_visible_devices("GPU")
+        clips = getattr(_inner(self.optimizer), "global_clipnorm", None)
+        return tf.linalg.global_norm(gradients) if is_apart and clips else None
+
+    def _update(self, gradients, variables, norm) -> None:
+        if norm is None:
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return
+        optimizer = _inner(self.optimizer)
+        clipnorm = optimizer.global_clipnorm
+        gradients, _ = tf.clip_by_global_norm(gradients, clipnorm, use_norm=norm)
+        optimizer.global_clipnorm = None  # while this is traced
+        try:
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        finally:
+            optimizer.global_clipnorm = clipnorm
 
     def _prepare(self, batch: dict, seed: tf.Tensor) -> dict:
         return batch
@@ -205,6 +224,11 @@ class PretrainingStep:
         if isinstance(self.optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
             return self.optimizer.get_scaled_loss(tf.ones(()))
         return None
+
+
+def _inner(optimizer):
+    """The optimizer that mixed_float16's loss scaling is wrapped around, or the optimizer itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def check_ids(ids: tf.Tensor, config) -> list:

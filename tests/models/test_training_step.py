@@ -55,6 +55,18 @@ def test_every_gradient_equals_the_stock_models(tokenizer, batch):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale, rtol=1e-5, err_msg=variable.name)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_step_moves_the_weights_as_far_as_clipping_lets_it(tokenizer, batch, jit_compile):
+    """Compiled, the norm is computed outside the update; afterwards the optimizer clips as before."""
+    optimizer = tf.keras.optimizers.SGD(1.0, global_clipnorm=0.25)
+    model = make(tokenizer, optimizer, jit_compile)
+    before = model.get_weights()
+    step(model, batch)
+    moved = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
+    assert np.sqrt(sum((part**2).sum() for part in moved)) == pytest.approx(0.25, rel=1e-4)
+    assert optimizer.global_clipnorm == 0.25
+
+
 def test_training_and_validation_compile_once_each(tokenizer, features):
     model = make(tokenizer, jit_compile=True)
     train = kp.to_tf_dataset(features, tokenizer, batch_size=BATCH)
