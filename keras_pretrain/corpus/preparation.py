@@ -7,14 +7,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import datasets
 from datasets import Dataset, DatasetDict
 
 from keras_pretrain.corpus.cleaning import clean_text
-from keras_pretrain.corpus.sentences import choose_backend, make_splitter
+from keras_pretrain.corpus.sentences import choose_backend, make_splitter, splitter_versions
+from keras_pretrain.system import available_processors
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,7 @@ def _clean_and_split(batch: dict, splitter, clean: bool) -> dict:
 
 def _workers(documents: Dataset, num_proc: int | None) -> int | None:
     """How many processes; `None` for this one. A process is worth its start for a hundred documents or more."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = min(available, len(documents) // 100) if num_proc is None else min(num_proc, len(documents))
+    wanted = min(available_processors(), len(documents) // 100) if num_proc is None else min(num_proc, len(documents))
     return wanted if wanted > 1 else None
 
 
@@ -129,9 +128,8 @@ def _texts(documents: Dataset, clean: bool) -> Iterator[str]:
 
 def _fingerprint(documents: Dataset, learn_from: Dataset | None, backend: str, clean: bool) -> str:
     """A name for the result: the same texts split the same way have the same one."""
-    libraries = ("nltk",) if backend.startswith("punkt") else ("kss", "python-mecab-ko", "python-mecab-ko-dic")
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((_RULES, backend, clean, *map(version, libraries))).encode())
+    digest.update(repr((_RULES, backend, clean, *splitter_versions(backend))).encode())
     for part in (documents,) if learn_from in (None, documents) else (documents, learn_from):
         digest.update(b"\0part")
         for text in _texts(part, clean=False):

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from importlib.metadata import version
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,12 @@ def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], li
     if backend == "punkt_tab":
         return PunktSplitter(_load_punkt_tab())
     return KssSplitter(backend)
+
+
+def splitter_versions(backend: str) -> tuple[str, ...]:
+    """The versions of the libraries that a backend's sentences depend on."""
+    libraries = ("nltk",) if backend.startswith("punkt") else ("kss", "python-mecab-ko", "python-mecab-ko-dic")
+    return tuple(map(version, libraries))
 
 
 class KssSplitter:

@@ -10,13 +10,10 @@ import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor, as_completed, wait
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from keras_pretrain.system import available_processors
+
 # A function that is given a task and has an effect that does not change when it is done twice; it returns a record.
 Function = Callable[[object], object]
-
-
-def available_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalEngine:

@@ -1,7 +1,6 @@
 """`prepare_corpus` and `load_prepared`: a corpus of any size → a folder of examples with all that belongs to them."""
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -21,7 +20,7 @@ import datasets
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
-from keras_pretrain.corpus.sentences import choose_backend, make_splitter
+from keras_pretrain.corpus.sentences import choose_backend, make_splitter, splitter_versions
 from keras_pretrain.features.building import check_settings, describe, report_examples
 from keras_pretrain.features.next_sentence import check_pairable
 from keras_pretrain.prepared.documents import Survey, Unit, block_characters, find_units, read_blocks, stamp, survey
@@ -36,6 +35,7 @@ from keras_pretrain.prepared.stages import (
     digest_tokenizer,
     sentences_of,
 )
+from keras_pretrain.system import lock
 from keras_pretrain.tokenization import empty_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -198,16 +198,13 @@ def prepare_corpus(
 def _locked(directory: Path) -> Iterator[None]:
     """Keep other processes out of the folder, and clean up what a killed one left."""
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / _LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"Another process is preparing {directory}. Wait for it, or choose another."
-            ) from error
+    descriptor = lock(directory / _LOCK, f"Another process is preparing {directory}. Wait for it, or choose another.")
+    try:
         for left in directory.glob(".unfinished-*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_output_among_input(source, directory: Path) -> None:
@@ -296,8 +293,7 @@ def _check_size(surveys: list[Survey], units: list[Unit], validation_fraction: f
 def _make_splitting(units: list[Unit], directory: Path, backend: str, clean: bool) -> Splitting:
     texts = (text for unit in units for block in read_blocks(unit, 200_000) for text in block.texts)
     splitter = make_splitter(backend, texts)  # Punkt learns from the first of them
-    libraries = ("nltk",) if backend.startswith("punkt") else ("kss", "python-mecab-ko", "python-mecab-ko-dic")
-    made_of = (backend, *map(version, libraries), splitter.learned())
+    made_of = (backend, *splitter_versions(backend), splitter.learned())
     return Splitting(directory / "sentences", splitter, made_of, clean)
 
 

@@ -1,6 +1,5 @@
 """`Checkpointing`: a run that is killed goes on where it was."""
 
-import fcntl
 import json
 import logging
 import os
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.system import lock
 from keras_pretrain.training.divergence import LossWatch
 from keras_pretrain.training.workers import Workers
 
@@ -282,16 +282,11 @@ class Checkpointing(tf_keras.callbacks.Callback):
         return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
 
     def _lock(self) -> None:
-        """Keep others out of the directory until `fit` is over; the system takes the lock from a killed process."""
+        """Keep others out of the directory until `fit` is over."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.directory / _LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
+        message = f"Another process is training in {self.directory}. Wait for it, or choose another directory."
+        descriptor = lock(self.directory / _LOCK, message)
         self.model.call_at_end(lambda: os.close(descriptor))
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"Another process is training in {self.directory}. Wait for it, or choose another directory."
-            ) from error
 
     def _make_room(self) -> None:
         """Find out now, not after the first thousand steps, whether checkpoints can be written."""
