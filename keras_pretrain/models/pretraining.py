@@ -19,7 +19,8 @@ class PretrainingStep:
 
     A step's losses and gradients are one XLA program. The optimizer's update stands outside it, so that the same step
     runs under `tf.distribute`, which adds gradients up between the two; on a single device the update is a second
-    program, which goes through each variable once and not ten times. Each head's loss is averaged over what it counts
+    program, which goes through each variable once and not ten times, and on a CPU the norm that it clips by is computed
+    between the two. Each head's loss is averaged over what it counts
     (masked tokens, pairs), over all replicas and all parts of an accumulated batch.
 
     A model that is made of this class sets `seed`, `gradient_accumulation_steps` and `head_weights` (what each head's
@@ -66,7 +67,9 @@ class PretrainingStep:
             self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
         with self.distribute_strategy.scope():
             is_distributed = tf.distribute.has_strategy()  # one replica, too, may not add gradients up in a function
-        if jit_compile and not run_eagerly and not is_distributed:
+        is_compiled = jit_compile and not run_eagerly and not is_distributed
+        self._norms_apart = is_compiled and not tf.config.get_visible_devices("GPU")
+        if is_compiled:
             self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
     def fit(self, x=None, *args, **kwargs):
@@ -191,11 +194,12 @@ class PretrainingStep:
 
         XLA writes squares to memory on a CPU: for 25 million gradients it took 20 ms, TensorFlow's own operation 5 ms.
         """
-        is_apart = self._apply != self._update and not tf.config.get_visible_devices("GPU")
-        clips = getattr(_inner(self.optimizer), "global_clipnorm", None)
-        return tf.linalg.global_norm(gradients) if is_apart and clips else None
+        optimizer = _inner(self.optimizer)
+        clips = getattr(optimizer, "global_clipnorm", None) and not optimizer.clipvalue
+        return tf.linalg.global_norm(gradients) if self._norms_apart and clips else None
 
     def _update(self, gradients, variables, norm) -> None:
+        """One step of the optimizer; clips by `norm`, where it is given, instead of by one that the optimizer finds."""
         if norm is None:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return

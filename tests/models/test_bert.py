@@ -6,7 +6,6 @@ import tensorflow as tf
 from transformers import TFBertForPreTraining
 
 import keras_pretrain as kp
-from keras_pretrain.models.objectives import masked_crossentropy
 from keras_pretrain.models.sizes import BERT_SIZES, bert_size
 
 BATCH = 16
@@ -180,36 +179,3 @@ def test_given_features_the_mlm_head_starts_from_the_tokens_frequencies(features
 def test_an_unknown_size_is_refused(tokenizer):
     with pytest.raises(ValueError, match="no size 'huge'; choose one of tiny, mini, small, base, large"):
         kp.BertPretrainer.from_size("huge", tokenizer)
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_crossentropy_is_tensorflows_own(jit_compile):
-    logits = tf.Variable(tf.random.stateless_normal((2, 6, 50), (1, 2), stddev=5.0) + 80.0)
-    best = int(tf.argmax(logits[0, 2]))  # one hit at least
-    labels = tf.constant([[3, -100, best, 0, -100, 7], [5, 5, -100, 12, 31, -100]])
-    rows = tf.where(labels != -100)
-
-    def own():
-        return masked_crossentropy(logits, labels)
-
-    def plain():
-        chosen, targets = tf.gather_nd(logits, rows), tf.gather_nd(labels, rows)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, chosen)
-        hits = tf.argmax(chosen, axis=-1, output_type=tf.int32) == targets
-        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.float32)), tf.constant(8.0)
-
-    def run(function):
-        with tf.GradientTape() as tape:
-            results = function()
-        return results, tape.gradient(results[0], logits)
-
-    results, gradient = tf.function(lambda: run(own), jit_compile=jit_compile)()
-    expected, expected_gradient = run(plain)
-    assert float(results[1]) >= 1
-    np.testing.assert_allclose(results, expected, rtol=1e-5)
-    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
-
-
-def test_crossentropy_over_nothing_is_zero():
-    loss, correct, count = masked_crossentropy(tf.ones((3, 4)), tf.fill((3,), -100))
-    assert (float(loss), float(correct), float(count)) == (0.0, 0.0, 0.0)

@@ -57,7 +57,6 @@ def test_every_gradient_equals_the_stock_models(tokenizer, batch):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_step_moves_the_weights_as_far_as_clipping_lets_it(tokenizer, batch, jit_compile):
-    """Compiled, the norm is computed outside the update; afterwards the optimizer clips as before."""
     optimizer = tf.keras.optimizers.SGD(1.0, global_clipnorm=0.25)
     model = make(tokenizer, optimizer, jit_compile)
     before = model.get_weights()
@@ -65,6 +64,48 @@ def test_a_step_moves_the_weights_as_far_as_clipping_lets_it(tokenizer, batch, j
     moved = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
     assert np.sqrt(sum((part**2).sum() for part in moved)) == pytest.approx(0.25, rel=1e-4)
     assert optimizer.global_clipnorm == 0.25
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="on a GPU the optimizer finds the norm")
+def test_the_compiled_update_clips_by_the_norm_it_is_given(tokenizer, batch):
+    model = make(tokenizer, tf.keras.optimizers.SGD(1.0, global_clipnorm=0.25), jit_compile=True)
+    before = model.get_weights()
+    gradients = [tf.ones_like(variable) for variable in model.trainable_variables]
+    norm = model._norm_to_clip(gradients)
+    assert float(norm) == pytest.approx(np.sqrt(sum(weight.size for weight in before)))
+    model._apply(gradients, model.trainable_variables, 2 * norm)
+    moved = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
+    assert np.sqrt(sum((part**2).sum() for part in moved)) == pytest.approx(0.125, rel=1e-4)
+
+
+def test_a_value_to_clip_by_leaves_clipping_to_the_optimizer(tokenizer):
+    model = make(tokenizer, tf.keras.optimizers.SGD(1.0, global_clipnorm=0.25, clipvalue=0.1), jit_compile=True)
+    assert model._norm_to_clip([tf.ones_like(variable) for variable in model.trainable_variables]) is None
+
+
+@pytest.mark.parametrize("labels", [{"labels": 15}, {"labels": -1}, {"next_sentence_label": 2}])
+def test_labels_that_are_no_class_are_refused(tokenizer, batch, labels):
+    """Under XLA they would count as a loss without a gradient."""
+    inputs, right = batch
+    ((name, label),) = labels.items()
+    first = tf.where(right[name] != -100)[:1]
+    wrong = {**right, name: tf.tensor_scatter_nd_update(right[name], first, [label])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"'{name}' are to be -100 or from 0 to"):
+        step(make(tokenizer), (inputs, wrong))
+
+
+def test_a_step_that_overflows_changes_nothing_but_the_loss_scale(tokenizer, batch):
+    """`create_optimizer` under mixed_float16: its clipping meets gradients that are infinite."""
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        inner = kp.create_optimizer(num_train_steps=10)
+        model = make(tokenizer, tf.keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=2.0**100), True)
+        before = model.get_weights()
+        step(model, batch)
+        assert all((after == start).all() for after, start in zip(model.get_weights(), before, strict=True))
+        assert float(model.optimizer.loss_scale) == 2.0**99
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
 
 
 def test_training_and_validation_compile_once_each(tokenizer, features):
@@ -153,7 +194,7 @@ def test_the_same_seed_gives_the_same_weights_with_dropout(tokenizer, features):
 
 
 def test_ids_beyond_the_vocabulary_are_refused(tokenizer, batch):
-    """Under XLA their embedding is NaN, without a word."""
+    """Under XLA training would go on without a word."""
     inputs, labels = batch
     inputs = {**inputs, "input_ids": tf.tensor_scatter_nd_update(inputs["input_ids"], [[2, 3]], [15])}
     with pytest.raises(tf.errors.InvalidArgumentError, match="ids outside the vocabulary of 15 that the model has"):
