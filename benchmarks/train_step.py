@@ -1,13 +1,15 @@
 """Our training step beside its peers, all in one run and in turn, on this machine.
 
     python -m benchmarks.train_step [--sizes small mini] [--electra-sizes small base] [--torch-python PATH] [--rounds 5]
+        [--leave-out tutorial]
 
 `--torch-python` is the interpreter of an environment with torch and transformers; without it torch is left out, and
-the table says so.
+the table says so. All contenders are in memory together; `--leave-out` names those for which it is too small.
 """
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -45,7 +47,10 @@ class Contender:
         )
         self.seconds, self.memory_gib = [], 0.0
         if not self.process.stdout.readline():
-            raise RuntimeError(f"{name} did not start:\n{self.process.communicate()[1][-2000:]}")
+            last_words = self.process.communicate()[1][-2000:]
+            if self.process.returncode == -signal.SIGKILL:
+                last_words = f"It was killed, as happens when memory runs out. Leave it out: --leave-out {name}"
+            raise RuntimeError(f"{name} did not start:\n{last_words}")
 
     def run(self, steps: int) -> None:
         self.process.stdin.write(f"{steps}\n")
@@ -91,6 +96,7 @@ def compare_bert(size: str, options) -> None:
     pythons = dict.fromkeys(("sgemm", *PEERS), sys.executable)
     if options.torch_python:
         pythons |= dict.fromkeys(TORCH_PEERS, options.torch_python)
+    pythons = {name: python for name, python in pythons.items() if name not in options.leave_out}
     contenders = time_in_turn(shape, pythons, options)
     title = f"BERT {size}: {layers} × {hidden}, {describe(shape)}"
     rates = print_table(title, contenders, "ours")
@@ -129,6 +135,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--torch-python")
+    parser.add_argument("--leave-out", nargs="+", choices=[*PEERS[1:], *TORCH_PEERS], default=[])
     options = parser.parse_args()
     for size in options.sizes:
         compare_bert(size, options)

@@ -22,10 +22,9 @@ def lock(path: Path, message: str) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except OSError as error:
         os.close(descriptor)
-        raise BlockingIOError(message) from error
-    except OSError:
-        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise BlockingIOError(message) from error
         raise
     return descriptor

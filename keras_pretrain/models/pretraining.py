@@ -20,8 +20,8 @@ class PretrainingStep:
     A step's losses and gradients are one XLA program. The optimizer's update stands outside it, so that the same step
     runs under `tf.distribute`, which adds gradients up between the two; on a single device the update is a second
     program, which goes through each variable once and not ten times, and on a CPU the norm that it clips by is computed
-    between the two. Each head's loss is averaged over what it counts
-    (masked tokens, pairs), over all replicas and all parts of an accumulated batch.
+    between the two. Each head's loss is averaged over what it counts (masked tokens, pairs), over all replicas and all
+    parts of an accumulated batch.
 
     A model that is made of this class sets `seed`, `gradient_accumulation_steps` and `head_weights` (what each head's
     loss counts in the total), and has these methods, where a `batch` is a dictionary of int32 tensors whose first axis
