@@ -183,7 +183,7 @@ def electra(shape: dict):
 
 
 def electra_tutorial(shape: dict):
-    """The tutorials' way: 🤗's forward passes, logits of the whole vocabulary at every position, no XLA."""
+    """The tutorials' way: 🤗's forward passes, logits and argmax of the whole vocabulary at every position, no XLA."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf
     import tf_keras
@@ -214,7 +214,14 @@ def electra_tutorial(shape: dict):
                 loss = mlm_loss + 50.0 * disc_loss
             gradients = tape.gradient(loss, self.trainable_variables)
             self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-            return {"loss": loss}
+            is_right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == ids, tf.float32)
+            is_right_judgement = tf.cast((judged > 0) == (is_replaced > 0), tf.float32)
+            return {
+                "loss": loss,
+                "mlm_accuracy": tf.reduce_mean(tf.boolean_mask(is_right, is_chosen)),
+                "chosen_accuracy": tf.reduce_mean(tf.boolean_mask(is_right_judgement, is_chosen)),
+                "other_accuracy": tf.reduce_mean(tf.boolean_mask(is_right_judgement, ~is_chosen)),
+            }
 
     model = Electra(*_electra_configs(shape))
     model.compile(tf_keras.optimizers.Adam(1e-4))
