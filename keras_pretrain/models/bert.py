@@ -10,7 +10,7 @@ from keras_pretrain.models.initialization import cooccurrence_embeddings, token_
 from keras_pretrain.models.loading import weights_format
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
-from keras_pretrain.models.sizes import bert_size
+from keras_pretrain.models.sizes import bert_size, new_model_settings
 
 
 class BertPretrainer(PretrainingStep, TFBertForPreTraining):
@@ -102,31 +102,25 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             the MLM head's bias starts as the logarithm of how often each token occurs, and the word embeddings from
             which tokens occur together (`models.initialization`).
           mask_prob, gradient_accumulation_steps, seed: as for the class.
-          **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.1`.
+          **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.1`, or a `vocab_size` above the
+            tokenizer's, a multiple of 64 as GPUs like it.
 
         Raises:
-          ValueError: no such size.
+          ValueError: no such size, or a `vocab_size` below the tokenizer's.
         """
-        longest = tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 512
-        settings = {
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "max_position_embeddings": max(512, longest),
-            "hidden_act": "gelu_new",
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        }
+        settings = new_model_settings(tokenizer, bert_size(size) | config)
         model = cls(
-            BertConfig(**(settings | bert_size(size) | config)),
+            BertConfig(**settings),
             mask_prob=mask_prob,
             gradient_accumulation_steps=gradient_accumulation_steps,
             seed=seed,
         )
         if features is not None:
             model.build_in_name_scope()
-            model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer))
+            vocab_size = model.config.vocab_size
+            model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer, vocab_size))
             start = {"initializer_range": model.config.initializer_range, "seed": seed}
-            words = cooccurrence_embeddings(features, tokenizer, model.config.hidden_size, **start)
+            words = cooccurrence_embeddings(features, tokenizer, vocab_size, model.config.hidden_size, **start)
             model.bert.embeddings.weight.assign(words)
         return model
 

@@ -23,7 +23,7 @@ from keras_pretrain.models.pretraining import (
     unpack_batch,
 )
 from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream, uniform
-from keras_pretrain.models.sizes import electra_sizes
+from keras_pretrain.models.sizes import electra_sizes, new_model_settings
 
 logger = logging.getLogger(__name__)
 
@@ -134,27 +134,24 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
           tokenizer: whose vocabulary the networks get.
           features: the examples they will be trained on. Given, the generator's bias starts from token frequencies
             and the embeddings from co-occurrence, as in `BertPretrainer.from_size`.
-          **settings: arguments of the class, and anything else for both `ElectraConfig`s.
+          **settings: arguments of the class, and anything else for both `ElectraConfig`s, for example a `vocab_size`
+            above the tokenizer's.
 
         Raises:
-          ValueError: no such size.
+          ValueError: no such size, or a `vocab_size` below the tokenizer's.
         """
         discriminator, generator = electra_sizes(size)
         own = {name: settings.pop(name) for name in list(settings) if name in _SETTINGS}
-        common = {
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "max_position_embeddings": max(512, tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 0),
-            "hidden_act": "gelu_new",
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        }
-        configs = [ElectraConfig(**(common | widths | settings)) for widths in (generator, discriminator)]
+        configs = [
+            ElectraConfig(**new_model_settings(tokenizer, widths | settings)) for widths in (generator, discriminator)
+        ]
         model = cls(*configs, tokenizer, **own)
         if features is not None:
-            model.generator.generator_lm_head.bias.assign(token_log_frequencies(features, tokenizer))
+            vocab_size = model.config.vocab_size
+            frequencies = token_log_frequencies(features, tokenizer, vocab_size)
+            model.generator.generator_lm_head.bias.assign(frequencies)
             start = {"initializer_range": model.config.initializer_range, "seed": model.seed}
-            words = cooccurrence_embeddings(features, tokenizer, model.config.embedding_size, **start)
+            words = cooccurrence_embeddings(features, tokenizer, vocab_size, model.config.embedding_size, **start)
             for network in (model.generator, model.discriminator):
                 network.electra.embeddings.weight.assign(words)
         return model

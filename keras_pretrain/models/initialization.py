@@ -14,21 +14,21 @@ _WINDOW = 10  # tokens to each side
 _SMOOTHING = 0.75
 
 
-def token_log_frequencies(features, tokenizer) -> np.ndarray:
-    """The logarithm of each token's share of the ordinary tokens, (vocabulary,) float32.
+def token_log_frequencies(features, tokenizer, vocab_size: int) -> np.ndarray:
+    """The logarithm of each token's share of the ordinary tokens, (vocab_size,) float32.
 
     Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
-    count as if they occurred once.
+    and the rows that a model has beyond its tokenizer's vocabulary count as if they occurred once.
     """
-    counts = np.zeros(len(tokenizer))
+    counts = np.zeros(vocab_size)
     for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
-        counts += np.bincount(pc.list_flatten(table["input_ids"]).to_numpy(), minlength=len(tokenizer))
+        counts += np.bincount(pc.list_flatten(table["input_ids"]).to_numpy(), minlength=vocab_size)
     counts[tokenizer.all_special_ids] = 0
     return np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
 
 
 def cooccurrence_embeddings(
-    features, tokenizer, width: int, *, initializer_range: float = 0.02, seed: int = 42
+    features, tokenizer, vocab_size: int, width: int, *, initializer_range: float = 0.02, seed: int = 42
 ) -> np.ndarray:
     """Word embeddings in which tokens that occur near the same words lie near each other.
 
@@ -36,30 +36,32 @@ def cooccurrence_embeddings(
     smoothed by a power of 0.75, factorised by a truncated singular value decomposition, with the square roots of the
     singular values: what Levy, Goldberg and Dagan (2015, "Improving Distributional Similarity") found as good as
     word2vec. Then centred, turned at random, so that no axis carries more than another, and each row scaled to the
-    length that a row of random weights has. Tokens that never occur, and special ones, get random weights.
+    length that a row of random weights has. Tokens that never occur, special ones, and rows beyond the tokenizer's
+    vocabulary get random weights.
 
     Args:
       features: examples from `build_features`; the two segments of a pair are kept apart.
       tokenizer: the tokenizer they were made with.
+      vocab_size: rows, as many as the tokenizer has tokens or more.
       width: of the embeddings.
       initializer_range: standard deviation of the weights.
       seed: of the random parts.
 
     Returns:
-      (vocabulary, width) float32. Takes about 20 KB of memory a token of the vocabulary, and seconds.
+      (vocab_size, width) float32. Takes about 20 KB of memory a token of the vocabulary, and seconds.
     """
     begun = perf_counter()
     rng = np.random.default_rng(seed)
     tokens, segments = _sample_tokens(features, tokenizer, rng)
-    information = positive_mutual_information(tokens, segments, len(tokenizer))
+    information = positive_mutual_information(tokens, segments, vocab_size)
     vectors = _truncated_svd(information, width, rng)
-    known = np.bincount(tokens, minlength=len(tokenizer)) > 0
+    known = np.bincount(tokens, minlength=vocab_size) > 0
     known &= np.linalg.norm(vectors, axis=1) > 0
     vectors -= vectors[known].sum(axis=0) / max(known.sum(), 1)
     turn, _ = np.linalg.qr(rng.standard_normal((width, vectors.shape[1]), np.float32))
     vectors = vectors @ turn.T
     vectors *= initializer_range * np.sqrt(width) / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    random = initializer_range * rng.standard_normal((len(tokenizer), width), np.float32)
+    random = initializer_range * rng.standard_normal((vocab_size, width), np.float32)
     logger.info(
         "Word embeddings start from the co-occurrence of %s tokens (%.0f s).",
         f"{len(tokens):,}", perf_counter() - begun,

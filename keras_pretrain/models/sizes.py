@@ -72,6 +72,29 @@ def electra_sizes(size: str) -> tuple[dict, dict]:
     return settings(heads), settings(round(heads * share))
 
 
+def new_model_settings(tokenizer, settings: dict) -> dict:
+    """What every new model starts from, and on top of it the `settings` of its size and of the caller.
+
+    Raises:
+      ValueError: a `vocab_size` that the tokenizer's tokens do not fit into.
+    """
+    longest = tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 512
+    settings = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "max_position_embeddings": max(512, longest),
+        "hidden_act": "gelu_new",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    } | settings
+    if settings["vocab_size"] < len(tokenizer):
+        raise ValueError(
+            f"vocab_size is {settings['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens; leave vocab_size "
+            "out, or give a larger one."
+        )
+    return settings
+
+
 def finetuning_learning_rate(config) -> float:
     """A peak learning rate to fine-tune an encoder with: the larger it is, the lower."""
     for hidden, learning_rate in _FINETUNING_LEARNING_RATES.items():

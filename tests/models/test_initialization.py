@@ -6,7 +6,11 @@ from datasets import Dataset
 
 import keras_pretrain as kp
 from keras_pretrain.models import initialization
-from keras_pretrain.models.initialization import cooccurrence_embeddings, positive_mutual_information
+from keras_pretrain.models.initialization import (
+    cooccurrence_embeddings,
+    positive_mutual_information,
+    token_log_frequencies,
+)
 
 
 def plain_information(tokens, segments, vocabulary):
@@ -63,7 +67,7 @@ def topical_features(tokenizer):
 
 
 def test_tokens_of_one_topic_lie_near_each_other(topical_features, tokenizer):
-    table = cooccurrence_embeddings(topical_features, tokenizer, 16)
+    table = cooccurrence_embeddings(topical_features, tokenizer, len(tokenizer), 16)
     assert (table.shape, table.dtype) == ((15, 16), np.float32)
     unit = table / np.linalg.norm(table, axis=1, keepdims=True)
     cosine = unit @ unit.T
@@ -79,13 +83,15 @@ def test_the_segments_of_a_pair_are_kept_apart(tokenizer):
     first, second = rng.integers(5, 9, (100, 10)), rng.integers(9, 13, (100, 10))
     rows = [[2, *a, 3, *b, 3] for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     features = Dataset.from_dict({"input_ids": rows, "token_type_ids": [[0] * 12 + [1] * 11] * 100})
-    table = cooccurrence_embeddings(features, tokenizer, 16)
+    table = cooccurrence_embeddings(features, tokenizer, len(tokenizer), 16)
     assert (table[5:9] @ table[9:13].T).max() < 0
 
 
 def test_a_large_corpus_is_sampled_and_the_seed_decides(topical_features, tokenizer, monkeypatch):
     monkeypatch.setattr(initialization, "_TOKENS", 500)
-    first, again, other = (cooccurrence_embeddings(topical_features, tokenizer, 16, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        cooccurrence_embeddings(topical_features, tokenizer, len(tokenizer), 16, seed=seed) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -93,13 +99,31 @@ def test_a_large_corpus_is_sampled_and_the_seed_decides(topical_features, tokeni
 def test_an_empty_window_gives_random_weights(tokenizer):
     """Examples of one ordinary token have nothing beside it."""
     features = Dataset.from_dict({"input_ids": [[2, 5, 3]] * 10, "token_type_ids": [[0, 0, 0]] * 10})
-    table = cooccurrence_embeddings(features, tokenizer, 16)
+    table = cooccurrence_embeddings(features, tokenizer, len(tokenizer), 16)
     assert np.isfinite(table).all()
     assert table.std() == pytest.approx(0.02, rel=0.3)
+
+
+@pytest.mark.parametrize("cls", [kp.BertPretrainer, kp.ElectraPretrainer])
+def test_a_vocabulary_may_have_rows_beyond_the_tokenizer(sentences, tokenizer, cls):
+    features = kp.build_features(sentences, tokenizer, block_size=32)
+    plain, rounded = (
+        cls.from_size("tiny", tokenizer, features=features, vocab_size=size) for size in (len(tokenizer), 64)
+    )
+    networks = [model.bert if cls is kp.BertPretrainer else model.generator.electra for model in (plain, rounded)]
+    tables = [network.embeddings.weight.numpy() for network in networks]
+    assert tables[1].shape == (64, tables[0].shape[1])
+    assert tables[1][len(tokenizer) :].std() == pytest.approx(0.02, rel=0.1)
+    few, many = (token_log_frequencies(features, tokenizer, size) for size in (len(tokenizer), 64))
+    assert np.exp(many).sum() == pytest.approx(1.0, rel=1e-5)
+    np.testing.assert_allclose(many[: len(few)] - many[0], few - few[0], atol=1e-5)
+    np.testing.assert_allclose(many[len(few) :], many[tokenizer.pad_token_id], atol=1e-6)
+    with pytest.raises(ValueError, match=f"vocab_size is 9, but the tokenizer has {len(tokenizer)} tokens"):
+        cls.from_size("tiny", tokenizer, vocab_size=9)
 
 
 def test_from_size_starts_from_both(sentences, tokenizer):
     features = kp.build_features(sentences, tokenizer, block_size=32)
     model = kp.BertPretrainer.from_size("tiny", tokenizer, features=features, seed=3)
-    table = cooccurrence_embeddings(features, tokenizer, 128, seed=3)
+    table = cooccurrence_embeddings(features, tokenizer, len(tokenizer), 128, seed=3)
     np.testing.assert_array_equal(model.bert.embeddings.weight, table)
