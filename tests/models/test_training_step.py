@@ -207,7 +207,7 @@ def test_batches_longer_than_the_models_positions_are_refused(tokenizer, batch):
 
 
 def test_a_tokenizer_or_block_that_the_model_cannot_take_is_refused_early(tokenizer):
-    model = make(tokenizer, vocab_size=10, max_position_embeddings=16)
+    model = kp.BertPretrainer(BertConfig(vocab_size=10, **SETTINGS))
     with pytest.raises(ValueError, match="tokenizer has 15 tokens and the model only 10"):
         model.require_fit(tokenizer, 16)
     with pytest.raises(ValueError, match="Blocks of 32 tokens are too long for the model, which has 16 positions"):
