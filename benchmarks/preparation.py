@@ -27,11 +27,10 @@ from datasets import Dataset
 from soynlp.normalizer import repeat_normalize
 
 import keras_pretrain as kp
-from keras_pretrain.corpus.cleaning import _URL, _unwanted
+from keras_pretrain.corpus.cleaning import _COMMENT_URL, _unwanted
 from keras_pretrain.corpus.sentences import make_splitter
-from keras_pretrain.prepared import stages as prepared_stages
-from keras_pretrain.prepared.documents import Block
-from keras_pretrain.prepared.stages import Building, Splitting, Tokenizing, digest_tokenizer
+from keras_pretrain.features.building import build_block
+from keras_pretrain.features.tokenizing import choose_tokenize, tokenize_documents
 
 BLOCK_SIZE, VOCAB_SIZE = 128, 8000
 QUICK = {"ko": "fast", "en": "punkt"}  # to split sentences, where the memory is asked for and not the time
@@ -50,7 +49,7 @@ def take(texts: list[str], characters: int) -> list[str]:
 
 def tutorial_clean(texts: list[str]) -> list[str]:
     def clean(example):
-        text = _URL.sub("", _unwanted().sub(" ", example["text"]))
+        text = _COMMENT_URL.sub("", _unwanted().sub(" ", example["text"]))
         return {"text": repeat_normalize(text.strip(), num_repeats=2)}
 
     return Dataset.from_dict({"text": texts}).map(clean)["text"]
@@ -108,68 +107,62 @@ class Fresh:
     def __init__(self, splitter, texts: list[str]):
         self.splitter, self.texts, self.calls = splitter, texts, 0
 
-    def __call__(self, to: Path):
+    def __call__(self):
         self.calls += 1
         digit = str(self.calls % 10)
         for text in self.texts:
             self.splitter("\n".join(f"{digit} {line}" for line in text.splitlines()))
 
 
-def stages(texts: list[str], folder: Path) -> dict:
-    """`{stage: {contender: (texts, function)}}`; a function is called once a round, with a folder of its own."""
-    blocks = {name: Block("00000-00000", None, take(texts, characters)) for name, characters in CHARACTERS.items()}
-    splitters = {name: make_splitter(name) for name in ("mecab", "pecab")}
+def stages(texts: list[str]) -> dict:
+    """`{stage: {contender: (texts, function)}}`; a function is called once a round."""
+    blocks = {name: take(texts, characters) for name, characters in CHARACTERS.items()}
+    splitters = {name: make_splitter(name) for name in ("mecab", "kiwi", "pecab")}
     for splitter in splitters.values():
         splitter("하나다. 둘이다.")
-    split = Splitting(folder / "sentences", make_splitter("fast"), ("fast",), True)
-    shard, _ = split(blocks["ours"])
-    sentences = Dataset.from_file(str(shard))["sentences"][:]
+    split = make_splitter("fast")
+    sentences = [split(kp.clean_text(text)) for text in blocks["ours"]]
     tokenizer = kp.train_tokenizer(sentences, vocab_size=VOCAB_SIZE)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    shared = (folder / "tokenizer", digest_tokenizer(tokenizer))
-    settings = ("mlm+nsp", BLOCK_SIZE, 0.1, 42)
 
-    def tokenize(to):
-        prepared_stages._load_tokenize.cache_clear()  # each round knows no words yet
-        return Tokenizing(to, *shared, 42)((shard, "train", 0))
+    def tokenize():
+        return tokenize_documents(sentences, choose_tokenize(tokenizer))  # which knows no words yet
 
-    ids, _ = tokenize(folder)
+    corpus = tokenize()
 
-    def build(to, ids=ids):
-        return Building(to, *shared, *settings)((ids, (ids,), 1, 0))
+    def build(corpus=corpus):
+        build_block(0, [corpus], True, tokenizer, "mlm+nsp", BLOCK_SIZE, 0.1, 42, 1)
 
-    build(folder / "warm")
-    ours, tutorial = blocks["ours"].texts, blocks["tutorial"].texts
+    build()
+    ours, tutorial = blocks["ours"], blocks["tutorial"]
     return {
         "cleaning": {
-            "ours": (ours, lambda to: [kp.clean_text(text) for text in ours]),
-            "tutorial": (tutorial, lambda to: tutorial_clean(tutorial)),
+            "ours": (ours, lambda: [kp.clean_text(text) for text in ours]),
+            "tutorial": (tutorial, lambda: tutorial_clean(tutorial)),
         },
         "splitting": {
-            "ours (mecab)": (blocks["splitting"].texts, Fresh(splitters["mecab"], blocks["splitting"].texts)),
-            "tutorial (pecab)": (blocks["pecab"].texts, Fresh(splitters["pecab"], blocks["pecab"].texts)),
+            "ours (mecab)": (blocks["splitting"], Fresh(splitters["mecab"], blocks["splitting"])),
+            "ours (kiwi)": (blocks["splitting"], Fresh(splitters["kiwi"], blocks["splitting"])),
+            "tutorial (pecab)": (blocks["pecab"], Fresh(splitters["pecab"], blocks["pecab"])),
         },
-        "training a tokenizer": {"ours": (ours, lambda to: kp.train_tokenizer(sentences, vocab_size=VOCAB_SIZE))},
+        "training a tokenizer": {"ours": (ours, lambda: kp.train_tokenizer(sentences, vocab_size=VOCAB_SIZE))},
         "tokenizing": {"ours": (ours, tokenize)},
         "pairing": {"ours": (ours, build)},
         "tokenizing and pairing": {
-            "ours": (ours, lambda to: build(to / "examples", tokenize(to)[0])),
-            "tutorial": (ours, lambda to: tutorial_examples(sentences, tokenizer)),
+            "ours": (ours, lambda: build(tokenize())),
+            "tutorial": (ours, lambda: tutorial_examples(sentences, tokenizer)),
         },
     }
 
 
 def time_stages(texts: list[str], rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        table = stages(texts, Path(folder))
-        gc.freeze()  # what the analysers hold is in no other stage's process, and takes half a second to look through
-        seconds = {(stage, name): [] for stage, contenders in table.items() for name in contenders}
-        for number in range(rounds):
-            for (stage, name), times in seconds.items():
-                to = Path(folder) / str(number) / stage / name
-                begun = time.perf_counter()
-                table[stage][name][1](to)
-                times.append(time.perf_counter() - begun)
+    table = stages(texts)
+    gc.freeze()  # what the analysers hold is in no other stage's process, and takes half a second to look through
+    seconds = {(stage, name): [] for stage, contenders in table.items() for name in contenders}
+    for _ in range(rounds):
+        for (stage, name), times in seconds.items():
+            begun = time.perf_counter()
+            table[stage][name][1]()
+            times.append(time.perf_counter() - begun)
     print(f"\n{'':44}{'MB/s':>10}{'documents/s':>14}{'characters/s':>16}   faster by")
     for stage, contenders in table.items():
         rates = {}
@@ -207,7 +200,7 @@ def measure_memory(corpus: Path, folder: Path, num_proc: int, language: str) -> 
         sys.executable, "-c",
         "import sys, keras_pretrain as kp\n"
         "kp.prepare_corpus(sys.argv[1], sys.argv[2], vocab_size=8000, num_proc=int(sys.argv[3]),"
-        " language=sys.argv[4], backend=sys.argv[5], clean=sys.argv[4] == 'ko')",
+        " language=sys.argv[4], backend=sys.argv[5])",
         str(corpus), str(folder), str(num_proc), language, QUICK[language],
     ]  # fmt: skip
     most = {"parent": 0.0, "worker": 0.0, "all": 0.0}

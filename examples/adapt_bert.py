@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 import keras_pretrain as kp
 from keras_pretrain.features.building import choose_objective
 from keras_pretrain.models.sizes import BERT_SIZES, LEARNING_RATES
+from keras_pretrain.tokenization import cleaning_of
 
 
 def parse_arguments(argv=None):
@@ -52,19 +53,20 @@ def main(argv=None):
     task = load_task(args) if args.task_train else None
     words = args.add_tokens.read_text(encoding="utf-8").splitlines() if args.add_tokens else []
 
-    sentences = run.read_sentences(sample_by=args.sample_by)
+    corpus = run.read_corpus(sample_by=args.sample_by)
+    objective = args.objective or choose_objective(corpus["train"])
+    sentences = run.split_sentences(corpus, objective, cleaning_of(tokenizer))
     figures = {"before": kp.evaluation.evaluate_mlm(args.model, sentences["validation"], block_size=args.block_size)}
     if args.new_tokens:
         words = kp.find_new_tokens(sentences["train"], tokenizer, count=args.new_tokens)
         print(f"New wordpieces: {' '.join(words[:12])} ...")
     if words:
         tokenizer = kp.add_tokens(model, tokenizer, [word for word in words if word.strip()])
-    objective = args.objective or choose_objective(sentences["train"])
     _, train, validation = run.make_batches(sentences, tokenizer, objective)
     preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
     training = run.train(model, train, validation, [preview])
     run.write_metrics(training)  # the model card takes its facts from there
-    kp.save_checkpoint(model, tokenizer, args.output)
+    kp.save_checkpoint(model, tokenizer, args.output, overwrite=args.overwrite)
 
     figures["adapted"] = kp.evaluation.evaluate_mlm(args.output, sentences["validation"], block_size=args.block_size)
     if task:

@@ -22,6 +22,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--model", type=Path, required=True, help="a folder that save_checkpoint or an example wrote")
     parser.add_argument("--saved-model", type=Path, help="folder for the SavedModel; TensorFlow Serving wants …/1")
     parser.add_argument("--max-length", type=int, help="tokens of a text that are read; default: the model's")
+    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that this version did not write")
     parser.add_argument("--push-to", metavar="REPO", help="a name on the Hub, OWNER/NAME")
     parser.add_argument("--private", action="store_true", default=None, help="of a repository that is made now")
     args = parser.parse_args(argv)
@@ -35,7 +36,8 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     if args.saved_model:
-        folder = kp.export_saved_model(*load(args.model), args.saved_model, max_length=args.max_length)
+        settings = {"max_length": args.max_length, "overwrite": args.overwrite}
+        folder = kp.export_saved_model(*load(args.model), args.saved_model, **settings)
         print(f'{folder} is ready: tf.saved_model.load("{folder}").signatures, after `import tensorflow_text`.')
     if args.push_to:
         print(f"Uploaded: {kp.push_to_hub(args.model, args.push_to, private=args.private)}")

@@ -17,6 +17,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury ours
 
 import keras_pretrain as kp
+from keras_pretrain.corpus.cleaning import CLEANINGS
+from keras_pretrain.export.checkpoint import require_writable
+from keras_pretrain.folders import OwnedFolder
 
 
 def parse_arguments(argv=None):
@@ -39,14 +42,18 @@ def parse_arguments(argv=None):
     parser.add_argument("--max-length", type=int, default=128, help="tokens; longer examples are cut")
     parser.add_argument("--seeds", type=int, default=1, help="runs, with the seeds --seed, --seed + 1 and so on")
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--cleaning", choices=CLEANINGS, help="default: as the pretraining text was cleaned")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files in the output that this version did not write"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     begun = time.perf_counter()
-    args.output.mkdir(parents=True, exist_ok=True)
+    require_writable(args.output, overwrite=args.overwrite)
     data = kp.finetuning.load_examples(
         args.train,
         validation=as_share(args.validation),
@@ -70,10 +77,11 @@ def main(argv=None):
         class_weight=args.class_weight,
         patience=args.patience,
         max_length=args.max_length,
+        cleaning=args.cleaning,
         seeds=range(args.seed, args.seed + args.seeds),
         verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
     )
-    kp.save_checkpoint(tuned.model, tuned.tokenizer, args.output)
+    kp.save_checkpoint(tuned.model, tuned.tokenizer, args.output, overwrite=args.overwrite)
     write_metrics(tuned, args, time.perf_counter() - begun)
     show_predictions(tuned, data["validation"].select(range(min(3, len(data["validation"])))), args.max_length)
 
@@ -100,7 +108,8 @@ def write_metrics(tuned, args, seconds: float) -> None:
         "saved_seed": tuned.best_seed,
         "versions": {name: version(name) for name in ("keras_pretrain", "tensorflow", "transformers", "scikit-learn")},
     }
-    (args.output / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    folder = OwnedFolder(args.output, "metrics", overwrite=args.overwrite)
+    folder.write_text("metrics.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     print(f"\n{args.output} is ready; on validation, over {len(tuned.seeds)} seed(s):")
     for name, each in tuned.metrics.items():
         print(f"  {name:10} {each['mean']:.4f} ± {each['std']:.4f}")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import keras_pretrain as kp
+from keras_pretrain.corpus.cleaning import CLEANINGS
 from keras_pretrain.features.building import OBJECTIVES
 
 
@@ -25,8 +26,15 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "--sample-by", choices=("paragraph", "line"), default="paragraph", help="what a document is in a .txt file"
     )
+    parser.add_argument("--encoding", default="utf-8", help="of text files; cp949 for many Korean Excel files")
+    parser.add_argument("--dialect", help="of .csv and .tsv files: a delimiter, excel, excel-tab or unix")
+    parser.add_argument("--on-bad-rows", choices=("error", "skip"), default="error", help="rows that cannot be read")
+    parser.add_argument("--drop-duplicates", action="store_true", help="leave out texts that occurred before")
     parser.add_argument("--language", choices=("ko", "en"), default="ko")
-    parser.add_argument("--backend", help="what splits sentences; default: mecab for ko, punkt_tab for en")
+    parser.add_argument("--cleaning", choices=CLEANINGS, help="default: comments for ko, prose for en")
+    parser.add_argument(
+        "--backend", help="what splits sentences; default: mecab for ko, punkt for en, lines where none are needed"
+    )
     parser.add_argument("--validation", type=float, default=0.1, help="share of the documents to hold out")
     parser.add_argument("--tokenizer", help="a folder or name on the Hub; default: a new one")
     parser.add_argument("--vocab-size", type=int, default=25_000, help="of a new tokenizer")
@@ -36,6 +44,8 @@ def parse_arguments(argv=None):
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--num-proc", type=int, help="processes; default: one a processor")
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument("--overwrite", action="store_true", help="take over a folder that an older version prepared")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be written and replaced, and stop")
     parser.add_argument("--ray-address", help="of a Ray cluster; default: RAY_ADDRESS, or this machine alone")
     args = parser.parse_args(argv)
     if args.ray_address and args.engine != "ray":
@@ -53,9 +63,13 @@ def main(argv=None):
         args.output,
         text_column=args.text_column,
         sample_by=args.sample_by,
+        encoding=args.encoding,
+        dialect=args.dialect,
+        on_bad_rows=args.on_bad_rows,
+        drop_duplicates=args.drop_duplicates,
         validation_fraction=args.validation,
         language=args.language,
-        clean=args.language == "ko",  # clean_text's rules are made for Korean
+        cleaning=args.cleaning,
         backend=args.backend,
         tokenizer=args.tokenizer,
         vocab_size=args.vocab_size,
@@ -65,7 +79,12 @@ def main(argv=None):
         seed=args.seed,
         num_proc=args.num_proc,
         engine=kp.prepared.RayEngine(args.ray_address) if args.engine == "ray" else None,
+        overwrite=args.overwrite,
+        dry_run=args.dry_run,
     )
+    if args.dry_run:
+        print("\n".join(f"replaced or deleted: {name}" for name in prepared.replaced))
+        return
     report = prepared.report
     print(f"\n{args.output} is ready after {time.perf_counter() - begun:,.0f} s; see report.json and lengths.png.")
     for split in (name for name in ("train", "validation") if name in report):

@@ -45,7 +45,7 @@ def main(argv=None):
     if not run.is_chief:
         return
     run.write_metrics(figures)
-    kp.save_checkpoint(model, tokenizer, args.output)
+    kp.save_checkpoint(model, tokenizer, args.output, overwrite=args.overwrite)
     show_predictions(args.output, PROMPTS[args.language])
 
 

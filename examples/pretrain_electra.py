@@ -47,7 +47,7 @@ def main(argv=None):
     if not run.is_chief:
         return
     run.write_metrics(figures)
-    kp.save_checkpoint(model, tokenizer, args.output)
+    kp.save_checkpoint(model, tokenizer, args.output, overwrite=args.overwrite)
     print(f"\n{args.output} is ready; its discriminator/ is the encoder to fine-tune.\n{preview.render()}")
 
 

@@ -15,10 +15,14 @@ import keras_pretrain as kp  # before TensorFlow: it makes tf.keras legacy Keras
 # isort: split
 import tensorflow as tf
 
+from keras_pretrain.corpus.cleaning import CLEANINGS
+from keras_pretrain.export.checkpoint import require_writable
+from keras_pretrain.folders import OwnedFolder
+from keras_pretrain.tokenization import cleaning_of
 from keras_pretrain.training.optimization import SCHEDULES
 from keras_pretrain.training.previews import require_tensorboard
 
-EPOCHS = 10  # of Keras: so often is the model evaluated
+VALIDATIONS = 10  # in a run
 
 
 def make_parser(description: str, sizes, output: str, *, takes_prepared=False) -> argparse.ArgumentParser:
@@ -38,11 +42,19 @@ def make_parser(description: str, sizes, output: str, *, takes_prepared=False) -
         )
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--language", choices=("ko", "en"), default="ko")
+    parser.add_argument("--cleaning", choices=CLEANINGS, help="default: comments for ko, prose for en")
     parser.add_argument("--size", choices=sizes, default="tiny")
     parser.add_argument("--vocab-size", type=positive, default=25_000)
     parser.add_argument("--block-size", type=positive, default=None if takes_prepared else 128, help="default: 128")
     parser.add_argument("--batch-size", type=positive, default=32)
-    parser.add_argument("--steps", type=positive, default=600, help=f"rounded up to a multiple of {EPOCHS}")
+    parser.add_argument(
+        "--passes",
+        type=positive,
+        default=10,
+        help="sets of examples made of the corpus, each with other cuts and pairs",
+    )
+    parser.add_argument("--steps", type=positive, default=600, help="rounded up to whole epochs")
+    parser.add_argument("--steps-per-epoch", type=positive, default=100, help="epochs are what history.csv has rows of")
     parser.add_argument("--learning-rate", type=float, help="the peak; default: by size, the larger the lower")
     parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the learning rate, after a warm-up")
     parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps; a killed run goes on from there")
@@ -53,6 +65,9 @@ def make_parser(description: str, sizes, output: str, *, takes_prepared=False) -
     parser.add_argument("--num-proc", type=positive, help="processes that split sentences; default: one a processor")
     parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write figures and previews for TensorBoard")
     parser.add_argument("--output", type=Path, default=Path(output))
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files in the output that this version did not write"
+    )
     return parser
 
 
@@ -81,8 +96,7 @@ class Run:
 
     def __init__(self, args, learning_rates: dict):
         self.args = args
-        self.epochs = min(EPOCHS, args.steps)
-        args.steps = self.epochs * math.ceil(args.steps / self.epochs)
+        args.steps = args.steps_per_epoch * math.ceil(args.steps / args.steps_per_epoch)
         if args.learning_rate is None:
             args.learning_rate = learning_rates[args.size]
         self.seconds = {}
@@ -92,7 +106,9 @@ class Run:
         args.block_size = args.block_size or 128
         tf.keras.utils.set_random_seed(args.seed)
         # What can be wrong is found out now, not after an hour of preparation.
-        args.output.mkdir(parents=True, exist_ok=True)
+        require_writable(args.output, overwrite=args.overwrite)
+        self.folder = OwnedFolder(args.output, "metrics", overwrite=args.overwrite)
+        self.folder.require_replaceable(["metrics.json"])
         if args.tensorboard:
             require_tensorboard()
         with self.strategy.scope():
@@ -104,7 +120,8 @@ class Run:
         """Text → `(tokenizer, features, train, validation)`; a tokenizer is trained where none is given."""
         if self.prepared:
             return self._batch_prepared(objective, tokenizer)
-        sentences = self.read_sentences()
+        cleaning = cleaning_of(tokenizer) if tokenizer else None
+        sentences = self.split_sentences(self.read_corpus(), objective, cleaning)
         tokenizer = tokenizer or self.train_tokenizer(sentences["train"])
         features, train, validation = self.make_batches(sentences, tokenizer, objective)
         return tokenizer, features, train, validation
@@ -131,15 +148,24 @@ class Run:
         self._clock("features", start)
         return tokenizer, features, train, validation
 
-    def read_sentences(self, **reading):
-        """Text → sentences; `reading` is for `load_corpus`."""
+    def read_corpus(self, **reading):
+        """Text → documents; `reading` is for `load_corpus`."""
         args, start = self.args, time.perf_counter()
         source = args.corpus or kp.load_sample(args.language)
         corpus = kp.load_corpus(source, text_column=args.text_column, seed=args.seed, **reading)
         self.corpus = {name: len(part) for name, part in corpus.items()}  # for the model card
-        # clean_text's rules are made for Korean; English keeps its apostrophes and dashes.
-        is_korean = args.language == "ko"
-        sentences = kp.prepare_sentences(corpus, language=args.language, clean=is_korean, num_proc=args.num_proc)
+        self._clock("corpus", start)
+        return corpus
+
+    def split_sentences(self, corpus, objective: str, cleaning: str | None = None):
+        """Documents → sentences.
+
+        Args:
+          cleaning: of a tokenizer that is there already.
+        """
+        args, start = self.args, time.perf_counter()
+        how = {"language": args.language, "cleaning": args.cleaning or cleaning, "objective": objective}
+        sentences = kp.prepare_sentences(corpus, **how, num_proc=args.num_proc)
         self._clock("sentences", start)
         return sentences
 
@@ -149,18 +175,12 @@ class Run:
         self._clock("tokenizer", start)
         return tokenizer
 
-    def make_batches(self, sentences, tokenizer, objective: str, block_size=None, batch_size=None, steps=None):
+    def make_batches(self, sentences, tokenizer, objective: str, block_size=None, batch_size=None):
         """Sentences → examples, and batches of them for training and validation."""
-        args = self.args
-        batch_size = batch_size or args.batch_size
-        start = time.perf_counter()
-        # A run that goes through the corpus several times makes new examples for each time.
+        args, start = self.args, time.perf_counter()
         settings = {"objective": objective, "block_size": block_size or args.block_size, "seed": args.seed}
-        features = kp.build_features(sentences, tokenizer, **settings)
-        passes = min(10, math.ceil((steps or args.steps) * batch_size / len(features["train"])))
-        if passes > 1:
-            features["train"] = kp.build_features(sentences["train"], tokenizer, **settings, dupe_factor=passes)
-        train, validation = self.batch(features, tokenizer, batch_size)
+        features = kp.build_features(sentences, tokenizer, **settings, dupe_factor=args.passes)
+        train, validation = self.batch(features, tokenizer, batch_size or args.batch_size)
         self._clock("features", start)
         return features, train, validation
 
@@ -170,10 +190,11 @@ class Run:
         train = kp.to_tf_dataset(features["train"], **batching)
         return train, kp.to_tf_dataset(features["validation"], **batching, training=False)
 
-    def train(self, model, train, validation, callbacks=(), steps=None, epochs=None, phase=None) -> dict:
-        """Train and evaluate; the last figures of each metric, and tokens a second."""
+    def train(self, model, train, validation, callbacks=(), steps=None, phase=None) -> dict:
+        """Train and evaluate; the last value of each metric, and tokens a second."""
         args, start = self.args, time.perf_counter()
-        steps, epochs = steps or args.steps, epochs or self.epochs
+        steps = steps or args.steps
+        epochs = steps // args.steps_per_epoch
         if model.optimizer is not self.optimizer:
             with self.strategy.scope():
                 model.compile(self.optimizer)
@@ -181,8 +202,9 @@ class Run:
         history = model.fit(
             train.repeat(),
             epochs=epochs,
-            steps_per_epoch=steps // epochs,
+            steps_per_epoch=args.steps_per_epoch,
             validation_data=validation,
+            validation_freq=[math.ceil(epochs * (i + 1) / VALIDATIONS) for i in range(VALIDATIONS)],
             callbacks=self._callbacks(figures, callbacks, steps, f"-{phase}" if phase else ""),
             verbose="auto" if self.is_chief else 0,
         )
@@ -194,14 +216,14 @@ class Run:
         """What saves and shows a run, or one phase of it. Each finds in the logs what those before it put there."""
         args = self.args
         table = args.output / f"history{phase}.csv"
-        saving = {"every_steps": args.checkpoint_every, "resume": args.resume}
+        saving = {"every_steps": args.checkpoint_every, "resume": args.resume, "overwrite": args.overwrite}
         callbacks = [figures, kp.callbacks.Checkpointing(args.output / f"run{phase}", **saving)]
         if not self.is_chief:
             return callbacks
         callbacks += [
             *others,
-            kp.callbacks.CSVHistory(table),
-            kp.callbacks.TrainingCurves(table, args.output / f"training_curves{phase}.png"),
+            kp.callbacks.CSVHistory(table, overwrite=args.overwrite),
+            kp.callbacks.TrainingCurves(table, args.output / f"training_curves{phase}.png", overwrite=args.overwrite),
             kp.callbacks.Progress(),
         ]
         if args.tensorboard:
@@ -224,7 +246,7 @@ class Run:
         if figures["tokens_per_second"] == 0 and file.exists():  # the run was finished already: how fast is known
             before = json.loads(file.read_text())
             report |= {name: before[name] for name in ("tokens_per_second", "seconds")}
-        file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        self.folder.write_text(file.name, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
     def _clock(self, stage: str, start: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

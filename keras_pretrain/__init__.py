@@ -17,12 +17,13 @@ _MODULE_OF = {
     "load_sample": "keras_pretrain.corpus.samples",
     "clean_text": "keras_pretrain.corpus.cleaning",
     "split_sentences": "keras_pretrain.corpus.sentences",
-    "prepare_sentences": "keras_pretrain.corpus.preparation",
+    "prepare_sentences": "keras_pretrain.preparation",
     "train_tokenizer": "keras_pretrain.tokenization",
     "find_new_tokens": "keras_pretrain.wordpieces",
     "build_features": "keras_pretrain.features.building",
-    "prepare_corpus": "keras_pretrain.prepared.folder",
-    "load_prepared": "keras_pretrain.prepared.folder",
+    "prepare_corpus": "keras_pretrain.preparation",
+    "load_prepared": "keras_pretrain.preparation",
+    "cache_info": "keras_pretrain.preparation",
     "MaskingCollator": "keras_pretrain.features.masking",
     "to_tf_dataset": "keras_pretrain.features.batching",
     "BertPretrainer": "keras_pretrain.models.bert",
@@ -36,7 +37,7 @@ _MODULE_OF = {
 _MODULES = {
     "callbacks": "keras_pretrain.training.callbacks",
     "finetuning": "keras_pretrain.finetuning",
-    "prepared": "keras_pretrain.prepared",
+    "prepared": "keras_pretrain.preparation",
     "evaluation": "keras_pretrain.evaluation",
 }
 __all__ = [*_MODULE_OF, *_MODULES]

@@ -10,12 +10,15 @@ import tensorflow as tf
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, TFBertForMaskedLM, TFElectraForMaskedLM
 
+from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.building import build_features
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
 from keras_pretrain.models.objectives import gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import label_capacity, require_fit
+from keras_pretrain.settings import settings_of
+from keras_pretrain.tokenization import choose_text_cleaning
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +34,13 @@ def evaluate_mlm(
     batch_size: int = 32,
     mask_prob: float = 0.15,
     seed: int = 42,
+    cleaning: str | None = None,
 ) -> dict[str, float]:
     """Mask a corpus and let a model fill the gaps.
 
-    Which positions are masked, and what stands there instead, follows from the corpus, the tokenizer, `block_size`,
-    `batch_size`, `mask_prob` and `seed` alone: two models with one tokenizer are asked the very same questions.
+    Which positions are masked, and what stands there instead, follows from the corpus, its cleaning, the tokenizer,
+    `block_size`, `batch_size`, `mask_prob` and `seed` alone: two models with one tokenizer are asked the very same
+    questions.
 
     Where tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared: a vocabulary of long words
     has fewer and harder gaps. `loss_per_character` can, with care: the loss of all gaps together, divided by the
@@ -50,16 +55,22 @@ def evaluate_mlm(
       batch_size: examples computed at a time.
       mask_prob: share of the ordinary tokens that are predicted.
       seed: of examples and masks.
+      cleaning: of the sentences, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining
+        text was cleaned, and `"none"` where nothing is. Sentences that `prepare_sentences` cleaned in this way already
+        are taken as they are. Sentences that cleaning empties are left out.
 
     Returns:
-      `mlm_loss` (nats a masked token), `perplexity` (e to the power of it), `mlm_accuracy`, `loss_per_character`
+      `mlm_loss` (nats a masked token; `inf` or `nan` for a model that diverged, and then so is the next), `perplexity`
+      (e to the power of it, `inf` where that is too large for a float), `mlm_accuracy`, `loss_per_character`
       (nats), `masked_tokens` and `unknown_share` (of the tokens that are `[UNK]`; they are never masked).
 
     Raises:
-      ValueError: a model of another architecture or without an MLM head, a tokenizer that does not fit, or no text.
+      ValueError: a model of another architecture or without an MLM head, a tokenizer that does not fit, an unknown
+        cleaning, or no text.
     """
     model, tokenizer = _load(model, tokenizer)
     require_fit(model.config, tokenizer, block_size)
+    sentences = _clean(sentences, choose_text_cleaning(tokenizer, cleaning))
     features = build_features(sentences, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
     batches = Batches(features, tokenizer, batch_size, mask_prob, seed, False, block_size)
     forward = tf.function(lambda batch: _sums(model, batch, label_capacity(mask_prob, block_size)), jit_compile=True)
@@ -75,7 +86,7 @@ def evaluate_mlm(
     ids = np.concatenate([np.asarray(row) for row in features["input_ids"][:]])
     return {
         "mlm_loss": loss / count,
-        "perplexity": math.exp(loss / count),
+        "perplexity": _perplexity(loss / count),
         "mlm_accuracy": correct / count,
         "loss_per_character": loss / characters,
         "masked_tokens": int(count),
@@ -83,21 +94,46 @@ def evaluate_mlm(
     }
 
 
-def compare_mlm(models: dict, sentences: Dataset, **settings) -> dict[str, dict]:
+def compare_mlm(models: dict, sentences: Dataset, *, cleaning: str | None = None, **settings) -> dict[str, dict]:
     """`evaluate_mlm` for several checkpoints at the same positions.
 
     Args:
       models: from a name of your own to a checkpoint's folder or name.
-      sentences, **settings: as for `evaluate_mlm`.
+      sentences, cleaning, **settings: as for `evaluate_mlm`.
 
     Returns:
-      For each name the figures. A line in the log says so where the tokenizers differ, and the positions with them.
+      For each name the figures. A line in the log says so where the tokenizers differ, or the cleanings that are
+      recorded with them, and the positions with them.
     """
-    figures = {name: evaluate_mlm(model, sentences, **settings) for name, model in models.items()}
-    vocabularies = [AutoTokenizer.from_pretrained(_folder(model)).get_vocab() for model in models.values()]
+    figures = {name: evaluate_mlm(model, sentences, cleaning=cleaning, **settings) for name, model in models.items()}
+    tokenizers = [AutoTokenizer.from_pretrained(_folder(model)) for model in models.values()]
+    vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
     if any(vocabulary != vocabularies[0] for vocabulary in vocabularies):
         logger.warning("The tokenizers differ: compare loss_per_character, not mlm_loss or mlm_accuracy.")
+    cleanings = {name: choose_text_cleaning(each, cleaning) for name, each in zip(models, tokenizers, strict=True)}
+    if len(set(cleanings.values())) > 1:
+        logger.warning(
+            "The models were asked about differently cleaned text (%s): pass cleaning=... to clean it alike for all.",
+            ", ".join(f"{name}: {each}" for name, each in cleanings.items()),
+        )
     return figures
+
+
+def _clean(sentences: Dataset, cleaning: str) -> Dataset:
+    """The sentences cleaned one by one, without those of which nothing is left."""
+    if cleaning == "none" or settings_of(sentences).get("cleaning") == cleaning:
+        return sentences
+    if "sentences" not in sentences.column_names:
+        return sentences  # build_features says so
+    documents = ([clean_text(sentence, cleaning) for sentence in document] for document in sentences["sentences"])
+    return Dataset.from_dict({"sentences": [list(filter(None, document)) for document in documents]})
+
+
+def _perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:  # a loss above 709
+        return math.inf
 
 
 def _sums(model, batch: dict, capacity: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -5,8 +5,14 @@ from pathlib import Path
 
 
 def available_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use, at least 1.
+
+    The fewest of: the machine's, those that the process is bound to, a container's quota (cgroups v1 and v2, rounded
+    up), and the environment variable `LOKY_MAX_CPU_COUNT`.
+    """
+    from joblib import cpu_count  # here: `import keras_pretrain` stays quick
+
+    return cpu_count()
 
 
 def lock(path: Path, message: str) -> int:

@@ -1,14 +1,19 @@
 """Texts → a WordPiece tokenizer, the same one every time."""
 
 import os
+import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
+from keras_pretrain.corpus.cleaning import check_cleaning
+from keras_pretrain.settings import settings_of
+
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of BERT's vocabularies
+TOKENIZER_CHARACTERS = 20_000_000  # of a larger corpus, a sample of so many is what a tokenizer is trained on
 _CONTINUING = "##"
 
 
@@ -17,6 +22,7 @@ def train_tokenizer(
     *,
     vocab_size: int = 25_000,
     base: str | os.PathLike | PreTrainedTokenizerFast | None = None,
+    cleaning: str | None = None,
 ) -> BertTokenizerFast:
     """Train a BERT WordPiece tokenizer.
 
@@ -29,27 +35,86 @@ def train_tokenizer(
     has no room for all of them, the rarest become `[UNK]`.
 
     Args:
-      texts: an iterable, read once, of texts or lists of texts; or a `Dataset` with a column `text` or `sentences`.
+      texts: an iterable, read once, of texts or lists of texts; or a `Dataset` with a column `text` or `sentences`. Of
+        a `Dataset` of sentences with more than 20 million characters, so many are drawn at random: more words change
+        little in a vocabulary, and counting them takes memory.
       vocab_size: number of tokens, the special ones included; fewer where the texts do not hold as many.
       base: a tokenizer with a WordPiece model, or its name or folder.
+      cleaning: how the texts were cleaned, one of the names of `clean_text`. It is recorded with the tokenizer (see
+        `record_cleaning`); the texts are not cleaned here. A `Dataset` of `prepare_sentences` knows its own. Where
+        neither says it, nothing is recorded, whatever the `base` has.
 
     Returns:
       A `BertTokenizerFast` (with a `base`, one of the base's class) with `model_max_length` 512 or the base's.
 
     Raises:
-      ValueError: no text, a vocabulary too small for the special tokens, or a base that is not WordPiece.
+      ValueError: no text, a vocabulary too small for the special tokens, a base that is not WordPiece, or an unknown
+        cleaning or one that is not the texts'.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.tokenize("데이터를 모은다")
     ['데이터를', '모', '##은', '##다']
     """
+    cleaning = _choose_recorded(cleaning, settings_of(texts).get("cleaning"))
     tokenizer = empty_tokenizer(vocab_size) if base is None else _empty_copy(base)
     special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     _check_room(vocab_size, len(special_tokens))
+    if "sentences" in (getattr(texts, "column_names", None) or ()):
+        dataset = texts.select_columns(["sentences"])
+        texts = sample_documents(lambda: (each for batch in dataset.iter(1000) for each in batch["sentences"]))
     chunks = count_chunks(texts)
     vocabulary = _train_vocabulary(tokenizer.backend_tokenizer, chunks, special_tokens, vocab_size)
     tokenizer.backend_tokenizer.model = models.WordPiece(vocabulary, unk_token=tokenizer.unk_token)
+    record_cleaning(tokenizer, cleaning)
     return tokenizer
+
+
+def record_cleaning(tokenizer, cleaning: str | None) -> None:
+    """Record with a tokenizer how its model's texts are cleaned.
+
+    Fine-tuning, evaluation and prediction then clean their texts in the same way. `save_pretrained` writes it to
+    `tokenizer_config.json` (`"cleaning"`), and `AutoTokenizer` reads it back.
+
+    Args:
+      tokenizer: any of 🤗's; changed in place.
+      cleaning: one of the names of `clean_text`; `None` removes the record.
+
+    Raises:
+      ValueError: an unknown cleaning.
+    """
+    if cleaning is None:
+        tokenizer.init_kwargs.pop("cleaning", None)
+    else:
+        check_cleaning(cleaning)
+        tokenizer.init_kwargs["cleaning"] = cleaning
+
+
+def cleaning_of(tokenizer) -> str | None:
+    """The cleaning that `record_cleaning` recorded with a tokenizer; `None` where there is none."""
+    return tokenizer.init_kwargs.get("cleaning")
+
+
+def choose_text_cleaning(tokenizer, cleaning: str | None = None) -> str:
+    """How a text is cleaned before a tokenizer reads it: as asked for, else as recorded with the tokenizer, else not.
+
+    Raises:
+      ValueError: an unknown cleaning.
+    """
+    cleaning = cleaning or cleaning_of(tokenizer) or "none"
+    check_cleaning(cleaning)
+    return cleaning
+
+
+def _choose_recorded(given: str | None, known: str | None) -> str | None:
+    if given is None:
+        return known
+    check_cleaning(given)
+    if known not in (None, given):
+        raise ValueError(
+            f"The texts were cleaned with {known!r}, and cleaning={given!r} is given. Leave it out, or prepare the "
+            f"texts with prepare_sentences(..., cleaning={given!r})."
+        )
+    return given
 
 
 def empty_tokenizer(vocab_size: int) -> BertTokenizerFast:
@@ -173,6 +238,23 @@ def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
         kept += tokens
         room -= len(tokens)
     return kept, []
+
+
+def sample_documents(
+    documents: Callable[[], Iterator[list[str]]], characters: int = TOKENIZER_CHARACTERS, seed: int = 0
+) -> Iterator[list[str]]:
+    """Documents to train a tokenizer on: all of a small corpus, and of a large one a share drawn at random.
+
+    Args:
+      documents: gives the documents, lists of sentences, from the beginning; called twice, the first time to count.
+      characters: about how many the sample has.
+      seed: the same documents and seed give the same sample.
+    """
+    total = sum(len(sentence) for document in documents() for sentence in document)
+    draw = random.Random(f"tokenizer {seed}")
+    for document in documents():
+        if total <= characters or draw.random() < characters / total:
+            yield document
 
 
 def _repeated(words: Counter, removal: dict) -> Iterator[str]:

@@ -21,14 +21,15 @@ def csv_of_sentences(tmp_path):
 
 def sentences_of(source, **settings):
     corpus = kp.load_corpus(source, **settings)
-    return kp.prepare_sentences(corpus, language="en", clean=False, num_proc=1, backend="punkt")
+    return kp.prepare_sentences(corpus, language="en", cleaning="none", num_proc=1, backend="punkt")
 
 
 def test_a_bert_goes_on_with_a_csv_of_sentences(csv_of_sentences, tokenizer, tmp_path):
     kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path / "start")
     sentences = sentences_of(csv_of_sentences, text_column="sen")
     features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=128)
-    assert len(features["train"]) == 36
+    assert len(features["train"]) + len(features["validation"]) == 40
+    assert not {*map(tuple, features["train"]["input_ids"])} & {*map(tuple, features["validation"]["input_ids"])}
     model = kp.BertPretrainer.from_pretrained(tmp_path / "start")
     before = kp.evaluation.evaluate_mlm(model, sentences["validation"], tokenizer)
     model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=20), jit_compile=False)

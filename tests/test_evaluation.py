@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -7,6 +8,8 @@ from transformers import BertConfig, ElectraConfig, TFBertForMaskedLM
 
 import keras_pretrain as kp
 from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.settings import attach
+from keras_pretrain.tokenization import record_cleaning
 
 WIDTHS = {
     "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -71,6 +74,84 @@ def test_an_electra_is_judged_by_its_generator(few, tokenizer, tmp_path):
     of_folder = kp.evaluation.evaluate_mlm(tmp_path, few, **SETTINGS)
     assert of_folder == pytest.approx(kp.evaluation.evaluate_mlm(pair, few, tokenizer, **SETTINGS), rel=1e-4)
     assert of_folder["mlm_loss"] == pytest.approx(math.log(20), abs=0.2)
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize("bias", [3e5, np.inf, np.nan])
+def test_a_model_that_diverged_has_figures_that_say_so(bert, few, tokenizer, bias):
+    diverged = kp.BertPretrainer(BertConfig(**WIDTHS))
+    diverged.build_in_name_scope()
+    diverged.set_weights(bert.get_weights())
+    diverged.mlm.predictions.bias.assign(np.array([0.0] * 19 + [bias], np.float32))
+    figures = kp.evaluation.evaluate_mlm(diverged, few, tokenizer, **SETTINGS)
+    assert figures["masked_tokens"] > 20
+    if bias == 3e5:
+        assert 709 < figures["mlm_loss"] < math.inf
+        assert figures["perplexity"] == math.inf
+    else:
+        assert not math.isfinite(figures["mlm_loss"])
+        assert not math.isfinite(figures["perplexity"])
+        assert not math.isfinite(figures["loss_per_character"])
+
+
+@pytest.fixture(scope="module")
+def dirty(few):
+    """The same documents with URLs, zero-width spaces and sentences that hold nothing else."""
+    documents = [
+        ["https://example.com/1", *(f"{text} \u200b https://example.com/?q={i}" for i, text in enumerate(document))]
+        for document in few["sentences"]
+    ]
+    return Dataset.from_dict({"sentences": documents})
+
+
+def with_cleaning(tokenizer, name):
+    tokenizer = copy.deepcopy(tokenizer)
+    record_cleaning(tokenizer, name)
+    return tokenizer
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_sentences_are_cleaned_as_the_tokenizer_says(bert, few, dirty, tokenizer, figures):
+    evaluate = kp.evaluation.evaluate_mlm
+    of_prose = with_cleaning(tokenizer, "prose")
+    assert evaluate(bert, dirty, of_prose, **SETTINGS) == pytest.approx(figures, rel=1e-4)
+    assert evaluate(bert, dirty, tokenizer, cleaning="prose", **SETTINGS) == pytest.approx(figures, rel=1e-4)
+    raw = evaluate(bert, dirty, tokenizer, **SETTINGS)
+    assert raw["unknown_share"] > 0.3
+    assert evaluate(bert, dirty, of_prose, cleaning="none", **SETTINGS) == pytest.approx(raw, rel=1e-4)
+    with pytest.raises(ValueError, match=r"'rough'.*'comments', 'prose', 'none'"):
+        evaluate(bert, dirty, tokenizer, cleaning="rough", **SETTINGS)
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_sentences_that_were_cleaned_already_are_not_cleaned_again(bert, dirty, tokenizer, monkeypatch):
+    done = []
+    clean_text = kp.evaluation.clean_text
+    monkeypatch.setattr(kp.evaluation, "clean_text", lambda text, name: done.append(name) or clean_text(text, name))
+    known = attach(Dataset.from_dict({"sentences": [["가 나 다 라 마", "바 사 아 자 차"]]}), cleaning="prose")
+    kp.evaluation.evaluate_mlm(bert, known, with_cleaning(tokenizer, "prose"), **SETTINGS)
+    assert done == []
+    kp.evaluation.evaluate_mlm(bert, known, with_cleaning(tokenizer, "comments"), **SETTINGS)
+    assert done == ["comments"] * 2
+
+
+def test_a_text_that_cleaning_empties_is_refused(bert, tokenizer):
+    with pytest.raises(ValueError, match="the corpus is empty"):
+        kp.evaluation.evaluate_mlm(
+            bert, Dataset.from_dict({"sentences": [["漢字"]]}), tokenizer, cleaning="comments", **SETTINGS
+        )
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_models_with_different_cleanings_are_said(saved, bert, dirty, tokenizer, figures, tmp_path, package_log):
+    kp.save_checkpoint(bert, with_cleaning(tokenizer, "prose"), tmp_path)
+    models = {"raw": saved, "cleaned": tmp_path}
+    kp.evaluation.compare_mlm(models, dirty, **SETTINGS)
+    assert "raw: none, cleaned: prose" in package_log.text
+    package_log.clear()
+    alike = kp.evaluation.compare_mlm(models, dirty, cleaning="prose", **SETTINGS)
+    assert alike["raw"] == alike["cleaned"] == pytest.approx(figures, rel=1e-4)
+    assert "cleaning" not in package_log.text
 
 
 def test_models_of_one_tokenizer_are_compared_without_a_word(saved, few, figures, package_log):

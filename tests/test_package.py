@@ -76,7 +76,8 @@ for name in keras_pretrain.__all__:
 """
     resolved = dict(line.split() for line in output_of(code).splitlines())
     assert resolved.pop("callbacks") == "keras_pretrain.training.callbacks"
-    for module in ("finetuning", "evaluation", "prepared"):
+    assert resolved.pop("prepared") == "keras_pretrain.preparation"
+    for module in ("finetuning", "evaluation"):
         assert resolved.pop(module) == f"keras_pretrain.{module}"
     assert resolved == {name: name for name in resolved}
     assert {*resolved, "callbacks", "finetuning", "evaluation", "prepared"} == set(keras_pretrain.__all__)

@@ -11,6 +11,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, BertTokenizerFast, ElectraTokenizerFast, PreTrainedTokenizerFast
 
 from keras_pretrain import load_sample, train_tokenizer
+from keras_pretrain.settings import attach, settings_of
+from keras_pretrain.tokenization import choose_text_cleaning, cleaning_of, record_cleaning, sample_documents
+from keras_pretrain.wordpieces import extend_tokenizer
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # No two pairs of pieces are equally frequent at any step, so that there is one right order of merges.
@@ -185,3 +188,84 @@ def test_a_saved_tokenizer_is_the_same_again(tmp_path, base):
     assert reloaded.model_max_length == tokenizer.model_max_length == (512 if base is None else 128)
     text = "데이터 Café 㐂 [MASK]를 모은다."
     assert reloaded(text, text)["input_ids"] == tokenizer(text, text)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["comments", "prose", "none"])
+def test_the_cleaning_is_recorded_and_read_back(tmp_path, name):
+    tokenizer = train_tokenizer(["가나 다라"], cleaning=name)
+    assert cleaning_of(tokenizer) == name
+    tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))["cleaning"] == name
+    reloaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert cleaning_of(reloaded) == choose_text_cleaning(reloaded) == name
+    assert reloaded("가나 다라")["input_ids"] == tokenizer("가나 다라")["input_ids"]
+    slow = BertTokenizer.from_pretrained(tmp_path)
+    assert cleaning_of(slow) == name
+    slow.save_pretrained(tmp_path / "slow")
+    assert cleaning_of(AutoTokenizer.from_pretrained(tmp_path / "slow")) == name
+
+
+def test_a_tokenizer_that_knows_no_cleaning_has_none(tmp_path):
+    tokenizer = train_tokenizer(["가나 다라"])
+    tokenizer.save_pretrained(tmp_path)
+    assert "cleaning" not in json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert cleaning_of(AutoTokenizer.from_pretrained(tmp_path)) is None
+    assert choose_text_cleaning(tokenizer) == "none"
+    assert choose_text_cleaning(tokenizer, "prose") == "prose"
+
+
+def test_the_cleaning_comes_with_the_texts():
+    sentences = attach(Dataset.from_dict({"sentences": [["가나"]]}), cleaning="comments")
+    assert cleaning_of(train_tokenizer(sentences)) == "comments"
+    assert cleaning_of(train_tokenizer(sentences, cleaning="comments")) == "comments"
+    with pytest.raises(ValueError, match="cleaned with 'comments', and cleaning='prose' is given"):
+        train_tokenizer(sentences, cleaning="prose")
+    assert cleaning_of(train_tokenizer(sentences.select([0]))) is None
+    with pytest.raises(ValueError, match=r"'rough'.*'comments', 'prose', 'none'"):
+        train_tokenizer(["가나"], cleaning="rough")
+
+
+@pytest.mark.parametrize("from_folder", [True, False], ids=["folder", "object"])
+def test_the_cleaning_of_the_new_texts_wins_over_the_bases(tmp_path, from_folder):
+    base = train_tokenizer(["가나 다라"], cleaning="comments")
+    base.save_pretrained(tmp_path)
+    given = tmp_path if from_folder else base
+    assert cleaning_of(train_tokenizer(["라마"], base=given, cleaning="prose")) == "prose"
+    assert cleaning_of(train_tokenizer(["라마"], base=given)) is None
+    assert cleaning_of(base) == "comments"
+
+
+def test_an_extended_tokenizer_keeps_the_cleaning():
+    tokenizer = train_tokenizer(["가나 다라"], cleaning="prose")
+    assert cleaning_of(extend_tokenizer(tokenizer, ["나가"])) == "prose"
+
+
+def test_a_record_can_be_replaced_and_removed():
+    tokenizer = train_tokenizer(["가나 다라"], cleaning="comments")
+    record_cleaning(tokenizer, "none")
+    assert cleaning_of(tokenizer) == "none"
+    record_cleaning(tokenizer, None)
+    assert cleaning_of(tokenizer) is None
+    with pytest.raises(ValueError, match="'rough'"):
+        record_cleaning(tokenizer, "rough")
+
+
+def test_settings_go_with_the_object_alone():
+    dataset = Dataset.from_dict({"text": ["가", "나"]})
+    assert settings_of(dataset) == settings_of(["가"]) == {}
+    assert attach(dataset, cleaning="prose") is dataset
+    attach(dataset, objective="mlm")
+    assert settings_of(dataset) == {"cleaning": "prose", "objective": "mlm"}
+    assert settings_of(dataset.select([0])) == settings_of(dataset.map(lambda row: row)) == {}
+    settings_of(dataset)["cleaning"] = "none"
+    assert settings_of(dataset)["cleaning"] == "prose"
+
+
+def test_a_large_corpus_is_sampled_the_same_way_each_time():
+    documents = [[f"{i:04}"] * (1 + i % 3) for i in range(3000)]
+    assert list(sample_documents(lambda: iter(documents))) == documents
+    chosen = list(sample_documents(lambda: iter(documents), characters=6000))
+    assert chosen == list(sample_documents(lambda: iter(documents), characters=6000))
+    assert chosen != list(sample_documents(lambda: iter(documents), characters=6000, seed=1))
+    assert chosen == sorted(chosen)
+    assert 5000 < sum(len(sentence) for document in chosen for sentence in document) < 7000

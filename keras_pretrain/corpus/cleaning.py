@@ -1,38 +1,137 @@
-"""Cleaning of documents: KcBERT's rules, kept line by line."""
+"""Cleaning of documents: what is removed from a text before it is split and tokenized."""
 
 import re
+import unicodedata
+import warnings
 from functools import lru_cache
 
+CLEANINGS = ("comments", "prose", "none")
+
+_DEFAULTS = {"ko": "comments", "en": "prose"}
+_REMOVED = {
+    "comments": "URLs and all characters but ASCII, Hangul, emoji and ％·∼ (Hanja, ℃, typographic quotation marks and "
+    "accented letters go) are removed; a letter repeated four or more times shrinks to two, digits do not; white space "
+    "becomes one space, empty lines go",
+    "prose": "Unicode is normalized (NFC); control and zero-width characters and URLs are removed; white space becomes "
+    "one space, empty lines go",
+    "none": "the text stays as it is",
+}
+
 # A URL as KcBERT's cleaning knows it: scheme, host with a top-level domain, then anything a path may hold.
-_URL = re.compile(r"https?://(?:www\.)?[-\w@:%.+~#=]{1,256}\.[a-zA-Z0-9()]{1,6}\b[-\w()@:%+.~#?&/=]*", re.ASCII)
-# What stays, besides emoji: ASCII, a few marks, and Hangul as single letters (ㄱ-ㅣ) and syllables (가-힣).
+_COMMENT_URL = re.compile(r"https?://(?:www\.)?[-\w@:%.+~#=]{1,256}\.[a-zA-Z0-9()]{1,6}\b[-\w()@:%+.~#?&/=]*", re.ASCII)
+# A URL in prose: punctuation and a parenthesis belong to it only where it goes on behind them, so that the full stop
+# of the sentence stays.
+_PROSE_URL = re.compile(
+    r"https?://(?:[-\w@%+~#&/=$*]|\([-\w@:%+.~#?&/=$*,;!']*\)|[.?:!,;'](?=[-\w@%+~#&/=$*(]))+", re.ASCII | re.IGNORECASE
+)
+# What "comments" keeps, besides emoji: ASCII, a few marks, and Hangul as single letters (ㄱ-ㅣ) and syllables (가-힣).
 _KEPT = "\x00-\x7f％·∼ㄱ-ㅣ가-힣"
+# Control characters (Cc) that are not white space; soft hyphen, zero-width space, word joiner and byte order mark.
+# The zero-width joiner (U+200D) holds emoji together and stays.
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]+")
+# soynlp shrinks repeated digits as it does letters, and 1000000 would become 100. As private-use characters, of which
+# none is left at this point, they are no letters to it.
+_HIDE_DIGITS = {ord(str(digit)): 0xE000 + digit for digit in range(10)}
+_SHOW_DIGITS = {private: digit for digit, private in _HIDE_DIGITS.items()}
 
 
-def clean_text(text: str) -> str:
-    """Clean one document as KcBERT's corpus was cleaned (Lee, 2020, https://huggingface.co/beomi/kcbert-base).
+def clean_text(text: str, cleaning: str = "comments") -> str:
+    r"""Clean one document, or a text that a model is asked about.
 
-    Line by line: characters other than ASCII, Hangul, emoji and the marks `％·∼` become a space, URLs go, a character
-    that stands four or more times in a row shrinks to two (soynlp's `repeat_normalize`; digits too: 10000 becomes
-    100), white space becomes one space, ends are stripped. Lines that are empty afterwards go; the other line breaks
-    stay, so that sentences do not run together across paragraphs.
+    - `"comments"`, the default for Korean: the rules that KcBERT's corpus of online comments was cleaned by (Lee, 2020,
+      https://huggingface.co/beomi/kcbert-base), line by line. Characters other than ASCII, Hangul, emoji and the marks
+      `％·∼` become a space, so Hanja, `℃`, typographic quotation marks and accented letters go. URLs are removed. A
+      letter that stands four or more times in a row shrinks to two (soynlp's `repeat_normalize`; three stay). White
+      space becomes one space. Unlike KcBERT's, these rules never shorten digits: 1000000 stays 1000000.
+    - `"prose"`, the default for English: Unicode NFC; control characters other than white space, soft hyphens,
+      zero-width spaces, word joiners and byte order marks are removed, and so are URLs; white space becomes one space.
+      Everything else stays.
+    - `"none"`: the text as it is.
+
+    Both remove empty lines and keep the other line breaks, so that sentences do not run together across paragraphs.
+    Cleaning a cleaned text changes nothing.
 
     Args:
       text: a document, its paragraphs separated by line breaks.
+      cleaning: one of the names above.
 
     Returns:
-      The cleaned document, its paragraphs separated by single `\\n`.
+      The cleaned document; unless the cleaning is `"none"`, its paragraphs are separated by single `\n`.
 
-    >>> clean_text("정말 좋아요ㅋㅋㅋㅋㅋ 『추천』 https://example.com/a?b=1\\n\\n 두 번째  문단 ")
-    '정말 좋아요ㅋㅋ 추천\\n두 번째 문단'
+    Raises:
+      ValueError: an unknown cleaning.
+
+    >>> clean_text("정말 좋아요ㅋㅋㅋㅋㅋ 『추천』 https://example.com/a?b=1\n\n 두 번째  문단 ")
+    '정말 좋아요ㅋㅋ 추천\n두 번째 문단'
+    >>> clean_text("It’s 20 ℃ –  see https://example.com/a.", "prose")
+    'It’s 20 ℃ – see .'
     """
-    lines = (_clean_line(line) for line in text.splitlines())
+    check_cleaning(cleaning)
+    if cleaning == "none":
+        return text
+    clean_line = _clean_comment if cleaning == "comments" else _clean_prose
+    lines = map(clean_line, text.splitlines())
     return "\n".join(line for line in lines if line)
 
 
-def _clean_line(line: str) -> str:
-    line = _URL.sub("", _unwanted().sub(" ", line))
-    return _repeat_normalize()(line.strip(), num_repeats=2)
+def check_cleaning(cleaning: str) -> None:
+    """Refuse a name that is not one of `CLEANINGS`."""
+    if cleaning not in CLEANINGS:
+        raise ValueError(f"Unknown cleaning {cleaning!r}; it must be one of {', '.join(map(repr, CLEANINGS))}.")
+
+
+def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | None = None) -> str:
+    """The name of the cleaning to use.
+
+    Args:
+      language: `"ko"` or `"en"`; decides where nothing else does.
+      cleaning: one of `CLEANINGS`, or `None`.
+      clean: deprecated; `False` is `cleaning="none"`, `True` the default of the language.
+
+    Raises:
+      ValueError: an unknown language or cleaning, or both `cleaning` and `clean`.
+    """
+    if language not in _DEFAULTS:
+        raise ValueError(f"Unknown language {language!r}; it must be one of {', '.join(map(repr, _DEFAULTS))}.")
+    if clean is not None:
+        if cleaning is not None:
+            raise ValueError(f"Both cleaning={cleaning!r} and clean={clean!r} are given. Give cleaning alone.")
+        cleaning = _DEFAULTS[language] if clean else "none"
+        message = f"clean={clean!r} is deprecated; use cleaning={cleaning!r}."
+        warnings.warn(message, DeprecationWarning, stacklevel=3)  # the line that calls prepare_sentences
+    elif cleaning is None:
+        cleaning = _DEFAULTS[language]
+    check_cleaning(cleaning)
+    return cleaning
+
+
+def describe_cleaning(cleaning: str) -> str:
+    """One line that says what a cleaning removes, for the log and the model card.
+
+    Raises:
+      ValueError: an unknown cleaning.
+    """
+    check_cleaning(cleaning)
+    return f'Cleaning "{cleaning}": {_REMOVED[cleaning]}.'
+
+
+def _clean_comment(line: str) -> str:
+    line = _shrink_repeats(_COMMENT_URL.sub("", _unwanted().sub(" ", line)))
+    while _COMMENT_URL.search(line):  # httttps:// has become a URL
+        line = _shrink_repeats(_COMMENT_URL.sub("", line))
+    return line
+
+
+def _shrink_repeats(line: str) -> str:
+    return _repeat_normalize()(line.translate(_HIDE_DIGITS).strip(), num_repeats=2).translate(_SHOW_DIGITS)
+
+
+def _clean_prose(line: str) -> str:
+    line = unicodedata.normalize("NFC", _CONTROL.sub("", line))
+    while _PROSE_URL.search(line):
+        # An accent that stood behind a URL may go with the letter before it.
+        line = unicodedata.normalize("NFC", _PROSE_URL.sub("", line))
+    return " ".join(line.split())
 
 
 @lru_cache(maxsize=1)

@@ -1,17 +1,30 @@
-"""A document into sentences: kss for Korean, nltk's Punkt for English."""
+"""A document into sentences: kss or kiwi for Korean, nltk's Punkt for English, or lines."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = {"ko": ("mecab", "pecab", "punct", "fast"), "en": ("punkt_tab", "punkt")}
+BACKENDS = {
+    "ko": ("mecab", "kiwi", "pecab", "punct", "fast", "lines"),  # the first one is the default
+    "en": ("punkt", "punkt_tab", "lines"),
+}
+_PACKAGES = {  # of each backend, those that its sentences depend on
+    "punkt": ("nltk",),
+    "punkt_tab": ("nltk",),
+    "kiwi": ("kiwipiepy", "kiwipiepy_model"),
+    "lines": (),
+}
+_KSS = ("kss", "python-mecab-ko", "python-mecab-ko-dic")
+_EXTRAS = {"kiwi": "kiwi"}
 # Punkt learns a domain's abbreviations from half a million words; more text only takes longer.
 _PUNKT_TRAINING_CHARACTERS = 3_000_000
+# Written sentences have 20 to 200 characters on average; fewer than 2,000 characters may be a single long one.
+_JUDGED_CHARACTERS, _UNSPLIT_CHARACTERS = 2_000, 500
 
 
 def split_sentences(text: str, language: str = "ko", backend: str | None = None) -> list[str]:
@@ -20,17 +33,19 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
     Args:
       text: a document, its paragraphs separated by line breaks.
       language: `"ko"` (kss) or `"en"` (nltk's Punkt; Kiss and Strunk, 2006).
-      backend: for Korean `"mecab"` (the default: 25,000 to 45,000 characters a second), `"pecab"` (3,000), `"punct"`
-        (55,000) or `"fast"` (85,000), both blind where people leave out full stops. For English `"punkt_tab"`,
-        nltk's trained model (the default where it is installed: `python -m nltk.downloader punkt_tab`), or `"punkt"`,
-        which learns abbreviations from the text itself and needs no download (the default elsewhere).
+      backend: for Korean `"mecab"` (kss with mecab, the default: 25,000 to 45,000 characters a second), `"kiwi"`
+        (kiwipiepy, 100,000; the extra `kiwi`), `"pecab"` (kss, 3,000), `"punct"` (kss, 55,000) or `"fast"` (kss,
+        85,000), the last two blind where people leave out full stops. For English `"punkt"`, which learns abbreviations
+        from the text itself (the default), or `"punkt_tab"`, nltk's trained model, which has to be downloaded. For both
+        `"lines"`, which takes each line for a sentence. The default does not depend on what is installed.
 
     Returns:
       The sentences in order, stripped, none empty.
 
     Raises:
       ValueError: an unknown language or backend.
-      LookupError: `"punkt_tab"` was asked for and is not installed.
+      LookupError: `"punkt_tab"` was asked for and its model is not installed.
+      ModuleNotFoundError: the backend's library is not installed; the message names the extra.
 
     >>> split_sentences("데이터를 모은다. 그리고 모델을 배우게 한다.", backend="fast")
     ['데이터를 모은다.', '그리고 모델을 배우게 한다.']
@@ -39,14 +54,15 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
     return make_splitter(backend, [text])(text)
 
 
-def choose_backend(language: str, backend: str | None = None) -> str:
-    """The backend asked for, or a language's default."""
+def choose_backend(language: str, backend: str | None = None, objective: str = "mlm+nsp") -> str:
+    """The backend asked for, or the default of a language and an objective: only pairs need sentences."""
     if language not in BACKENDS:
         raise ValueError(f"Sentences can be split in 'ko' and 'en', not in {language!r}.")
     if backend is None:
-        backend = "mecab" if language == "ko" else _best_punkt()
+        backend = BACKENDS[language][0] if objective == "mlm+nsp" else "lines"
     if backend not in BACKENDS[language]:
         raise ValueError(f"Backend {backend!r} is not for {language!r}; choose one of {', '.join(BACKENDS[language])}.")
+    splitter_versions(backend)
     return backend
 
 
@@ -61,35 +77,80 @@ def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], li
         return PunktSplitter(_learn_punkt(texts))
     if backend == "punkt_tab":
         return PunktSplitter(_load_punkt_tab())
-    return KssSplitter(backend)
+    if backend == "kiwi":
+        return LineSplitter(_split_with_kiwi)
+    return LineSplitter(_keep_whole) if backend == "lines" else LineSplitter(partial(_split_with_kss, backend))
+
+
+def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
+    """Warn when the sentences of a corpus are so long that its text was hardly split at all.
+
+    Punkt, for example, takes a word for an abbreviation that stands at the end of every sentence; and no backend finds
+    sentences in text without punctuation.
+
+    Args:
+      backend: what split it, one of `BACKENDS`.
+      characters: of the whole corpus. Nothing is said of fewer than 2,000.
+      sentences: how many it was split into. More than 500 characters a sentence are warned of.
+    """
+    if characters < _JUDGED_CHARACTERS or characters <= _UNSPLIT_CHARACTERS * sentences:
+        return
+    backends = next((names for names in BACKENDS.values() if backend in names), ())
+    others = " or ".join(f"backend={name!r}" for name in backends if name not in (backend, "lines"))
+    logger.warning(
+        "The backend %r split %s characters into %s %s, %s characters each on average: it found hardly any ends of "
+        "sentences. Put line breaks between the sentences, which always end one; or try another backend%s; or train "
+        'with objective="mlm", which needs no sentences.',
+        backend,
+        f"{characters:,}",
+        f"{sentences:,}",
+        "sentence" if sentences == 1 else "sentences",
+        f"{characters / max(sentences, 1):,.0f}",
+        f" ({others})" if others else "",
+    )
 
 
 def splitter_versions(backend: str) -> tuple[str, ...]:
-    """The versions of the libraries that a backend's sentences depend on."""
-    libraries = ("nltk",) if backend.startswith("punkt") else ("kss", "python-mecab-ko", "python-mecab-ko-dic")
-    return tuple(map(version, libraries))
+    """The versions of the libraries that a backend's sentences depend on.
+
+    Raises:
+      ModuleNotFoundError: one of them is not installed.
+    """
+    try:
+        return tuple(map(version, _PACKAGES.get(backend, _KSS)))
+    except PackageNotFoundError as error:
+        extra = _EXTRAS.get(backend)
+        how = f"pip install 'keras_pretrain[{extra}]'" if extra else f"pip install {error.name}"
+        raise ModuleNotFoundError(
+            f"The backend {backend!r} needs {error.name}, which is not installed: {how}."
+        ) from None
 
 
-class KssSplitter:
-    """kss with one backend, loaded once a process: at first use, or by `load`, which forked workers then share."""
+class LineSplitter:
+    """Splits each line of a document by a function; libraries are loaded when it is first used, once a process."""
 
-    def __init__(self, backend: str):
-        self.backend = backend
-
-    def load(self) -> None:
-        _load_kss()
+    def __init__(self, split: Callable[[str], Iterable[str]]):
+        self.split = split
 
     def learned(self) -> str:
         """What splits besides the code: nothing."""
         return ""
 
     def __call__(self, text: str) -> list[str]:
-        split = _load_kss()
-        sentences = []
-        for paragraph in text.splitlines():
-            if paragraph.strip():
-                sentences += split(paragraph, backend=self.backend, num_workers=1)
+        sentences = (sentence for line in text.splitlines() if line.strip() for sentence in self.split(line))
         return [sentence for sentence in map(str.strip, sentences) if sentence]
+
+
+def _keep_whole(line: str) -> list[str]:
+    return [line]
+
+
+def _split_with_kss(backend: str, line: str) -> list[str]:
+    return _load_kss()(line, backend=backend, num_workers=1)
+
+
+def _split_with_kiwi(line: str) -> Iterator[str]:
+    return (sentence.text for sentence in _load_kiwi().split_into_sents(line))
 
 
 class PunktSplitter:
@@ -97,9 +158,6 @@ class PunktSplitter:
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
-
-    def load(self) -> None:
-        """Nothing is left to load."""
 
     def learned(self) -> str:
         """A digest of what splits besides the code: abbreviations, collocations and the like."""
@@ -125,15 +183,11 @@ def _load_kss() -> Callable:
     return kss.split_sentences
 
 
-def _best_punkt() -> str:
-    import nltk
+@lru_cache(maxsize=1)
+def _load_kiwi():
+    from kiwipiepy import Kiwi
 
-    try:
-        nltk.data.find("tokenizers/punkt_tab/english/")
-    except LookupError:
-        _say_how_to_get_punkt_tab()
-        return "punkt"
-    return "punkt_tab"
+    return Kiwi(num_workers=1)  # this package's own processes share the processors
 
 
 _HOW_TO_GET_PUNKT_TAB = (
@@ -141,11 +195,6 @@ _HOW_TO_GET_PUNKT_TAB = (
     "is no network, unpack packages/tokenizers/punkt_tab.zip of https://github.com/nltk/nltk_data into "
     "~/nltk_data/tokenizers)"
 )
-
-
-@lru_cache(maxsize=1)  # once a process, not once a text
-def _say_how_to_get_punkt_tab() -> None:
-    logger.warning("%s. Until then abbreviations are learned from the text itself.", _HOW_TO_GET_PUNKT_TAB)
 
 
 @lru_cache(maxsize=1)

@@ -2,9 +2,9 @@
 
 import copy
 import json
+import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,81 +12,109 @@ from safetensors.numpy import save_file
 from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
 from keras_pretrain.export.model_card import MARK, model_card
+from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.pretraining import require_vocabulary
 
+logger = logging.getLogger(__name__)
 
-def save_checkpoint(model, tokenizer, directory: str | os.PathLike, *, run: dict | None = None) -> Path:
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+
+
+def save_checkpoint(
+    model, tokenizer, directory: str | os.PathLike, *, run: dict | None = None, overwrite: bool = False
+) -> Path:
     """Write config, tokenizer, weights and model card as a folder that 🤗 readers load; for ELECTRA, as two.
 
     The weights are one `model.safetensors` in PyTorch's layout and float32, also after mixed-precision training, which
-    transformers' TensorFlow classes and pipelines load without torch; no torch is needed to write it. A new folder
-    appears when it is whole. In one that is there, each file is written whole and then moved to its place, the weights
-    last, and other files stay: no file is ever half written.
+    transformers' TensorFlow classes and pipelines load without torch; no torch is needed to write it. Each file is
+    written whole and then moved to its place, the weights last: no file is ever half written. Files of an earlier
+    `save_checkpoint` in the same folder are replaced; everything else there stays.
 
     Args:
       model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`, whose networks go to
         `generator/` and `discriminator/`. The discriminator's encoder is what ELECTRA is trained for.
       tokenizer: its tokenizer.
       directory: made where it is missing.
-      run: facts for the model card, as in the examples' `metrics.json`; by default those of a `metrics.json` in the
-        directory, where there is one. Pictures `training_curves*.png` there are shown. A `README.md` of yours, without
-        the line that this package puts into its own, stays.
+      run: facts for the model card, as in the examples' `metrics.json`; by default those of a `metrics.json` that an
+        example wrote into the directory, where there is one. Pictures `training_curves*.png` there are shown. A
+        `README.md` that you wrote or edited stays.
+      overwrite: also replace files of the checkpoint that this function did not write, or that were changed since.
 
     Returns:
       The directory.
 
     Raises:
       ValueError: the tokenizer has more tokens than the model, so that its ids would be out of range.
+      FileExistsError: the directory has other files under the checkpoint's names, and `overwrite` is off.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> model = BertPretrainer.from_size("tiny", tokenizer)
-    >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[:3]
+    >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[1:4]
     ['README.md', 'config.json', 'model.safetensors']
     """
     directory = Path(directory)
-    if run is None and (directory / "metrics.json").exists():
-        run = json.loads((directory / "metrics.json").read_text())
+    networks = {"": model}
+    if hasattr(model, "discriminator"):
+        networks = {"generator": model.generator, "discriminator": model.discriminator}
+    for network in networks.values():
+        require_vocabulary(network.config, tokenizer)
+    run = run or _read_metrics(directory / "metrics.json")
     curves = sorted(directory.glob("training_curves*.png"))
-    if not hasattr(model, "discriminator"):
-        return _save(model, tokenizer, directory, directory.resolve().name, run, curves)
-    for part in ("generator", "discriminator"):
-        name = f"{directory.resolve().name}/{part}"
-        _save(getattr(model, part), tokenizer, directory / part, name, run, curves)
+    folder = OwnedFolder(directory, "checkpoint", overwrite=overwrite)
+    with folder.writing(last=".safetensors", replace_all=True) as stage:
+        for part, network in networks.items():
+            (stage / part).mkdir(exist_ok=True)
+            name = f"{directory.resolve().name}/{part}".rstrip("/")
+            _write(network, tokenizer, stage / part, name, run, curves)
+            for picture in curves if part else ():
+                shutil.copy(picture, stage / part)
+            card = os.path.join(part, "README.md")
+            if (
+                os.path.lexists(directory / card)
+                and not folder.owns(card)
+                and not _is_old_card(directory / card, folder)
+            ):
+                (stage / card).unlink()
+                logger.info("%s is not as this package wrote it, and stays.", directory / card)
     return directory
 
 
-def _save(model, tokenizer, directory: Path, name: str, run: dict | None, curves: list[Path]) -> Path:
-    require_vocabulary(model.config, tokenizer)
+def require_writable(directory: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Find out before a run whether `save_checkpoint` can write into a directory after it.
+
+    Raises:
+      FileExistsError: as `save_checkpoint`.
+    """
+    names = [os.path.join(part, name) for part in ("", "generator", "discriminator") for name in _FILES]
+    OwnedFolder(directory, "checkpoint", overwrite=overwrite).require_replaceable(names)
+
+
+def _write(model, tokenizer, directory: Path, name: str, run: dict | None, curves: list[Path]) -> None:
     if not model.built:
         model.build_in_name_scope()
     architecture = _architecture(model)
     config = copy.deepcopy(model.config)
     config.architectures = [architecture]
     config.torch_dtype = "float32"  # transformers 5 would load the weights in what a base checkpoint had
-    is_new = not directory.exists()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent if is_new else directory, prefix=".unfinished-") as temporary:
-        unfinished = Path(temporary) / "checkpoint"
-        unfinished.mkdir()
-        config.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        for picture in curves:
-            if picture.parent != directory:
-                shutil.copy(picture, unfinished)
-        if _may_write_card(directory / "README.md"):
-            card = model_card(model, tokenizer, architecture, name, run, [picture.name for picture in curves])
-            (unfinished / "README.md").write_text(card, encoding="utf-8")
-        save_file(pytorch_state(model), unfinished / "model.safetensors", metadata={"format": "pt"})
-        if is_new:
-            os.replace(unfinished, directory)
-            return directory
-        for file in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            os.replace(file, directory / file.name)
-    return directory
+    config.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    card = model_card(model, tokenizer, architecture, name, run, [picture.name for picture in curves])
+    (directory / "README.md").write_text(card, encoding="utf-8")
+    save_file(pytorch_state(model), directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def _may_write_card(readme: Path) -> bool:
-    return not readme.exists() or MARK in readme.read_text(encoding="utf-8")
+def _is_old_card(file: Path, folder: OwnedFolder) -> bool:
+    """A card of a version without a manifest, which the user allowed to replace."""
+    return folder.overwrite and file.is_file() and MARK[:30] in file.read_text(encoding="utf-8")
+
+
+def _read_metrics(file: Path) -> dict | None:
+    """What an example of this package wrote; a file of another origin that has the same name is not read."""
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        return metrics if "keras_pretrain" in metrics["versions"] else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def pytorch_state(model) -> dict[str, np.ndarray]:

@@ -7,8 +7,10 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
+from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED
+
 # What a run leaves beside its model, and what was not finished.
-_NOT_UPLOADED = ["run/*", "run-*/*", "*.unfinished-*"]
+_NOT_UPLOADED = ["run/*", "run-*/*", f"*{UNFINISHED}*", f"*{MANIFEST}", f"*{LOCK}"]
 
 
 def push_to_hub(

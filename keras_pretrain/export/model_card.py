@@ -6,7 +6,10 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-MARK = "<!-- Written by keras_pretrain, which writes it anew with the model. Take this line out to keep your own. -->"
+from keras_pretrain.corpus.cleaning import describe_cleaning
+from keras_pretrain.tokenization import cleaning_of
+
+MARK = "<!-- Written by keras_pretrain, which replaces it with the model until you edit it. -->"
 
 _TASKS = {  # class → what the Hub calls it, what it is, what a pipeline is asked
     "BertForPreTraining": ("fill-mask", "BERT with its masked-language-model and next-sentence heads"),
@@ -129,7 +132,16 @@ def _describe_tokenizer(tokenizer) -> str:
     is_lower = getattr(tokenizer, "do_lower_case", None)
     case = {True: ", lower-cased", False: ", cased"}.get(is_lower, "")
     special = ", ".join(f"`{token}`" for token in tokenizer.all_special_tokens)
-    return f"WordPiece, {len(tokenizer):,} tokens{case}; special tokens {special}."
+    description = f"WordPiece, {len(tokenizer):,} tokens{case}; special tokens {special}."
+    cleaning = cleaning_of(tokenizer)
+    if cleaning in (None, "none"):
+        return description
+    return (
+        f"{description}\n\nThe text that the model was trained on was cleaned. {describe_cleaning(cleaning)} "
+        "keras_pretrain's own functions for fine-tuning, evaluation and prediction clean their texts in the same way. "
+        "🤗 pipelines and a SavedModel do not: give them text cleaned with "
+        f'`keras_pretrain.clean_text(text, "{cleaning}")`.'
+    )
 
 
 def _describe_training(run: dict, arguments: dict) -> str:

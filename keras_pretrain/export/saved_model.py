@@ -1,9 +1,8 @@
 """`export_saved_model`: a SavedModel that takes strings."""
 
 import copy
+import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,13 @@ import tf_keras
 from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
 
 from keras_pretrain.export.graph_tokenizer import GraphTokenizer
+from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.pretraining import require_vocabulary
+from keras_pretrain.tokenization import cleaning_of
 
+logger = logging.getLogger(__name__)
+
+_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
 _TEXT = {"text": tf.TensorSpec((None,), tf.string, name="text")}
 _PAIR = _TEXT | {"text_pair": tf.TensorSpec((None,), tf.string, name="text_pair")}
 _IDS = {
@@ -22,7 +26,13 @@ _IDS = {
 
 
 def export_saved_model(
-    model, tokenizer, directory: str | os.PathLike, *, max_length: int | None = None, top_k: int = 5
+    model,
+    tokenizer,
+    directory: str | os.PathLike,
+    *,
+    max_length: int | None = None,
+    top_k: int = 5,
+    overwrite: bool = False,
 ) -> Path:
     """Write a SavedModel that takes raw text; for ELECTRA's pair, two.
 
@@ -42,6 +52,9 @@ def export_saved_model(
     - `tokenize`: `text` → `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
     - `fill_mask_ids`, `encode_ids`, `classify_ids` take these instead of `text`, and give the same, less `sequences`.
 
+    The SavedModel does not clean its texts: where a cleaning is recorded with the tokenizer, give it texts cleaned with
+    `clean_text(text, cleaning)`. `[MASK]`, and other special tokens, in a text are what their names say.
+
     `serving_default` is `classify`, else `fill_mask`, else `encode`. Everything is computed in float32, also after
     mixed-precision training.
 
@@ -52,9 +65,10 @@ def export_saved_model(
       model: a `BertPretrainer` or another of 🤗's TensorFlow models of BERT or ELECTRA; or an `ElectraPretrainer`,
         whose networks go to `generator/` and `discriminator/`.
       tokenizer: its tokenizer, whose ids the graph reproduces; see `GraphTokenizer`.
-      directory: of the SavedModel; one that is there is replaced when the new one is whole.
+      directory: of the SavedModel; an earlier export there is replaced when the new one is whole, other files stay.
       max_length: longer sequences are cut to it; by default what tokenizer and model are made for.
       top_k: how many tokens `fill_mask` gives.
+      overwrite: also replace a SavedModel that this function did not write, or that was changed since.
 
     Returns:
       The directory.
@@ -62,7 +76,7 @@ def export_saved_model(
     Raises:
       ValueError: a tokenizer that cannot be reproduced or is not the model's, another architecture, or a `max_length`
         or `top_k` that the model has no room for.
-      FileExistsError: the directory holds something that is no SavedModel.
+      FileExistsError: the directory has other files under a SavedModel's names, and `overwrite` is off.
       ModuleNotFoundError: tensorflow-text is missing (the extra `serving`).
     """
     directory = Path(directory)
@@ -70,18 +84,16 @@ def export_saved_model(
         raise ValueError(f"export_saved_model takes a model, not its folder: load {model} with from_pretrained first.")
     if hasattr(model, "discriminator"):
         for name in ("generator", "discriminator"):
-            network = getattr(model, name)
-            export_saved_model(network, tokenizer, directory / name, max_length=max_length, top_k=top_k)
+            settings = {"max_length": max_length, "top_k": top_k, "overwrite": overwrite}
+            export_saved_model(getattr(model, name), tokenizer, directory / name, **settings)
         return directory
-    if directory.exists() and not (directory / "saved_model.pb").exists() and any(directory.iterdir()):
-        raise FileExistsError(f"{directory} holds something else than a SavedModel: name an empty or a new folder.")
+    folder = OwnedFolder(directory, "saved_model", overwrite=overwrite)
+    folder.require_replaceable(_FILES)
     served = ServedModel(model, tokenizer, max_length, top_k)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unfinished-") as temporary:
-        tf.saved_model.save(served, f"{temporary}/new", signatures=served.functions)
-        if directory.exists():
-            os.replace(directory, f"{temporary}/old")
-        shutil.move(f"{temporary}/new", directory)
+    with folder.writing(last="saved_model.pb", remove_first="saved_model.pb", replace_all=True) as stage:
+        tf.saved_model.save(served, str(stage), signatures=served.functions)
+    if cleaning_of(tokenizer) not in (None, "none"):
+        logger.info("%s does not clean text: give it clean_text(text, %r).", directory, cleaning_of(tokenizer))
     return directory
 
 

@@ -25,6 +25,7 @@ def to_tf_dataset(
     seed: int = 42,
     training: bool = True,
     block_size: int | None = None,
+    objective: str | None = None,
 ):
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
@@ -41,6 +42,7 @@ def to_tf_dataset(
       seed: of order and masks.
       training: shuffle and mask afresh each epoch.
       block_size: length of every row; by default what the features were built for.
+      objective: what the features were built for, where they do not say so: `"mlm"` or `"rtd"`.
 
     Returns:
       A `tf.data.Dataset` of `(inputs, labels)`: `inputs = {input_ids, token_type_ids, attention_mask}`, each
@@ -50,9 +52,10 @@ def to_tf_dataset(
 
     Raises:
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
-        or an example longer than `block_size`.
+        an example longer than `block_size`, or features that do not say whether they are to be masked here (`"mlm"`) or
+        by the model (`"rtd"`), as when they were selected from or saved, and no `objective`.
     """
-    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size)
+    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size, objective)
     dataset = _as_dataset(batches)
     dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
     return dataset
@@ -130,12 +133,12 @@ class Batches:
     for 16 rows as for 256; masks follow from the number of that group.
     """
 
-    def __init__(self, features: Dataset, tokenizer, batch_size, mask_prob, seed, training, block_size):
+    def __init__(self, features: Dataset, tokenizer, batch_size, mask_prob, seed, training, block_size, objective=None):
         _check(features, tokenizer, batch_size, training)
+        recorded = recorded_settings(features, objective, block_size)
         rows = _Rows(features)
-        recorded = recorded_settings(features)
-        self.is_masked = recorded.get("objective") != "rtd"
-        block_size = block_size or recorded.get("block_size") or int(rows.lengths.max())
+        self.is_masked = recorded["objective"] != "rtd"
+        block_size = recorded["block_size"] or int(rows.lengths.max())
         if rows.lengths.max() > block_size:
             raise ValueError(f"The longest example has {rows.lengths.max()} tokens and does not fit into {block_size}.")
         mask_prob = mask_prob if self.is_masked else 0.0

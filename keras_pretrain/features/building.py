@@ -1,20 +1,25 @@
 """`build_features`: sentences → examples with special tokens, unpadded, ready to be batched and masked."""
 
-import json
 import logging
+import re
+from collections import Counter
+from collections.abc import Iterable
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from keras_pretrain.features.next_sentence import SentencePairs, pair_sentences
+from keras_pretrain.features.blocks import divide, draw_blocks
+from keras_pretrain.features.next_sentence import SentencePairs, check_pairable, pair_sentences
 from keras_pretrain.features.segments import pack_segments
 from keras_pretrain.features.tokenizing import TokenizedCorpus, tokenize_sentences
+from keras_pretrain.settings import attach, settings_of
 
 logger = logging.getLogger(__name__)
 
 OBJECTIVES = ("mlm+nsp", "mlm", "rtd")
+# A full stop or its like, with closing quotation marks, before more text; or a line break.
+_SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)\]]*\s+\S|\n")
 _EXAMPLES_AT_ONCE = 50_000  # joined in one go: the indices this takes are ten times the size of the result
 
 
@@ -64,31 +69,48 @@ def build_features(
     return _build(sentences, *settings, dupe_factor, "")
 
 
-def choose_objective(sentences: Dataset) -> str:
+def choose_objective(documents: Dataset) -> str:
     """`"mlm"` where most documents have a single sentence, of which next-sentence prediction makes no pairs, and
     `"mlm+nsp"` elsewhere. The log says so.
 
+    A document counts as a single sentence when it has one line and no full stop, question mark or exclamation mark
+    inside; no sentence splitter is asked.
+
     Args:
-      sentences: column `sentences` (list[str]), one row a document.
+      documents: column `text` (str), one row a document.
     """
-    lengths = [len(document) for batch in sentences.iter(1000) for document in batch["sentences"]]
-    single = sum(length == 1 for length in lengths)
-    if 2 * single <= sum(length > 0 for length in lengths):
+    texts = [text for batch in documents.select_columns(["text"]).iter(1000) for text in batch["text"] if text.strip()]
+    single = sum(not _SENTENCE_END.search(text.strip()) for text in texts)
+    if 2 * single <= len(texts):
         return "mlm+nsp"
-    logger.info("%d of %d documents have one sentence: masked words alone (objective mlm).", single, len(lengths))
+    logger.info("%d of %d documents have one sentence: objective mlm, without next sentences.", single, len(texts))
     return "mlm"
 
 
-def recorded_settings(features: Dataset) -> dict:
-    """What examples were built for: `block_size`, and `objective` where it is one; nothing for those made elsewhere."""
-    try:
-        # `datasets` joins the descriptions of datasets that it concatenates, equal ones once.
-        settings = [json.loads(part) for part in features.info.description.split("\n\n")]
-        objectives = {each["objective"] for each in settings}
-        recorded = {"block_size": max(each["block_size"] for each in settings)}
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return {}
-    return recorded | ({"objective": objectives.pop()} if len(objectives) == 1 else {})
+def recorded_settings(features: Dataset, objective: str | None = None, block_size: int | None = None) -> dict:
+    """What examples were built for: `objective` and `block_size`.
+
+    Args:
+      features: as of `build_features` or `load_prepared`, or a dataset with the same columns.
+      objective, block_size: what the user says; needed where the examples have lost what was recorded with them, as
+        they do when they are selected from, mapped or saved.
+
+    Raises:
+      ValueError: the objective is not known: a pair shows its own, but `"mlm"` and `"rtd"` look alike. Or it is not
+        that of the examples.
+    """
+    recorded = settings_of(features)
+    known = recorded.get("objective") or ("mlm+nsp" if "next_sentence_label" in features.column_names else None)
+    if objective is not None and objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
+    if None not in (objective, known) and objective != known:
+        raise ValueError(f"The examples were built for the objective {known!r}, not {objective!r}.")
+    if known is None and objective is None:
+        raise ValueError(
+            "The examples do not say what they were built for: that is lost when a dataset is selected from, mapped or "
+            "saved. Pass objective='mlm' or objective='rtd' (ELECTRA)."
+        )
+    return {"objective": objective or known, "block_size": block_size or recorded.get("block_size")}
 
 
 def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name) -> Dataset:
@@ -99,45 +121,60 @@ def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob,
     corpus = tokenize_sentences(sentences, tokenizer)
     if len(corpus.ids) == 0:
         raise ValueError(f"{name}the corpus is empty: {len(sentences)} documents and no token in any of them.")
-    seeds = [(seed, passage) for passage in range(dupe_factor)]
-    try:
-        columns, figures = build_examples(corpus, tokenizer, objective, block_size, short_seq_prob, seeds)
-    except ValueError as error:
-        raise ValueError(f"{name}{error}") from None
-    report_examples(name, objective, block_size, figures)
-    return Dataset(pa.table(columns), info=describe(objective, block_size))
+    if objective == "mlm+nsp":
+        try:
+            check_pairable(corpus.num_documents, bool(np.any(np.diff(corpus.document_starts) > 1)))
+        except ValueError as error:
+            raise ValueError(f"{name}{error}") from None
+    starts = corpus.sentence_starts[corpus.document_starts]
+    blocks = [block[0][1:] for block in divide([starts], len(corpus.ids))]  # there is one part
+    tables, figures = [], []
+    for number, block in enumerate(blocks):
+        drawn = draw_blocks(number, len(blocks), seed) if objective == "mlm+nsp" else []
+        parts = [corpus.part(*each) for each in [block, *(blocks[other] for other in drawn if other != number)]]
+        settings = (objective, block_size, short_seq_prob, seed, dupe_factor)
+        columns, counts = build_block(number, parts, number in drawn, tokenizer, *settings)
+        tables.append(pa.table(columns))
+        figures.append(counts)
+    total = add_figures(figures) | {"empty_documents": corpus.empty_documents}
+    report_examples(name, objective, block_size, total)
+    return attach(Dataset(pa.concat_tables(tables)), objective=objective, block_size=block_size)
 
 
-def build_examples(
-    corpus: TokenizedCorpus,
+def build_block(
+    number: int,
+    blocks: list[TokenizedCorpus],
+    is_drawn: bool,
     tokenizer,
     objective: str,
     block_size: int,
     short_seq_prob: float,
-    seeds: list[tuple[int, ...]],
-    **part,
-) -> tuple[dict[str, pa.ChunkedArray], dict[str, int]]:
-    """The examples of a tokenized corpus, or of a part of it, one pass for each seed.
+    seed: int,
+    passes: int,
+) -> tuple[dict[str, pa.ChunkedArray], dict]:
+    """The examples of one block of a corpus.
 
     Args:
-      part: for pairs, `documents` and `random_from` of `pair_sentences`.
+      number: of the block; the random choices follow from it and the seed.
+      blocks: the block, and for pairs the other blocks that random sentences are taken from.
+      is_drawn: whether the block itself is one of those.
+      passes: how often the block is gone through, each time with other random choices.
 
     Returns:
-      The columns of `build_features`, and counts, which can be added up over the parts of a corpus.
+      The columns of `build_features`, and counts, which `add_figures` adds up over the blocks.
     """
+    corpus, own = TokenizedCorpus.join(blocks), blocks[0]
+    seeds = [(seed, each, number) for each in range(passes)]
     settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
-    documents = part.get("documents") or corpus.num_documents
-    sentences = int(corpus.document_starts[documents])
-    ids = corpus.ids[: corpus.sentence_starts[sentences]]
     figures = {
-        "passes": len(seeds),
-        "documents": documents,
-        "empty_documents": corpus.empty_documents,
-        "sentences": sentences,
-        "tokens": len(ids),
-        "unknown_tokens": int(np.count_nonzero(ids == tokenizer.unk_token_id)),
+        "passes": passes,
+        "documents": own.num_documents,
+        "sentences": own.num_sentences,
+        "tokens": len(own.ids),
+        "unknown_tokens": int(np.count_nonzero(own.ids == tokenizer.unk_token_id)),
     }
     if objective == "mlm+nsp":
+        part = {"documents": own.num_documents, "random_from": 0 if is_drawn else own.num_documents}
         pairs = SentencePairs.join([pair_sentences(corpus, **settings, **part, seed=each) for each in seeds])
         columns = _join(corpus.ids, [(pairs.a_start, pairs.a_end), (pairs.b_start, pairs.b_end)], tokenizer)
         columns["next_sentence_label"] = pa.chunked_array([pa.array(pairs.next_sentence_label, pa.int32())])
@@ -152,9 +189,16 @@ def build_examples(
     return columns, figures
 
 
-def describe(objective: str, block_size: int) -> datasets.DatasetInfo:
-    """What `recorded_settings` finds again."""
-    return datasets.DatasetInfo(description=json.dumps({"objective": objective, "block_size": block_size}))
+def add_figures(figures: Iterable[dict]) -> dict:
+    """The counts of `build_block` for several blocks; `lengths`, where there are any, element by element."""
+    total: Counter = Counter()
+    lengths = []
+    for each in figures:
+        total.update({name: count for name, count in each.items() if name not in ("passes", "lengths")})
+        lengths += [each["lengths"]] if "lengths" in each else []
+        passes = each["passes"]
+    summed = {"lengths": np.sum(lengths, axis=0).tolist()} if lengths else {}
+    return dict(total) | {"passes": passes} | summed
 
 
 def _num_special(objective: str) -> int:

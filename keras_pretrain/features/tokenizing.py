@@ -1,5 +1,6 @@
 """Sentences → token ids, laid end to end, so that any run of sentences is one slice."""
 
+import json
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -9,10 +10,13 @@ from itertools import chain
 
 import numpy as np
 from datasets import Dataset
+from tokenizers import Tokenizer
 from tqdm.auto import tqdm, trange
 
 _BLOCK = 256  # documents that share a random stream
+_CHARACTERS_AT_ONCE = 1_000_000
 _MOST_WORDS = 300_000  # that are remembered: 50 MB
+_NO_TEXT = "\uffff"  # a code point that is guaranteed to be no character
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -33,6 +37,12 @@ class TokenizedCorpus:
     sentence_starts: np.ndarray
     document_starts: np.ndarray
     empty_documents: int
+
+    def part(self, first: int, end: int) -> "TokenizedCorpus":
+        """The documents from `first` to before `end`."""
+        sentences = self.document_starts[first : end + 1]
+        tokens = self.sentence_starts[sentences[0] : sentences[-1] + 1]
+        return TokenizedCorpus(self.ids[tokens[0] : tokens[-1]], tokens - tokens[0], sentences - sentences[0], 0)
 
     @property
     def num_documents(self) -> int:
@@ -83,48 +93,110 @@ class TokenizedCorpus:
         )
 
 
-def tokenize_sentences(sentences: Dataset, tokenizer, batch_size: int = 1000) -> TokenizedCorpus:
+def tokenize_sentences(sentences: Dataset, tokenizer) -> TokenizedCorpus:
     """Tokenize every sentence, on all processors (the tokenizer's own threads), without special tokens.
 
     Args:
       sentences: column `sentences` (list[str]), one row a document.
       tokenizer: a fast tokenizer, or any other, which takes longer.
-      batch_size: documents tokenized at a time.
     """
-    batches = (batch["sentences"] for batch in sentences.select_columns(["sentences"]).iter(batch_size))
-    with tqdm(total=len(sentences), desc="Tokenizing", unit=" documents", delay=2) as progress:
-        return tokenize_documents(batches, choose_tokenize(tokenizer), progress.update)
+    dataset = sentences.select_columns(["sentences"])
+    documents = (document for batch in dataset.iter(100) for document in batch["sentences"])
+    documents = tqdm(documents, total=len(sentences), desc="Tokenizing", unit=" documents", delay=2)
+    return tokenize_documents(documents, choose_tokenize(tokenizer))
 
 
-def tokenize_documents(
-    batches: Iterable[list[list[str]]], tokenize: Tokenize, done: Callable[[int], object] = lambda documents: None
-) -> TokenizedCorpus:
-    """Tokenize documents, lists of sentences, some at a time.
+def tokenize_documents(documents: Iterable[list[str]], tokenize: Tokenize) -> TokenizedCorpus:
+    """Tokenize documents, about a million characters at a time, so that a very long one takes no more memory.
 
     Args:
-      batches: documents that are tokenized at a time.
-      tokenize: as `choose_tokenize` gives it.
-      done: is told how many documents were.
+      documents: each a list of sentences.
+      tokenize: as of `choose_tokenize`.
     """
-    parts = [TokenizedCorpus.from_documents([])]
-    for documents in batches:
-        flat = [sentence for document in documents for sentence in document]
-        ids, lengths = tokenize(flat) if flat else (np.zeros(0, np.int32), np.zeros(0, np.int64))
-        sentences = np.fromiter(map(len, documents), np.int64, len(documents))
-        parts.append(TokenizedCorpus.from_lengths(ids, lengths, sentences))
-        done(len(documents))
-    return TokenizedCorpus.join(parts)
+    document_lengths, parts = array("q"), [(np.zeros(0, np.int32), np.zeros(0, np.int64))]
+    waiting, characters = [], 0
+    for document in documents:
+        document_lengths.append(len(document))
+        for sentence in document:
+            waiting.append(sentence)
+            characters += len(sentence)
+            if characters >= _CHARACTERS_AT_ONCE:
+                parts.append(tokenize(waiting))
+                waiting, characters = [], 0
+    if waiting:
+        parts.append(tokenize(waiting))
+    ids, lengths = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return TokenizedCorpus.from_lengths(ids, lengths, np.frombuffer(document_lengths, np.int64))
 
 
 def choose_tokenize(tokenizer) -> Tokenize:
-    """The quickest function from sentences to `(ids, lengths)`, all their ids and how many each has, that gives what
-    the tokenizer gives."""
-    return WordByWord(tokenizer) if _splits_at_blanks(tokenizer) else partial(_tokenize_whole, tokenizer)
+    """Return the fastest tokenize function that produces the same ids as the tokenizer.
+
+    It maps sentences to `(ids, lengths)`: the ids of all sentences, and how many each has. Special tokens that are
+    written in a sentence are characters to it, see `plain_text_backend`.
+    """
+    if _splits_at_blanks(tokenizer):
+        return WordByWord(tokenizer)
+    if getattr(tokenizer, "is_fast", False):
+        return partial(_tokenize_whole, plain_text_backend(tokenizer))
+    return partial(_tokenize_slowly, tokenizer)
 
 
-def _tokenize_whole(tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def plain_text_backend(tokenizer) -> Tokenizer:
+    """A copy of a fast tokenizer's backend to which `[SEP]` or `[MASK]` in a text are the characters they are.
+
+    So are all of the tokenizer's own special tokens (padding, unknown, class, separator, mask, begin and end of a
+    text). Tokens that were added on purpose, with `add_tokens` or as `additional_special_tokens`, are found as before;
+    and with `add_special_tokens=True` the backend puts special tokens around a text as before.
+
+    Args:
+      tokenizer: a fast tokenizer; stays as it is.
+
+    Returns:
+      A backend without truncation and padding.
+    """
+    settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    core = set(core_special_tokens(tokenizer))
+    for token in settings["added_tokens"]:
+        token["special"] = token["content"] in core
+    if settings["model"]["type"] == "WordPiece":
+        # A pre-tokenizer that leaves brackets alone makes `[SEP]` a word, and the vocabulary has that word.
+        hidden = core & settings["model"]["vocab"].keys() - {settings["model"]["unk_token"]}
+        vocabulary = settings["model"]["vocab"].items()
+        settings["model"]["vocab"] = {_NO_TEXT + word if word in hidden else word: i for word, i in vocabulary}
+        settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in hidden]
+    backend = Tokenizer.from_str(json.dumps(settings))
+    backend.encode_special_tokens = True  # those that are marked special; no part of the JSON
+    return backend
+
+
+def plain_text(tokenizer, text: str) -> str:
+    """A text in which a slow (Python) tokenizer of BERT or ELECTRA finds none of its own special tokens.
+
+    A blank behind their first character parts them; BERT's rules part that one, `[`, from what follows anyway.
+    (`split_special_tokens=True` leaves alone a special token between blanks, and takes added tokens apart.)
+    """
+    for token in core_special_tokens(tokenizer):
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def core_special_tokens(tokenizer) -> list[str]:
+    """A tokenizer's special tokens without its `additional_special_tokens`."""
+    return [token for name, token in tokenizer.special_tokens_map.items() if name != "additional_special_tokens"]
+
+
+def _tokenize_whole(backend: Tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    return _lay_out([each.ids for each in backend.encode_batch_fast(sentences, add_special_tokens=False)])
+
+
+def _tokenize_slowly(tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    texts = [plain_text(tokenizer, sentence) for sentence in sentences]
     # verbose=False: a sentence longer than the model's length is no fault here, it is cut later.
-    ids = tokenizer(sentences, add_special_tokens=False, verbose=False)["input_ids"]
+    return _lay_out(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _lay_out(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.fromiter(chain.from_iterable(ids), np.int32), np.fromiter(map(len, ids), np.int64)
 
 
@@ -132,13 +204,11 @@ class WordByWord:
     """Tokenizes each run of characters between blanks once, and looks it up where it occurs again.
 
     Args:
-      tokenizer: must not change from now on.
+      tokenizer: what it becomes later, and what it was last called with, has no effect.
     """
 
     def __init__(self, tokenizer):
-        self._backend = tokenizer.backend_tokenizer
-        self._backend.no_truncation()  # these are left from the last call
-        self._backend.no_padding()
+        self._backend = plain_text_backend(tokenizer)
         self._forget()
 
     def _forget(self):
@@ -161,11 +231,9 @@ class WordByWord:
         return self._ids[source], np.diff(ends[np.cumsum(counts) - 1], prepend=0)
 
     def _learn(self, words: list[str]) -> None:
-        encoded = [each.ids for each in self._backend.encode_batch_fast(words, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        self._lengths = np.concatenate([self._lengths, lengths])
-        ids = np.fromiter(chain.from_iterable(encoded), np.int32, lengths.sum())
+        ids, lengths = _tokenize_whole(self._backend, words)
         self._ids = np.concatenate([self._ids, ids])
+        self._lengths = np.concatenate([self._lengths, lengths])
 
 
 class _Words(dict):

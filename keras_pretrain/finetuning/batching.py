@@ -1,11 +1,17 @@
 """Labelled examples → batches of a few fixed lengths."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
 
+from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.features.masking import MaskingCollator
+from keras_pretrain.features.tokenizing import plain_text, plain_text_backend
+from keras_pretrain.tokenization import choose_text_cleaning
+
+logger = logging.getLogger(__name__)
 
 _SHARES = (0.5, 0.85, 1.0)  # of the examples that fit into each length: three programs to compile
 _MULTIPLE = 8  # lengths are multiples of it
@@ -34,28 +40,29 @@ class EncodedExamples:
         return np.fromiter(map(len, self.input_ids), np.int64, len(self))
 
 
-def encode_examples(examples: Dataset, tokenizer, config=None, *, max_length: int = 128) -> EncodedExamples:
-    """Tokenize `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, whose longer side is cut first.
+def encode_examples(
+    examples: Dataset, tokenizer, config=None, *, max_length: int = 128, cleaning: str | None = None
+) -> EncodedExamples:
+    """Clean and tokenize `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, whose longer side is cut first.
+
+    Special tokens that are written in a text, such as `[SEP]`, are tokenized as the characters they are; tokens that
+    were added to the tokenizer on purpose stay what they are.
 
     Args:
       examples: columns `text`, and perhaps `pair` and `label`.
-      tokenizer: the model's.
+      tokenizer: the model's; stays as it is.
       config: the model's, whose `label2id` numbers the classes; without it labels are not read.
       max_length: the most tokens of an example.
+      cleaning: as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text was
+        cleaned, and `"none"` where nothing is. A text that cleaning empties stays an example, and a warning counts
+        them.
 
     Raises:
-      ValueError: a label that the config does not have.
+      ValueError: a label that the config does not have, or an unknown cleaning.
     """
-    pairs = examples["pair"][:] if "pair" in examples.column_names else None
-    encoded = tokenizer(
-        examples["text"][:],
-        pairs,
-        truncation="longest_first",
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-    )
-    arrays = (list(map(np.asarray, encoded[name])) for name in ("input_ids", "token_type_ids"))
+    cleaning = choose_text_cleaning(tokenizer, cleaning)
+    columns = [examples[name][:] for name in ("text", "pair") if name in examples.column_names]
+    arrays = _encode(tokenizer, [_clean(texts, cleaning) for texts in columns], max_length)
     labels = None
     if config is not None and config.num_labels == 1:
         labels = np.asarray(examples["label"][:], np.float32)
@@ -65,6 +72,32 @@ def encode_examples(examples: Dataset, tokenizer, config=None, *, max_length: in
             raise ValueError(f"The model has no label {sorted(unknown)[0]!r}; it has {', '.join(config.label2id)}.")
         labels = np.array([config.label2id[str(label)] for label in examples["label"][:]], np.int32)
     return EncodedExamples(*arrays, labels)
+
+
+def _clean(texts: list[str], cleaning: str) -> list[str]:
+    cleaned = [clean_text(text, cleaning) for text in texts]
+    empty = [text for text, left in zip(texts, cleaned, strict=True) if text.strip() and not left.strip()]
+    if empty:
+        logger.warning(
+            "Cleaning %r leaves nothing of %d of %d texts, such as %r; they stay examples without a word. Choose "
+            "another cleaning, or leave them out.", cleaning, len(empty), len(texts), empty[0][:50],
+        )  # fmt: skip
+    return cleaned
+
+
+def _encode(tokenizer, columns: list[list[str]], max_length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Ids and token types of each text, or of each pair of texts."""
+    if getattr(tokenizer, "is_fast", False):
+        backend = plain_text_backend(tokenizer)
+        backend.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+        encoded = backend.encode_batch(columns[0] if len(columns) == 1 else list(zip(*columns, strict=True)))
+        ids, types = [each.ids for each in encoded], [each.type_ids for each in encoded]
+    else:
+        columns = [[plain_text(tokenizer, text) for text in texts] for texts in columns]
+        settings = {"truncation": "longest_first", "max_length": max_length, "return_token_type_ids": True}
+        encoded = tokenizer(*columns, **settings)
+        ids, types = encoded["input_ids"], encoded["token_type_ids"]
+    return list(map(np.asarray, ids)), list(map(np.asarray, types))
 
 
 def choose_lengths(lengths: np.ndarray) -> tuple[int, ...]:

@@ -12,6 +12,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from keras_pretrain.corpus import readers
+from keras_pretrain.corpus.loading import replace_surrogates
+from keras_pretrain.corpus.readers import BadRows, ReadingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ def load_examples(
     keep_labels: Iterable[str] | None = None,
     regression: bool = False,
     seed: int = 42,
+    encoding: str = "utf-8",
+    dialect: str | dict | None = None,
+    on_bad_rows: str = "error",
 ) -> DatasetDict:
     """Load labelled examples and split some off for validation.
 
@@ -41,6 +46,8 @@ def load_examples(
       keep_labels: examples with other labels are left out, and the log says how many.
       regression: labels are numbers to be predicted, not classes.
       seed: of the draw.
+      encoding, dialect, on_bad_rows: how files are read, as in `load_corpus`. `.tsv` files are read without quoting;
+        with `on_bad_rows="skip"`, rows that cannot be read are left out, and the log says how many.
 
     Returns:
       A `DatasetDict` with `train` and `validation`, columns `text` (str), `pair` (str, where there are pairs) and
@@ -48,9 +55,10 @@ def load_examples(
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: a missing column, an empty text, a missing label, numbers with a fraction for classes or classes for
-        regression, one class only, a class of validation that training does not have, a class or group too small to
-        be split.
+      ValueError: rows that cannot be read, a missing column, an empty text, a missing label, numbers with a fraction
+        for classes or classes for regression, one class only, a class of validation that training does not have, a
+        class or group too small to be split, an option with a value that is not allowed. Of a file, the message names
+        the line.
     """
     columns = {"text": text_column, "pair": pair_column, "label": label_column, "group": group_column}
     columns = {name: column for name, column in columns.items() if column is not None}
@@ -60,7 +68,8 @@ def load_examples(
     parts = {name: parts[name] for name in ("train", "validation") if name in parts}
     if "validation" not in parts and not isinstance(validation, (int, float)):
         parts["validation"] = validation
-    parts = {name: _read(part, columns, name, keep_labels, regression) for name, part in parts.items()}
+    options = ReadingOptions(encoding=encoding, dialect=dialect, on_bad_rows=on_bad_rows)
+    parts = {name: _read(part, columns, name, keep_labels, regression, options) for name, part in parts.items()}
     if "validation" not in parts:
         check_examples(parts["train"], regression=regression)
         train, held_out = _split(parts["train"], validation, regression, seed)
@@ -118,51 +127,75 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(labels, key=lambda label: (not _is_whole(label), int(label) if _is_whole(label) else 0, label))
 
 
-def _read(source, columns: dict, name: str, keep_labels, regression: bool) -> Dataset:
+def _read(source, columns: dict, name: str, keep_labels, regression: bool, options: ReadingOptions) -> Dataset:
     if isinstance(source, Dataset):
-        table, there, where = source, source.column_names, name
+        values, where = _values_of_dataset(source, columns, name), name
+        places = [f"{name}, example {i}" for i in range(1, len(source) + 1)]
     elif isinstance(source, (str, os.PathLike)):
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"There is no file {source} (looked from {os.getcwd()}).")
-        for holds, column in columns.items():
-            readers.check(Path(source), column, holds)
-        table, there, where = list(readers.records(Path(source))), list(columns.values()), str(source)
+        values, places = _values_of_file(Path(source), columns, options)
+        where = str(source)
     else:
         raise ValueError(f"Examples are a file, a Dataset or a DatasetDict, not a {type(source).__name__}.")
-    absent = [column for column in columns.values() if column not in there]
-    if absent:
-        raise ValueError(f"{where} has no column {absent[0]!r}; its columns are {', '.join(there)}.")
-    if isinstance(table, Dataset):
-        values = {target: table[column][:] for target, column in columns.items()}
-    else:
-        values = {target: [record.get(column) for record in table] for target, column in columns.items()}
-    if isinstance(table, Dataset) and isinstance(table.features[columns["label"]], datasets.ClassLabel):
-        names = table.features[columns["label"]]
-        values["label"] = [None if label is None else names.int2str(label) for label in values["label"]]
     if keep_labels is not None:
-        values = _keep(values, {str(label) for label in keep_labels}, where)
-    if not values["label"]:
+        rows = _rows_with(values["label"], {str(label) for label in keep_labels}, where)
+        values = {target: [column[i] for i in rows] for target, column in values.items()}
+        places = [places[i] for i in rows]
+    if not places:
         raise ValueError(f"There are no examples in {where}.")
     convert = _to_number if regression else _to_class
-    values["label"] = [convert(label, f"{where}, example {i}") for i, label in enumerate(values["label"], start=1)]
+    values["label"] = [convert(label, place) for label, place in zip(values["label"], places, strict=True)]
     for target in ("text", "pair"):
         wrong = next((value for value in values.get(target, ()) if not isinstance(value, (str, type(None)))), None)
         if wrong is not None:
             raise ValueError(f"Column {columns[target]!r} of {where} holds {wrong!r}, not text.")
+        if target in values and not isinstance(source, Dataset):
+            _refuse_empty(values[target], target, where, places)
     if "group" in values:
         values["group"] = [str(group) for group in values["group"]]
     return Dataset.from_dict(values)
 
 
-def _keep(values: dict, wanted: set[str], where: str) -> dict:
-    rows = [i for i, label in enumerate(values["label"]) if str(label) in wanted]
-    others = Counter(str(label) for label in values["label"] if str(label) not in wanted)
-    absent = wanted - {str(values["label"][i]) for i in rows}
+def _values_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str, list]:
+    absent = [column for column in columns.values() if column not in dataset.column_names]
+    if absent:
+        raise ValueError(f"{name} has no column {absent[0]!r}; its columns are {', '.join(dataset.column_names)}.")
+    values = {target: dataset[column][:] for target, column in columns.items()}
+    kind = dataset.features[columns["label"]]
+    if isinstance(kind, datasets.ClassLabel):
+        values["label"] = [None if label is None else kind.int2str(label) for label in values["label"]]
+    return values
+
+
+def _values_of_file(path: Path, columns: dict, options: ReadingOptions) -> tuple[dict[str, list], list[str]]:
+    """The values of each column, and the place of each example; the log says how many rows were skipped."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path} (looked from {os.getcwd()}).")
+    for holds, column in columns.items():
+        readers.check_columns(path, column, options, holds)
+    values, places, bad_rows = {target: [] for target in columns}, [], BadRows()
+    for place, record in readers.placed_records(path, list(columns.values()), options, bad_rows):
+        places.append(f"{path}, {place}")
+        for target, column in columns.items():
+            value = record[column]
+            values[target].append(replace_surrogates(value) if isinstance(value, str) else value)
+    if bad_rows.count:
+        logger.warning(
+            "%s: %d of %d rows skipped: %d bad (the first: %s).",
+            path, bad_rows.count, len(places) + bad_rows.count, bad_rows.count, bad_rows,
+        )  # fmt: skip
+    return values, places
+
+
+def _rows_with(labels: list, wanted: set[str], where: str) -> list[int]:
+    """The places of the wanted labels; the log says how many others there are."""
+    rows = [i for i, label in enumerate(labels) if str(label) in wanted]
+    others = Counter(str(label) for label in labels if str(label) not in wanted)
+    absent = wanted - {str(labels[i]) for i in rows}
     if absent:
         raise ValueError(f"{where} has no example with the label {sort_labels(absent)[0]!r}; it has {sorted(others)}.")
     if others:
         logger.info("%s: %d examples with other labels left out (%s).", where, sum(others.values()), _tell(others))
-    return {name: [column[i] for i in rows] for name, column in values.items()}
+    return rows
 
 
 def _to_class(label, where: str) -> str:
@@ -193,12 +226,16 @@ def _check_texts(part: Dataset, name: str) -> None:
         if column not in part.column_names:
             continue
         texts = part[column][:]
-        empty = [i for i, text in enumerate(texts, start=1) if text is None or not text.strip()]
-        if empty:
-            raise ValueError(
-                f"{len(empty)} of {len(texts)} examples of {name} have an empty {column} (the first: example "
-                f"{empty[0]}). Leave them out, or say which column holds the text."
-            )
+        _refuse_empty(texts, column, name, [f"example {i}" for i in range(1, len(texts) + 1)])
+
+
+def _refuse_empty(texts: list[str | None], column: str, name: str, places: list[str]) -> None:
+    empty = [place for place, text in zip(places, texts, strict=True) if text is None or not text.strip()]
+    if empty:
+        raise ValueError(
+            f"{len(empty)} of {len(texts)} examples of {name} have an empty {column} (the first: {empty[0]}). Leave "
+            "them out, or say which column holds the text."
+        )
 
 
 def _labels(part: Dataset, name: str, regression: bool) -> list:

@@ -69,7 +69,14 @@ class Predictor:
 
 
 def predict(
-    model, texts: Sequence[str], pairs: Sequence[str] | None = None, *, tokenizer=None, max_length=128, batch_size=64
+    model,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    tokenizer=None,
+    max_length=128,
+    batch_size=64,
+    cleaning: str | None = None,
 ) -> Predictions:
     """Labels and probabilities for texts, or for pairs of texts.
 
@@ -78,9 +85,11 @@ def predict(
       texts, pairs: as many of one as of the other.
       max_length: longer examples are cut.
       batch_size: examples of a batch.
+      cleaning: of the texts, as in `clean_text`; by default what is recorded with the tokenizer, which is how the texts
+        of fine-tuning were cleaned.
 
     Raises:
-      ValueError: no texts, an empty one, or not as many pairs.
+      ValueError: no texts, an empty one, not as many pairs, or an unknown cleaning.
     """
     texts = list(texts)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
@@ -89,25 +98,27 @@ def predict(
         raise ValueError(f"There are {len(texts)} texts and {len(pairs)} pairs; each text needs its own.")
     model, tokenizer = _load(model, tokenizer)
     columns = {"text": texts} | ({} if pairs is None else {"pair": list(pairs)})
-    encoded = encode_examples(Dataset.from_dict(columns), tokenizer, max_length=max_length)
+    encoded = encode_examples(Dataset.from_dict(columns), tokenizer, max_length=max_length, cleaning=cleaning)
     return Predictor(model, tokenizer, batch_size).predict(encoded)
 
 
-def evaluate(model, examples: Dataset, *, tokenizer=None, max_length=128, batch_size=64) -> dict[str, float]:
+def evaluate(
+    model, examples: Dataset, *, tokenizer=None, max_length=128, batch_size=64, cleaning: str | None = None
+) -> dict[str, float]:
     """A fine-tuned model's figures on labelled examples that it was not trained on.
 
     Args:
-      model, tokenizer, max_length, batch_size: as for `predict`.
+      model, tokenizer, max_length, batch_size, cleaning: as for `predict`.
       examples: columns `text`, `label`, and `pair` where there are pairs.
 
     Returns:
       `loss`, and `accuracy`, `f1_macro` and `f1` (with two classes, of the second), or `pearson` and `spearman`.
 
     Raises:
-      ValueError: a label that the model does not have.
+      ValueError: a label that the model does not have, or an unknown cleaning.
     """
     model, tokenizer = _load(model, tokenizer)
-    encoded = encode_examples(examples, tokenizer, model.config, max_length=max_length)
+    encoded = encode_examples(examples, tokenizer, model.config, max_length=max_length, cleaning=cleaning)
     return Predictor(model, tokenizer, batch_size).evaluate(encoded)
 
 

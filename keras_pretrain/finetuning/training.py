@@ -1,5 +1,6 @@
 """`finetune`: a classifier or regressor on top of a pretrained encoder, with several seeds in one call."""
 
+import copy
 import logging
 import os
 from collections import Counter
@@ -17,6 +18,7 @@ from keras_pretrain.finetuning.prediction import Predictor
 from keras_pretrain.models.classifier import find_encoder, load_classifier
 from keras_pretrain.models.pretraining import require_fit
 from keras_pretrain.models.sizes import finetuning_learning_rate
+from keras_pretrain.tokenization import choose_text_cleaning, cleaning_of, record_cleaning
 from keras_pretrain.training.optimization import create_optimizer
 
 logger = logging.getLogger(__name__)
@@ -28,11 +30,11 @@ class FineTuned:
 
     Attributes:
       model: with the weights of the seed that was best on validation.
-      tokenizer: the checkpoint's.
+      tokenizer: the checkpoint's; its recorded cleaning is the one that was used.
       metrics: for each figure on validation `mean`, `std` and `values` (one a seed).
       seeds: in the order of the values.
       best_seed: that of the model.
-      settings: the learning rate and the other settings that the runs were made with.
+      settings: the learning rate, the cleaning and the other settings that the runs were made with.
       histories: Keras' figures of each epoch, one dictionary a seed.
     """
 
@@ -64,6 +66,7 @@ def finetune(
     weight_decay: float = 0.01,
     dropout: float = 0.1,
     max_length: int = 128,
+    cleaning: str | None = None,
     class_weight: str | dict | None = None,
     patience: int | None = None,
     seeds=(42,),
@@ -89,6 +92,9 @@ def finetune(
       warmup_ratio, weight_decay: as for `create_optimizer`.
       dropout: of hidden states and attention.
       max_length: longer examples are cut; the log says how many.
+      cleaning: of the texts, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining
+        text was cleaned, and `"none"` where nothing is. It is recorded with the tokenizer that is returned, so that
+        `predict` and `evaluate` do the same.
       class_weight: what an example's loss counts, by its class: `"balanced"` (each class as much as any other) or a
         dictionary from label to weight.
       patience: stop when validation has not become better for so many epochs: in accuracy, for regression in loss.
@@ -102,7 +108,7 @@ def finetune(
 
     Raises:
       ValueError: examples that `check_examples` refuses, a checkpoint of another architecture, a tokenizer that is not
-        the checkpoint's, or a setting outside its range. All before training starts.
+        the checkpoint's, or a setting outside its range (an unknown cleaning, for example). All before training starts.
     """
     seeds = [int(seed) for seed in seeds]
     _check_settings(epochs, batch_size, dropout, max_length, patience, seeds, class_weight, regression)
@@ -111,6 +117,7 @@ def finetune(
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(find_encoder(checkpoint))
     model = load_classifier(checkpoint, labels=labels, dropout=dropout, seed=seeds[0])
     require_fit(model.config, tokenizer, max_length)
+    tokenizer = _with_cleaning(tokenizer, cleaning)
 
     encoded = encode_examples(train, tokenizer, model.config, max_length=max_length)
     lengths = choose_lengths(encoded.lengths)
@@ -149,6 +156,7 @@ def finetune(
             best = score, seed, model.get_weights()
     model.set_weights(best[2])
     settings |= {"epochs": epochs, "batch_size": batch_size, "dropout": dropout, "max_length": max_length}
+    settings["cleaning"] = choose_text_cleaning(tokenizer)
     return FineTuned(model, tokenizer, spread(runs), seeds, best[1], settings, histories)
 
 
@@ -189,6 +197,16 @@ class _State:
         self._model.redraw_head(seed, with_pooler=self._with_pooler)
         self._model.seed.assign(seed)
         self._model.stop_training = False
+
+
+def _with_cleaning(tokenizer, cleaning: str | None):
+    """The tokenizer; a copy where another cleaning has to be recorded with it."""
+    cleaning = choose_text_cleaning(tokenizer, cleaning)
+    if cleaning != (cleaning_of(tokenizer) or "none"):
+        tokenizer = copy.deepcopy(tokenizer)
+        record_cleaning(tokenizer, cleaning)
+    logger.info("Texts are cleaned with %r.", cleaning)
+    return tokenizer
 
 
 def _early_stopping(regression: bool, patience: int) -> tf_keras.callbacks.EarlyStopping:

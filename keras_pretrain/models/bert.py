@@ -41,7 +41,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
 
     Raises:
       tf.errors.InvalidArgumentError: in training or evaluation, labels at more positions than `mask_prob` allows for,
-        or ids outside the model's vocabulary.
+        or ids or token types that the model has no embeddings for, negative ones among them.
+      ValueError: in `fit` and `evaluate`, `sample_weight` or `class_weight`: all tokens and pairs count alike.
 
     >>> config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
     ...                     intermediate_size=16)
@@ -188,7 +189,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and length "
             f"{label.shape[1]} allow for. Give BertPretrainer the mask_prob that the batches were masked with."
         )
-        checks = [tf.debugging.assert_less_equal(most, capacity, message), *check_ids(batch["input_ids"], self.config)]
+        checks = [tf.debugging.assert_less_equal(most, capacity, message), *check_ids(batch, self.config)]
         for name, classes in (("labels", self.config.vocab_size), ("next_sentence_label", 2)):
             if name in batch:
                 label = batch[name]

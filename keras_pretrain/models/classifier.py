@@ -28,9 +28,11 @@ class ClassificationStep(PretrainingStep):
     weights) and `accuracy`, which regression does not have.
 
     Raises:
-      tf.errors.InvalidArgumentError: in training or evaluation, a label that is none of the classes, or ids outside
-        the model's vocabulary.
+      tf.errors.InvalidArgumentError: in training or evaluation, a label that is none of the classes, or ids or token
+        types that the model has no embeddings for, negative ones among them.
     """
+
+    takes_weights = True
 
     def __init__(self, config, *inputs, seed: int = 42, gradient_accumulation_steps: int = 1, **kwargs):
         super().__init__(config, *inputs, **kwargs)
@@ -99,7 +101,7 @@ class ClassificationStep(PretrainingStep):
         return batch
 
     def _check(self, batch) -> list:
-        checks = check_ids(batch["input_ids"], self.config)
+        checks = check_ids(batch, self.config)
         if not self.is_regression:
             message = f"A label of the batch is none of the model's {self.config.num_labels} classes."
             checks.append(tf.debugging.assert_less(tf.reduce_max(batch["labels"]), self.config.num_labels, message))

@@ -64,7 +64,10 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
       seed: of masks, draws and dropout.
 
     Raises:
-      ValueError: vocabularies that differ, embeddings that cannot be tied, or a setting outside its range.
+      ValueError: vocabularies that differ, embeddings that cannot be tied, or a setting outside its range; in `fit`
+        and `evaluate`, `sample_weight` or `class_weight`: all tokens count alike.
+      tf.errors.InvalidArgumentError: in training or evaluation, ids or token types that the networks have no embeddings
+        for, negative ones among them.
     """
 
     def __init__(
@@ -248,8 +251,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         return {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
 
     def _check(self, batch) -> list:
-        networks = (self.generator, self.discriminator)
-        return [check for network in networks for check in check_ids(batch["input_ids"], network.config)]
+        return check_ids(batch, self.generator.config, self.discriminator.config)
 
     def _counts(self, batch) -> dict:
         targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # as many, whatever the seed

@@ -1,5 +1,6 @@
 """`PretrainingStep`: the compiled training step that the pretrainers share."""
 
+import inspect
 import logging
 from collections.abc import Callable
 
@@ -35,7 +36,12 @@ class PretrainingStep:
     - `_report(sums)` → Keras' logs;
     - `_trained_variables(batch)`;
     - `description()` → what makes the model what it is, for JSON.
+
+    A model whose losses weigh examples sets `takes_weights`; `fit` and `evaluate` of the others refuse `sample_weight`
+    and `class_weight`.
     """
+
+    takes_weights = False
 
     def compile(self, optimizer="adam", *, jit_compile: bool = True, run_eagerly: bool = False, **kwargs):
         """As `keras.Model.compile`, without losses and metrics, which the model has of its own.
@@ -77,7 +83,12 @@ class PretrainingStep:
 
         Under a `tf.distribute` strategy with several replicas, each makes its own part of the batches of
         `to_tf_dataset`, whose `batch_size` is that of all replicas together.
+
+        Raises:
+          ValueError: weights of examples or classes, as an argument or in the data, for a model that has no use for
+            them.
         """
+        self._refuse_weights(tf_keras.Model.fit, x, *args, **kwargs)
         # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
@@ -110,9 +121,31 @@ class PretrainingStep:
         )
 
     def evaluate(self, x=None, *args, **kwargs):
-        """As `keras.Model.evaluate`."""
+        """As `keras.Model.evaluate`.
+
+        Raises:
+          ValueError: weights of examples, as for `fit`.
+        """
+        self._refuse_weights(tf_keras.Model.evaluate, x, *args, **kwargs)
         self._forget_other_shapes("test_function", x)
         return super().evaluate(x, *args, **kwargs)
+
+    def _refuse_weights(self, method: Callable, *args, **kwargs) -> None:
+        """Refuse what would have no effect before a step is compiled; `unpack_batch` sees other kinds of data."""
+        if self.takes_weights:
+            return
+        arguments = inspect.signature(method).bind(self, *args, **kwargs).arguments
+        for name in ("sample_weight", "class_weight"):
+            if arguments.get(name) is not None:
+                raise ValueError(_no_weights(name))
+        x, validation = (arguments.get(name) for name in ("x", "validation_data"))
+        parts = {
+            "x": getattr(x, "element_spec", None),
+            "validation_data": getattr(validation, "element_spec", validation),
+        }
+        for name, each in parts.items():
+            if isinstance(each, tuple) and len(each) == 3 and each[2] is not None:
+                raise ValueError(_no_weights("sample_weight", f", the third part of {name}"))
 
     def _forget_other_shapes(self, name: str, data) -> None:
         """Keras' functions, given batches of a second shape, forget the first and from then on know neither."""
@@ -235,30 +268,66 @@ def _inner(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def check_ids(ids: tf.Tensor, config) -> list:
-    """Ids have an embedding, and so have their positions.
+def check_ids(batch: dict, *configs) -> list:
+    """Ids and token types have embeddings in every network that the batch goes through, and so have the positions.
+
+    XLA computes with others without a word: it takes the nearest id, and no embedding for an unknown token type.
+
+    Args:
+      batch: `input_ids` and `token_type_ids`, each (batch, length) int32.
+      *configs: of the networks.
+
+    Returns:
+      Assertions, which raise `tf.errors.InvalidArgumentError`; `None` for each that was checked already.
 
     Raises:
-      ValueError: `ids` (batch, length) are longer than the model has positions.
+      ValueError: the batches are longer than a network has positions.
     """
-    if ids.shape[1] > config.max_position_embeddings:
-        raise ValueError(
-            f"The batches are {ids.shape[1]} tokens long, and the model has {config.max_position_embeddings} "
-            "positions. Build the features with a smaller block_size."
-        )
-    message = (
-        f"The batch holds ids outside the vocabulary of {config.vocab_size} that the model has: it was made with "
-        "another tokenizer."
+    length = batch["input_ids"].shape[1]
+    positions, words, types = (
+        min(getattr(config, name) for config in configs)
+        for name in ("max_position_embeddings", "vocab_size", "type_vocab_size")
     )
-    return [tf.debugging.assert_less(tf.reduce_max(ids), config.vocab_size, message)]
+    if length > positions:
+        raise ValueError(
+            f"The batches are {length} tokens long, and the model has {positions} positions. Build the features with "
+            "a smaller block_size."
+        )
+    return [
+        _assert_below(
+            batch["input_ids"],
+            words,
+            f"The batch holds ids outside the vocabulary of {words} that the model has: they must be from 0 to "
+            f"{words - 1}. Build the features with the tokenizer that the model was made for. The lowest and the "
+            "highest id of the batch:",
+        ),
+        _assert_below(
+            batch["token_type_ids"],
+            types,
+            f"The batch holds token types that the model does not have: token_type_ids must be from 0 to {types - 1} "
+            f"(its type_vocab_size is {types}). kp.build_features makes them so; leave token_type_ids out where each "
+            "row is a single segment. The lowest and the highest token type of the batch:",
+        ),
+    ]
+
+
+def _assert_below(values: tf.Tensor, bound: int, message: str):
+    """Assert 0 <= values < bound; the lowest and the highest value stand behind the message."""
+    lowest, highest = tf.reduce_min(values), tf.reduce_max(values)
+    return tf.debugging.Assert((lowest >= 0) & (highest < bound), [message, lowest, highest])
 
 
 def unpack_batch(data) -> dict:
     """Inputs and labels as one dictionary of int32 tensors, wherever a collator put the labels.
 
     Token types that are not given are 0, and everything is attended to, as in the stock models.
+
+    Raises:
+      ValueError: the data have weights, too.
     """
-    inputs, labels, _ = tf_keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
+    if weights is not None:
+        raise ValueError(_no_weights("sample_weight"))
     batch = dict(inputs) if isinstance(inputs, dict) else {"input_ids": inputs}
     if labels is not None:
         batch |= labels if isinstance(labels, dict) else {"labels": labels}
@@ -267,6 +336,13 @@ def unpack_batch(data) -> dict:
         batch.setdefault(name, default(batch["input_ids"]))
     # Collators differ in their integers; -100 and the comparisons with it want one type.
     return {name: tf.cast(batch[name], tf.int32) for name in names if name in batch}
+
+
+def _no_weights(name: str, where: str = "") -> str:
+    return (
+        f"Pretraining takes no {name}{where}: every masked token, pair and judged token counts alike. "
+        f"Leave {name} out; to let some examples count more, repeat them in the training data."
+    )
 
 
 def label_capacity(mask_prob: float, length: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import threading
@@ -12,15 +13,15 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.system import lock
 from keras_pretrain.training.divergence import LossWatch
 from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = ".unfinished"
 _BEST = "best"
-_LOCK = ".lock"
+_STATE = ("state.index", "state.data-00000-of-00001", "progress.json")
 _CHANCE = ("transformers_version", "_name_or_path", "architectures")  # of a config, and nothing to the run
 _MEANINGS = {"data.checksum": "the corpus, the tokenizer or the features are others"}
 
@@ -38,9 +39,10 @@ class Checkpointing(tf_keras.callbacks.Callback):
         model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
 
     A checkpoint is written beside the others and then moved to its name: whenever the process is killed, the last
-    whole one is there. On SIGTERM, which machines are preempted with, the run is saved after the step at hand and the
-    process ends with status 143; a validation that this cuts off is missing from the history. A loss that is no number,
-    or that explodes (`training.divergence` has the rule), ends the run and is not saved.
+    whole one is there. Only checkpoints that this class wrote are deleted; other files in the directory stay. On
+    SIGTERM, which machines are preempted with, the run is saved after the step at hand and the process ends with status
+    143; a validation that this interrupts is missing from the history. A loss that is no number, or that explodes
+    (`training.divergence` has the rule), ends the run and is not saved.
 
     Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` it is the same: the chief writes, the directory is one
     that all workers see, and a SIGTERM to one of them stops all. When a worker dies, all of them are started again.
@@ -52,6 +54,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
       monitor: a metric, such as `"val_mlm_loss"`, whose best epoch is kept in `best/` besides.
       mode: `"min"` or `"max"`, which of the metric's values are better.
       resume: `False` starts anew and deletes the checkpoints that are there.
+      overwrite: treat the checkpoints of a version without a manifest (0.1.0 before November 2026) as this class' own.
+        They are resumed without it, too, but then never deleted.
 
     Raises:
       ValueError: at the start of `fit`, when the model is not one of this package's pretrainers, its data are not those
@@ -59,6 +63,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
       FloatingPointError: in `fit`, when the loss is no longer a number, or has exploded.
       OSError: at the start of `fit`, when the directory cannot be written to, its disk has no room, or another process
         is training in it.
+      FileExistsError: at the start of `fit` with `resume=False`, when checkpoints there cannot be deleted because they
+        are those of an older version, or were changed, and `overwrite` is off.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         monitor: str | None = None,
         mode: str = "min",
         resume: bool = True,
+        overwrite: bool = False,
     ):
         super().__init__()
         if every_steps < 1 or keep < 1:
@@ -82,18 +89,25 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.monitor = monitor
         self.mode = mode
         self.resume = resume
+        self._folder = OwnedFolder(directory, "checkpointing", overwrite=overwrite)
         self.step = 0  # batches of this `fit`, over all its epochs and resumes
         self._is_terminated = False
 
     @property
     def latest(self) -> Path | None:
         """The last whole checkpoint."""
-        found = sorted(self.directory.glob("step-*"))
-        return found[-1] if found else None
+        steps = self._steps()
+        return self.directory / steps[-1] if steps else None
 
-    @property
-    def _replaced_best(self) -> Path:
-        return self.directory / f"{_UNFINISHED}-old"
+    def _steps(self) -> list[str]:
+        """Whole checkpoints by step: those that this class wrote or, where it has written none, those of old versions.
+
+        A folder that only looks like a checkpoint is none.
+        """
+        named = {name.split("/")[0] for name in self._folder.names() if name.endswith(_STATE[-1])}
+        found = [path.name for path in self.directory.glob("step-*") if re.fullmatch(r"step-\d{10}", path.name)]
+        whole = [name for name in sorted(found) if all((self.directory / name / file).is_file() for file in _STATE)]
+        return [name for name in whole if name in named] or whole
 
     def on_train_begin(self, logs=None):
         batches, is_repeated = _data_of(self.model)
@@ -123,10 +137,11 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if self._workers.is_chief:
             try:
                 self._lock()
-                self._make_room()
+                self._folder.finish_interrupted()
+                self._take_over_old()
                 if not self.resume:
-                    for old in [*self.directory.glob("step-*"), *self.directory.glob(_BEST)]:
-                        shutil.rmtree(old)
+                    self._delete_all()
+                self._make_room()
             except OSError as caught:
                 error = caught
         if self._workers.any(error is not None):
@@ -139,6 +154,21 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 f"The workers do not find the same checkpoints in {self.directory}: give a folder on a disk that all "
                 "of them see."
             )
+
+    def _take_over_old(self) -> None:
+        """What an older version wrote is recorded as ours where the user says so."""
+        if self._folder.overwrite:
+            old = [f"{name}/{file}" for name in [*self._steps(), _BEST] for file in _STATE]
+            self._folder.adopt(name for name in old if (self.directory / name).is_file())
+
+    def _delete_all(self) -> None:
+        checkpoints = [*self._steps(), *([_BEST] if (self.directory / _BEST / _STATE[-1]).is_file() else [])]
+        self._folder.require_replaceable(f"{name}/{file}" for name in checkpoints for file in _STATE)
+        self._delete(self._folder.names())
+
+    def _delete(self, names: list[str]) -> None:
+        """Without the file that makes it whole, a checkpoint of which half is left is none."""
+        self._folder.delete(sorted(names, key=lambda name: not name.endswith(_STATE[-1])))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -231,35 +261,23 @@ class Checkpointing(tf_keras.callbacks.Callback):
         return not is_lost
 
     def _save(self, name: str | None, metrics: list) -> None:
-        unfinished = self.directory / f"{_UNFINISHED}-{name or 'step'}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        try:
-            self._tracker().write(str(unfinished / "state"))
-            progress = {
-                "step": self.step,
-                "first_step": self._first_step,
-                "settings": self._settings,
-                "best": self._best,
-                "history": self._history,
-                "loss_watch": self._loss_watch.state(),
-                "metrics": metrics,
-            }
-            (unfinished / "progress.json").write_text(json.dumps(progress))
-            for file in unfinished.iterdir():
-                _sync(file)
-            target = self.directory / (name or f"step-{self.step:010d}")
-            if target.exists():
-                os.replace(target, self._replaced_best)
-            os.replace(unfinished, target)
-            _sync(self.directory)
-            shutil.rmtree(self._replaced_best, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+        progress = {
+            "step": self.step,
+            "first_step": self._first_step,
+            "settings": self._settings,
+            "best": self._best,
+            "history": self._history,
+            "loss_watch": self._loss_watch.state(),
+            "metrics": metrics,
+        }
+        target = name or f"step-{self.step:010d}"
+        with self._folder.writing(last=_STATE[-1], remove_first=f"{target}/{_STATE[-1]}") as stage:
+            (stage / target).mkdir()
+            self._tracker().write(str(stage / target / "state"))
+            (stage / target / _STATE[-1]).write_text(json.dumps(progress))
         if name is None:
-            for old in sorted(self.directory.glob("step-*"))[: -self.keep]:
-                shutil.rmtree(old)
+            for old in self._steps()[: -self.keep]:
+                self._delete(self._folder.names(below=old))
 
     def _restore(self, checkpoint: Path) -> None:
         progress = json.loads((checkpoint / "progress.json").read_text())
@@ -285,21 +303,16 @@ class Checkpointing(tf_keras.callbacks.Callback):
         """Keep others out of the directory until `fit` is over."""
         self.directory.mkdir(parents=True, exist_ok=True)
         message = f"Another process is training in {self.directory}. Wait for it, or choose another directory."
-        descriptor = lock(self.directory / _LOCK, message)
+        descriptor = lock(self.directory / LOCK, message)
         self.model.call_at_end(lambda: os.close(descriptor))
 
     def _make_room(self) -> None:
         """Find out now, not after the first thousand steps, whether checkpoints can be written."""
-        if self._replaced_best.exists() and not (self.directory / _BEST).exists():  # killed between two renames
-            os.replace(self._replaced_best, self.directory / _BEST)
-        for left in self.directory.glob(f"{_UNFINISHED}-*"):
-            shutil.rmtree(left)
-        probe = self.directory / f"{_UNFINISHED}-probe"
-        probe.mkdir()  # says itself what is wrong with the folder
-        probe.rmdir()
+        with self._folder.staging():  # says itself what is wrong with the folder
+            pass
         variables = [*self.model.weights, *self.model.optimizer.variables]
         needed = sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)
-        copies = self.keep + 1 + bool(self.monitor) - len(list(self.directory.glob("step-*")))
+        copies = self.keep + 1 + bool(self.monitor) - len(self._steps())
         free = shutil.disk_usage(self.directory).free
         if free < copies * needed:
             raise OSError(
@@ -371,12 +384,3 @@ def _refuse_others(theirs: dict, ours: dict, directory: Path) -> None:
 
 def _metric_variables(model) -> list[tf.Variable]:
     return [variable for metric in model.metrics for variable in metric.variables]
-
-
-def _sync(path: Path) -> None:
-    """Let what was written reach the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

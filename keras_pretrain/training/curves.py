@@ -1,10 +1,12 @@
-"""`draw_training_curves`: a run as a picture."""
+"""`TrainingCurves`: the metrics of a run as a picture."""
 
 import csv
 import os
 from pathlib import Path
 
 import tf_keras
+
+from keras_pretrain.folders import OwnedFolder
 
 
 class TrainingCurves(tf_keras.callbacks.Callback):
@@ -13,27 +15,36 @@ class TrainingCurves(tf_keras.callbacks.Callback):
     Args:
       history: the CSV file.
       picture: the PNG to write.
+      overwrite: replace a picture that this callback did not write, or that was changed since.
+
+    Raises:
+      FileExistsError: at the start of `fit`, such a picture without `overwrite`.
     """
 
-    def __init__(self, history: str | os.PathLike, picture: str | os.PathLike):
+    def __init__(self, history: str | os.PathLike, picture: str | os.PathLike, *, overwrite: bool = False):
         super().__init__()
         import matplotlib.figure  # noqa: F401  if it is missing, now and not at the end of the run
 
         self.history, self.picture = Path(history), Path(picture)
+        self._folder = OwnedFolder(self.picture.parent, "curves", overwrite=overwrite)
+
+    def on_train_begin(self, logs=None):
+        self._folder.require_replaceable([self.picture.name])
 
     def on_train_end(self, logs=None):
         if self.history.exists():  # not where there was nothing left to train
-            draw_training_curves(self.history, self.picture)
+            with self._folder.writing() as stage:
+                draw_training_curves(self.history, stage / self.picture.name)
 
 
 def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike) -> None:
-    """Losses, accuracies and the learning rate over the steps of a run, one below the other, as a PNG.
+    """Draw losses, accuracies and the learning rate over the steps of a run, one below the other, as a PNG.
 
-    Validation is drawn broken, in the colour of its training figure.
+    Validation metrics are dashed, in the colour of the training metric of the same name.
 
     Args:
       history: a CSV file as `CSVHistory` writes it.
-      picture: where the PNG goes.
+      picture: where the PNG goes; an existing file is replaced.
 
     Raises:
       ValueError: a file without a column `step` or without rows.

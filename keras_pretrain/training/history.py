@@ -1,4 +1,4 @@
-"""`CSVHistory` and `TrainingCurves`: what is left of a run to look at, as a table and as a picture."""
+"""`CSVHistory`: the metrics of each epoch as a table."""
 
 import csv
 import os
@@ -6,46 +6,47 @@ from pathlib import Path
 
 import tf_keras
 
+from keras_pretrain.folders import OwnedFolder
 
-class CSVHistory(tf_keras.callbacks.CSVLogger):
-    """Keras' `CSVLogger`, a row for each epoch, for runs that are taken up again: no row is lost, none comes twice.
 
-    Rows of epochs that are done once more, since the last checkpoint was before their end, are replaced. A second
-    column, `step`, has the steps done.
+class CSVHistory(tf_keras.callbacks.Callback):
+    """Writes a CSV file with a row for each epoch, for runs that are resumed: no row is lost, none comes twice.
+
+    The columns are `epoch`, then the metrics and `step` (the steps done) in alphabetical order; a metric that an epoch
+    does not have is "NA", as in Keras' `CSVLogger`. When a run is resumed, the rows of epochs that are trained again
+    are replaced. The file is written whole after each epoch, so a killed process never leaves half a row.
 
     Args:
       path: of the file.
+      overwrite: replace a file that this callback did not write, or that was changed since.
+
+    Raises:
+      FileExistsError: at the start of `fit`, such a file without `overwrite`.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        super().__init__(os.fspath(path), append=True)
+    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+        super().__init__()
+        self.path = Path(path)
+        self._folder = OwnedFolder(self.path.parent, "history", overwrite=overwrite)
 
     def on_train_begin(self, logs=None):
-        self.writer = self.keys = None  # the file is opened when it is known which epoch is the first
+        self._folder.require_replaceable([self.path.name])
+        self._rows = None  # read when the first epoch's number is known
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.writer is None and self.keys is None:
-            self._forget_epochs_from(epoch)
-            super().on_train_begin()
+        if self._rows is None:
+            self._rows = [row for row in self._read() if int(row["epoch"]) < epoch]
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, {"step": (epoch + 1) * (self.params["steps"] or 0), **(logs or {})})
+        self._rows.append({"epoch": epoch, "step": (epoch + 1) * (self.params["steps"] or 0), **(logs or {})})
+        columns = ["epoch", *sorted({name for row in self._rows for name in row} - {"epoch"})]
+        with self._folder.writing() as stage, (stage / self.path.name).open("w", newline="") as file:
+            table = csv.DictWriter(file, columns, restval="NA")
+            table.writeheader()
+            table.writerows(self._rows)
 
-    def on_train_end(self, logs=None):
-        if self.writer is not None:
-            super().on_train_end(logs)
-
-    def _forget_epochs_from(self, epoch: int) -> None:
-        path = Path(self.filename)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            return
-        with path.open(newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-        kept = [row for row in rows if len(row) == len(header) and int(row[0]) < epoch]
-        unfinished = path.with_name(f".unfinished-{path.name}")
-        with unfinished.open("w", newline="") as file:
-            if kept:
-                csv.writer(file).writerows([header, *kept])
-        os.replace(unfinished, path)
-        self.keys = header[1:] if kept else None  # the columns that are there; Keras would order its own
+    def _read(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))

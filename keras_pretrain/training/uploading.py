@@ -10,7 +10,7 @@ from time import monotonic, sleep
 import tf_keras
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from keras_pretrain.export.checkpoint import save_checkpoint
+from keras_pretrain.export.checkpoint import require_writable, save_checkpoint
 from keras_pretrain.export.hub import check_target, push_to_hub
 from keras_pretrain.models.pretraining import require_vocabulary
 
@@ -37,10 +37,12 @@ class PushToHub(tf_keras.callbacks.Callback):
       wait_seconds: how long the end of training may wait for uploads that are left.
       tries: how often the last model's upload is tried.
       retry_seconds: between two of these.
+      overwrite: as for `save_checkpoint`.
 
     Raises:
       ValueError, PermissionError: at once, for a name that the Hub does not take and where there is no token; at the
         start of `fit`, for a tokenizer that is not the model's.
+      FileExistsError: at the start of `fit`, as `save_checkpoint`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PushToHub(tf_keras.callbacks.Callback):
         wait_seconds: float = 600.0,
         tries: int = 3,
         retry_seconds: float = 10.0,
+        overwrite: bool = False,
     ):
         super().__init__()
         if every_epochs < 1 or tries < 1:
@@ -66,6 +69,7 @@ class PushToHub(tf_keras.callbacks.Callback):
         self.wait_seconds = wait_seconds
         self.tries = tries
         self.retry_seconds = retry_seconds
+        self.overwrite = overwrite
         self.url = None  # of the last commit
         self._private, self._token = private, check_target(repo_id, token)
         self._upload = None  # the thread
@@ -73,6 +77,7 @@ class PushToHub(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         require_vocabulary(self.model.config, self.tokenizer)  # now, not after an epoch
+        require_writable(self.directory, overwrite=self.overwrite)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every_epochs == 0 and not self._is_uploading():
@@ -107,7 +112,7 @@ class PushToHub(tf_keras.callbacks.Callback):
     def _start(self, message: str) -> None:
         """Save, here, where the model stands still; upload, there. No upload is running: nothing reads the folder."""
         try:
-            save_checkpoint(self.model, self.tokenizer, self.directory)
+            save_checkpoint(self.model, self.tokenizer, self.directory, overwrite=self.overwrite)
         except OSError as error:
             logger.warning("The model could not be saved for the Hub: %s.", error)
             return

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import nltk
 import pytest
@@ -10,7 +11,7 @@ from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
 
 from keras_pretrain import split_sentences
 from keras_pretrain.corpus import sentences
-from keras_pretrain.corpus.sentences import make_splitter
+from keras_pretrain.corpus.sentences import make_splitter, warn_if_unsplit
 
 KOREAN = "회의가 끝났어요 이제 집에 갈게요. 밥은 3.5인분입니다! 내일 봐요"
 ENGLISH = "We met Dr. Kim today. He left."
@@ -23,12 +24,9 @@ HOW_TO_GET_PUNKT_TAB = r"python -m nltk\.downloader punkt_tab .*punkt_tab\.zip.*
 def nltk_data(tmp_path, monkeypatch):
     """An empty folder, the only one in which nltk looks for data."""
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    loaded_once = (sentences._load_punkt_tab, sentences._say_how_to_get_punkt_tab)
-    for function in loaded_once:
-        function.cache_clear()
+    sentences._load_punkt_tab.cache_clear()
     yield tmp_path
-    for function in loaded_once:
-        function.cache_clear()
+    sentences._load_punkt_tab.cache_clear()
 
 
 @pytest.fixture
@@ -45,6 +43,7 @@ def punkt_tab(nltk_data):
         ("mecab", ["회의가 끝났어요", "이제 집에 갈게요."]),
         ("pecab", ["회의가 끝났어요", "이제 집에 갈게요."]),
         ("fast", ["회의가 끝났어요", "이제 집에 갈게요."]),
+        ("kiwi", ["회의가 끝났어요", "이제 집에 갈게요."]),
         ("punct", ["회의가 끝났어요 이제 집에 갈게요."]),
     ],
 )
@@ -58,7 +57,18 @@ def test_mecab_is_the_default_for_korean():
     assert split_sentences(text) == split_sentences(text, "ko", backend="mecab")
 
 
-@pytest.mark.parametrize(("language", "backend"), [("ko", "mecab"), ("ko", "punct"), ("en", "punkt")])
+def test_lines_are_sentences_and_nothing_is_imported_for_them():
+    code = """
+import sys
+from keras_pretrain import split_sentences
+assert split_sentences(" 하나. 둘.\\n\\n셋", backend="lines") == ["하나. 둘.", "셋"]
+print([name for name in ("kss", "nltk", "kiwipiepy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(("language", "backend"), [("ko", "mecab"), ("ko", "kiwi"), ("ko", "punct"), ("en", "punkt")])
 def test_a_line_break_ends_a_sentence(language, backend):
     text = "  마침표 없는 제목\n\n \r\n본문이다.  끝났다.\n"
     assert split_sentences(text, language, backend) == ["마침표 없는 제목", "본문이다.", "끝났다."]
@@ -73,8 +83,8 @@ def test_blank_text_has_no_sentences(language, backend):
     ("language", "backend", "message"),
     [
         ("fr", None, "'ko' and 'en', not in 'fr'"),
-        ("ko", "punkt", "'punkt' is not for 'ko'; choose one of mecab, pecab, punct, fast"),
-        ("en", "mecab", "'mecab' is not for 'en'; choose one of punkt_tab, punkt"),
+        ("ko", "punkt", "'punkt' is not for 'ko'; choose one of mecab, .*lines"),
+        ("en", "mecab", "'mecab' is not for 'en'; choose one of punkt, .*lines"),
     ],
 )
 def test_an_unknown_language_or_backend_is_named(language, backend, message):
@@ -92,24 +102,28 @@ def test_punkt_learns_from_all_texts_together(nltk_data):
     assert split(ENGLISH) == ["We met Dr. Kim today.", "He left."]
 
 
-def test_the_log_says_once_how_to_get_punkt_tab(nltk_data, package_log):
-    split_sentences(ENGLISH, "en")
-    split_sentences(ENGLISH, "en")
-    [message] = package_log.messages
-    assert package_log.records[0].levelno == logging.WARNING
-    assert "python -m nltk.downloader punkt_tab" in message
-    assert "Until then abbreviations are learned from the text itself." in message
-
-
 def test_punkt_tab_that_is_not_there_is_an_error_that_says_how_to_get_it(nltk_data):
     with pytest.raises(LookupError, match=f"{HOW_TO_GET_PUNKT_TAB}.*backend='punkt'"):
         split_sentences(ENGLISH, "en", backend="punkt_tab")
 
 
-def test_punkt_tab_is_the_default_where_it_is_installed(punkt_tab, package_log):
-    assert sentences.choose_backend("en") == "punkt_tab"
-    assert split_sentences(ENGLISH, "en") == ["We met Dr. Kim today.", "He left."]
-    assert package_log.messages == []
+def test_punkt_tab_splits_where_it_is_asked_for(punkt_tab):
+    assert split_sentences(ENGLISH, "en", backend="punkt_tab") == ["We met Dr. Kim today.", "He left."]
+
+
+def test_the_default_does_not_depend_on_what_is_installed(punkt_tab, monkeypatch):
+    assert sentences.choose_backend("en") == "punkt"
+    assert sentences.choose_backend("ko") == "mecab"
+    assert {sentences.choose_backend(language, objective=objective) for language in ("ko", "en")
+            for objective in ("mlm", "rtd")} == {"lines"}  # fmt: skip
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(sentences, "version", missing)
+    for backend, how in (("kiwi", r"kiwipiepy.*keras_pretrain\[kiwi\]"), (None, "kss.*pip install kss")):
+        with pytest.raises(ModuleNotFoundError, match=how):
+            sentences.choose_backend("ko", backend)
 
 
 def test_punkt_stays_available_where_punkt_tab_is_installed(punkt_tab):
@@ -133,3 +147,45 @@ def test_what_punkt_has_learned_does_not_change_by_its_use():
     splitter("We met Dr. Zork. Cats etc. Qux left. No. 5 came.")
     assert splitter.learned() == before
     assert make_splitter("punkt", ["Other words."]).learned() != before
+
+
+@pytest.mark.parametrize(
+    ("characters", "sentences", "is_warned"),
+    [
+        (2000, 3, True),
+        (1999, 1, False),  # may be one long sentence
+        (5000, 10, False),
+        (5001, 10, True),
+        (1_000_000, 20_000, False),
+        (2000, 0, True),
+        (0, 0, False),
+    ],
+)
+def test_a_corpus_that_is_hardly_split_is_warned_of(characters, sentences, is_warned, package_log):
+    warn_if_unsplit("punkt", characters, sentences)
+    assert [record.levelno for record in package_log.records] == [logging.WARNING] * is_warned
+
+
+@pytest.mark.parametrize(
+    ("backend", "others"),
+    [
+        ("punkt", "another backend (backend='punkt_tab')"),
+        ("mecab", "backend='pecab' or backend='punct' or backend='fast'); or train"),
+        ("ours", "another backend; or"),
+    ],
+)
+def test_the_warning_names_the_backend_the_figures_and_what_to_do(backend, others, package_log):
+    warn_if_unsplit(backend, 12_000, 4)
+    [message] = package_log.messages
+    assert f"The backend {backend!r} split 12,000 characters into 4 sentences, 3,000 characters each" in message
+    assert "Put line breaks between the sentences" in message
+    assert others in message
+    assert message.endswith('objective="mlm", which needs no sentences.')
+
+
+def test_punkt_that_takes_the_last_word_for_an_abbreviation_is_warned_of(package_log):
+    texts = [" ".join(f"Number {i} the cat sees it." for i in range(k, k + 30)) for k in range(10)]
+    found = sum(len(part) for part in map(make_splitter("punkt", texts), texts))
+    assert found == len(texts)  # one sentence a document
+    warn_if_unsplit("punkt", sum(map(len, texts)), found)
+    assert "split 8,035 characters into 10 sentences" in package_log.text

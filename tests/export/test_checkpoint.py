@@ -21,6 +21,7 @@ from transformers import (
 
 import keras_pretrain as kp
 from keras_pretrain.export.checkpoint import pytorch_state
+from keras_pretrain.folders import MANIFEST
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_a_folder_is_written_again_and_nothing_unfinished_is_left(model, tokeniz
 
 
 def test_a_failed_write_leaves_the_folder_as_it_was(model, tokenizer, checkpoint, monkeypatch):
-    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir() if path.name != MANIFEST}
 
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
@@ -155,7 +156,7 @@ def test_a_failed_write_leaves_the_folder_as_it_was(model, tokenizer, checkpoint
     monkeypatch.setattr("keras_pretrain.export.checkpoint.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         kp.save_checkpoint(model, tokenizer, checkpoint)
-    assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in checkpoint.iterdir() if path.name != MANIFEST} == before
 
 
 def test_a_failed_write_leaves_no_new_folder(model, tokenizer, tmp_path, monkeypatch):
@@ -246,3 +247,35 @@ def test_a_tokenizer_too_large_for_the_model_is_refused(model, tmp_path):
     other = kp.train_tokenizer([" ".join(map(chr, range(0xAC00, 0xAC40)))] * 2, vocab_size=60)
     with pytest.raises(ValueError, match="tokenizer has 60 tokens and the model only 15"):
         kp.save_checkpoint(model, other, tmp_path)
+
+
+def test_files_of_others_are_neither_replaced_nor_deleted(model, tokenizer, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"config\.json .*overwrite=True"):
+        kp.save_checkpoint(model, tokenizer, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "config.json", MANIFEST}
+    assert (tmp_path / "config.json").read_text() == "mine"
+    kp.save_checkpoint(model, tokenizer, tmp_path, overwrite=True)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "bert"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_card_that_was_edited_stays(model, tokenizer, tmp_path, package_log):
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    assert (tmp_path / "README.md").read_text() == card
+    (tmp_path / "README.md").write_text(card + "My words.")
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    assert (tmp_path / "README.md").read_text() == card + "My words."
+    assert "README.md is not as this package wrote it, and stays" in package_log.text
+
+
+def test_files_of_the_checkpoint_before_that_are_not_needed_any_more_go(model, tokenizer, tmp_path):
+    electra = kp.ElectraPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
+    kp.save_checkpoint(electra, tokenizer, tmp_path)
+    (tmp_path / "generator" / "notes.txt").write_text("mine")
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    assert {path.name for path in (tmp_path / "generator").iterdir()} == {"notes.txt"}
+    assert not (tmp_path / "discriminator").exists()

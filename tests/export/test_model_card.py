@@ -1,9 +1,12 @@
 """What a model card says, and what it keeps to itself."""
 
+import copy
+
 import pytest
 import yaml
 
 import keras_pretrain as kp
+from keras_pretrain.tokenization import record_cleaning
 
 RUN = {
     "loss": 6.1234567,
@@ -79,7 +82,7 @@ def test_a_picture_of_the_curves_is_shown(model, tokenizer, tmp_path, name):
 
 
 def test_facts_come_from_metrics_json(model, tokenizer, tmp_path):
-    (tmp_path / "metrics.json").write_text('{"val_loss": 7.25}')
+    (tmp_path / "metrics.json").write_text('{"val_loss": 7.25, "versions": {"keras_pretrain": "0.1.0"}}')
     assert "| val_loss | 7.25 |" in card_of(model, tokenizer, tmp_path)
 
 
@@ -91,6 +94,35 @@ def test_a_card_of_ones_own_stays(model, tokenizer, tmp_path):
 def test_our_own_card_is_brought_up_to_date(model, tokenizer, tmp_path):
     card_of(model, tokenizer, tmp_path)
     assert "| val_loss | 7.25 |" in card_of(model, tokenizer, tmp_path, run={"val_loss": 7.25})
+
+
+@pytest.mark.parametrize("name", ["comments", "prose"])
+def test_the_cleaning_is_told_and_who_does_not_clean(model, tokenizer, tmp_path, name):
+    cleaned = copy.deepcopy(tokenizer)
+    record_cleaning(cleaned, name)
+    card = card_of(model, cleaned, tmp_path)
+    section = card.split("## Tokenizer")[1].split("\n## ")[0]
+    assert f'Cleaning "{name}": ' in section
+    assert "🤗 pipelines and a SavedModel do not" in section
+    assert f'`keras_pretrain.clean_text(text, "{name}")`' in section
+
+
+@pytest.mark.parametrize("name", [None, "none"])
+def test_without_a_cleaning_there_is_nothing_to_tell(model, tokenizer, tmp_path, name):
+    plain = copy.deepcopy(tokenizer)
+    record_cleaning(plain, name)
+    assert "clean" not in card_of(model, plain, tmp_path / "my_bert")
+
+
+@pytest.mark.parametrize("name", [None, "none", "prose"])
+def test_the_export_says_that_a_saved_model_does_not_clean(model, tokenizer, tmp_path, package_log, name):
+    pytest.importorskip("tensorflow_text", reason="tensorflow-text is not installed: pip install -e '.[serving]'")
+    recorded = copy.deepcopy(tokenizer)
+    record_cleaning(recorded, name)
+    kp.export_saved_model(model, recorded, tmp_path / "1")
+    told = [message for message in package_log.messages if "does not clean text" in message]
+    said = f"{tmp_path / '1'} does not clean text: give it clean_text(text, 'prose')."
+    assert told == ([said] if name == "prose" else [])
 
 
 def test_electras_networks_have_a_card_each(tokenizer, tmp_path):

@@ -217,11 +217,17 @@ def test_electras_networks_go_to_two_folders_in_float32(vocabulary, tmp_path):
     np.testing.assert_allclose(got["scores"][0, 0], probabilities[:5], rtol=1e-5)
 
 
-def test_a_folder_of_something_else_is_left_alone(model, vocabulary, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years")
-    with pytest.raises(FileExistsError, match="holds something else than a SavedModel"):
+def test_other_files_stay_and_those_in_the_way_are_refused(model, vocabulary, tmp_path):
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "thesis.tex").write_text("years")
+    (tmp_path / "saved_model.pb").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"saved_model\.pb .*overwrite=True"):
         kp.export_saved_model(model, vocabulary, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert (tmp_path / "saved_model.pb").read_text() == "mine"
+    kp.export_saved_model(model, vocabulary, tmp_path, overwrite=True)
+    kp.export_saved_model(model, vocabulary, tmp_path)  # its own is replaced without asking
+    assert "encode" in tf.saved_model.load(str(tmp_path)).signatures
+    assert (tmp_path / "variables" / "thesis.tex").read_text() == "years"
 
 
 @pytest.mark.parametrize(

@@ -164,13 +164,13 @@ def test_the_batches_behind_a_dataset_are_found_where_their_order_is_kept(featur
 
 
 def test_the_checksum_tells_selections_apart(features, tokenizer):
-    def checksum(chosen):
-        dataset = kp.to_tf_dataset(chosen, tokenizer, batch_size=4, block_size=32)
+    def checksum(chosen, objective=None):
+        dataset = kp.to_tf_dataset(chosen, tokenizer, batch_size=4, block_size=32, objective=objective)
         return dataset.keras_pretrain_batches.description()["checksum"]
 
     rows = Dataset.from_dict({"input_ids": [[2, 5, 3], [2, 6, 3]] * 8, "token_type_ids": [[0] * 3] * 16})
-    assert checksum(rows.select(range(8))) == checksum(rows.select(range(8, 16)))
-    assert checksum(rows.select(range(8))) != checksum(rows.select(range(1, 9)))
+    assert checksum(rows.select(range(8)), "mlm") == checksum(rows.select(range(8, 16)), "mlm")
+    assert checksum(rows.select(range(8)), "mlm") != checksum(rows.select(range(1, 9)), "mlm")
     assert checksum(features) != checksum(features.select(range(len(features) - 1)))
 
 
@@ -193,7 +193,7 @@ def test_shuffled_selected_and_joined_features_are_read_right(features, tokenize
 
 def test_ready_made_features_are_padded_to_their_longest(tokenizer):
     features = Dataset.from_dict({"input_ids": [[2, 5, 3], [2, 5, 6, 7, 3]], "token_type_ids": [[0] * 3, [0] * 5]})
-    inputs, _ = kp.to_tf_dataset(features, tokenizer, batch_size=2).element_spec
+    inputs, _ = kp.to_tf_dataset(features, tokenizer, batch_size=2, objective="mlm").element_spec
     assert inputs["input_ids"].shape == (2, 5)
 
 
@@ -212,7 +212,7 @@ def test_ready_made_features_are_padded_to_their_longest(tokenizer):
 )  # fmt: skip
 def test_wrong_features_are_refused(tokenizer, columns, settings, message):
     with pytest.raises(ValueError, match=message):
-        kp.to_tf_dataset(Dataset.from_dict(columns), tokenizer, **({"batch_size": 1} | settings))
+        kp.to_tf_dataset(Dataset.from_dict(columns), tokenizer, **({"batch_size": 1, "objective": "mlm"} | settings))
 
 
 @pytest.mark.parametrize("batch_size", [12, 60])  # of one group of masks and less, and of several

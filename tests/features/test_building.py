@@ -1,7 +1,7 @@
 """Examples: what they look like, what is said about them, what is refused."""
 
 import pytest
-from datasets import Dataset, DatasetDict, load_from_disk
+from datasets import Dataset, DatasetDict
 
 import keras_pretrain as kp
 from keras_pretrain.features.building import choose_objective, recorded_settings
@@ -22,7 +22,7 @@ def test_a_pair_is_cls_a_sep_b_sep_as_the_tokenizer_builds_it(sentences, tokeniz
 def test_a_positive_pair_reads_on_in_its_document(tokenizer):
     document = ["가 나", "다 라", "마 바", "사 아"]
     sentences = Dataset.from_dict({"sentences": [document, ["자 차"] * 4]})
-    features = kp.build_features(sentences, tokenizer, block_size=32, short_seq_prob=0)
+    features = kp.build_features(sentences, tokenizer, block_size=32, short_seq_prob=0, dupe_factor=10)
     texts = {"".join(tokenizer.decode(e["input_ids"], skip_special_tokens=True).split()) for e in features
              if e["next_sentence_label"] == 0}  # fmt: skip
     assert texts
@@ -69,15 +69,24 @@ def test_the_report_counts_what_fell_away(tokenizer, package_log):
     assert "from 3 documents (1 more were empty), 6 sentences, 8 tokens" in report
 
 
-def test_splits_are_built_alike_and_the_block_size_is_kept_with_them(sentences, tokenizer, tmp_path):
+def test_splits_are_built_alike_and_know_what_they_were_built_for(sentences, tokenizer):
     features = kp.build_features(DatasetDict(train=sentences, validation=sentences), tokenizer, block_size=24)
     assert features["train"].data.table.equals(features["validation"].data.table)
-    features["train"].save_to_disk(tmp_path / "features")
-    assert recorded_settings(load_from_disk(tmp_path / "features").select(range(3)))["block_size"] == 24
+    assert recorded_settings(features["train"]) == {"objective": "mlm+nsp", "block_size": 24}
 
 
-def test_examples_made_elsewhere_record_no_block_size():
-    assert recorded_settings(Dataset.from_dict({"input_ids": [[1]]})) == {}
+def test_examples_that_lost_their_objective_are_asked_about(sentences, tokenizer, tmp_path):
+    features = kp.build_features(sentences, tokenizer, objective="rtd", block_size=24)
+    features.to_parquet(tmp_path / "features.parquet")
+    for lost in (Dataset.from_parquet(str(tmp_path / "features.parquet")), features.select(range(40))):
+        with pytest.raises(ValueError, match=r"objective='mlm' or objective='rtd'"):
+            kp.to_tf_dataset(lost, tokenizer, batch_size=4)
+        dataset = kp.to_tf_dataset(lost, tokenizer, batch_size=4, objective="rtd")
+        assert set(dataset.element_spec) == {"input_ids", "token_type_ids", "attention_mask"}  # not masked
+    with pytest.raises(ValueError, match="objective 'rtd', not 'mlm'"):
+        kp.to_tf_dataset(features, tokenizer, batch_size=4, objective="mlm")
+    pairs = kp.build_features(sentences, tokenizer, block_size=24).select(range(8))
+    assert recorded_settings(pairs) == {"objective": "mlm+nsp", "block_size": None}  # their labels say so
 
 
 @pytest.mark.parametrize(
@@ -117,14 +126,15 @@ def test_a_tokenizer_without_a_mask_token_is_refused(sentences, tokenizer):
 
 
 def test_a_corpus_of_single_sentences_is_recognised(tokenizer, package_log):
-    documents = [["가 나"]] * 8 + [["가 나", "다 라"]] * 2
-    sentences = Dataset.from_dict({"sentences": documents})
-    assert choose_objective(sentences) == "mlm"
-    assert "8 of 10 documents have one sentence: masked words alone" in package_log.text
+    documents = Dataset.from_dict({"text": ["가 나."] * 4 + ["가 나 3.5 다!"] * 4 + ["가 나. 다 라", "가\n나", " "]})
+    assert choose_objective(documents) == "mlm"
+    assert "8 of 10 documents have one sentence: objective mlm" in package_log.text
+    sentences = Dataset.from_dict({"sentences": [["가 나"]] * 8 + [["가 나", "다 라"]] * 2})
     kp.build_features(sentences, tokenizer, block_size=16)
     assert "8 of 10 documents have one sentence and make no pair" in package_log.text
 
 
 def test_a_corpus_of_documents_gets_pairs(sentences, package_log):
-    assert choose_objective(sentences) == "mlm+nsp"
+    documents = Dataset.from_dict({"text": [". ".join(document) for document in sentences["sentences"]]})
+    assert choose_objective(documents) == "mlm+nsp"
     assert "one sentence" not in package_log.text

@@ -1,7 +1,9 @@
+import random
+
 import numpy as np
 import pytest
 from datasets import Dataset
-from transformers import BertConfig
+from transformers import BertConfig, BertTokenizer
 
 import keras_pretrain as kp
 from keras_pretrain.finetuning.batching import choose_lengths, encode_examples, pad, plan_batches, to_tf_dataset
@@ -31,6 +33,31 @@ def test_the_longer_side_is_cut_first(tokenizer):
     encoded = encode_examples(examples, tokenizer, CONFIG, max_length=10)
     assert len(encoded.input_ids[0]) == 10
     assert encoded.token_type_ids[0].tolist() == [0] * 7 + [1] * 3
+
+
+def random_texts(rng, count):
+    letters = "가나다라마바사  .,!?'aZ1é中\t\n"
+    return ["".join(rng.choice(letters) for _ in range(rng.randrange(40))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("max_length", [3, 4, 5, 8, 9, 17, 33, 128])
+def test_ids_and_types_are_those_of_the_tokenizer(tokenizer, tmp_path, max_length, side):
+    rng = random.Random(max_length)
+    texts, pairs = (["", "가", *random_texts(rng, 200)] for _ in range(2))
+    (tmp_path / "vocab.txt").write_text("\n".join(tokenizer.convert_ids_to_tokens(range(15))), encoding="utf-8")
+    slow = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False)
+    for each in (tokenizer, slow):
+        for columns in (texts,), (texts, pairs):
+            each.truncation_side = side
+            try:
+                expected = each(*columns, truncation="longest_first", max_length=max_length)
+                examples = Dataset.from_dict(dict(zip(("text", "pair"), columns, strict=False)))
+                encoded = encode_examples(examples, each, max_length=max_length)
+            finally:
+                each.truncation_side = "right"
+            assert [row.tolist() for row in encoded.input_ids] == expected["input_ids"]
+            assert [row.tolist() for row in encoded.token_type_ids] == expected["token_type_ids"]
 
 
 def test_a_label_the_model_does_not_have_is_refused(tokenizer):

@@ -116,6 +116,57 @@ def test_a_missing_file_and_a_file_without_columns_are_refused(tmp_path):
         load_examples(tmp_path / "a.txt")
 
 
+def rows_of(data):
+    return sorted((row["text"], row["label"]) for part in data.values() for row in part)
+
+
+def test_quotation_marks_in_tsv_are_text(tmp_path):
+    lines = ["document\tlabel", *(f'"글 {i}\t{i % 2}' for i in range(40))]
+    (tmp_path / "a.tsv").write_text("\n".join(lines), encoding="utf-8")
+    data = load_examples(tmp_path / "a.tsv", text_column="document")
+    assert rows_of(data) == sorted((f'"글 {i}', str(i % 2)) for i in range(40))
+
+
+def test_encoding_and_dialect_are_of_the_file(tmp_path):
+    content = "text;label\n" + "".join(f'"글; {i}";{i % 2}\n' for i in range(10))
+    (tmp_path / "a.csv").write_text(content, encoding="cp949")
+    with pytest.raises(ValueError, match=r"a\.csv.* no column 'text'.*dialect=';'"):
+        load_examples(tmp_path / "a.csv", encoding="cp949")
+    with pytest.raises(ValueError, match=r"a\.csv, line 2, is not UTF-8.*first of 10 bad rows.*encoding="):
+        load_examples(tmp_path / "a.csv", dialect=";")
+    data = load_examples(tmp_path / "a.csv", encoding="cp949", dialect=";", validation=0.2)
+    assert rows_of(data) == sorted((f"글; {i}", str(i % 2)) for i in range(10))
+    with pytest.raises(ValueError, match="on_bad_rows must be 'error' or 'skip', not 'no'"):
+        load_examples(tmp_path / "a.csv", on_bad_rows="no")
+
+
+def test_bad_rows_are_refused_or_skipped_and_counted(tmp_path, package_log):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "글,a\n글,b\n" * 4 + "글, 둘,a\n글\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.csv, line 10, has 3 fields.*first of 2 bad rows.*on_bad_rows='skip'"):
+        load_examples(path)
+    data = load_examples(path, validation=0.25, on_bad_rows="skip")
+    assert rows_of(data) == [("글", "a")] * 4 + [("글", "b")] * 4
+    assert f"{path}: 2 of 10 rows skipped: 2 bad (the first: {path}, line 10, has 3 fields" in package_log.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("a.csv", 'text,label\n"글\n둘",a\n글,\n', "line 4, has no label"),
+        ("a.jsonl", '{"text": "글", "label": "a"}\n\n{"text": "글"}', "line 3, has no label"),
+        ("a.json", '[{"text": "글", "label": "a"}, {"text": "글", "label": 0.5}]', "item 1, has the label 0.5"),
+        ("a.csv", 'text,label\n"글\n둘",a\n,b\n', "1 of 2 examples of .*a.csv have an empty text .*line 4"),
+        ("a.csv", "text,label\n글,x\n글,a\n ,b\n", "1 of 2 examples of .*a.csv have an empty text .*line 4"),
+    ],
+)
+def test_what_is_wrong_with_an_example_of_a_file_is_said_with_its_line(tmp_path, name, content, place):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    keep = ["a", "b"] if "글,x" in content else None
+    with pytest.raises(ValueError, match=rf"(?s){name}.*{place}|{place}"):
+        load_examples(tmp_path / name, keep_labels=keep)
+
+
 def test_a_file_without_the_label_column_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,class\n글,a\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"columns are text, class\. Say which one holds the label"):

@@ -7,6 +7,7 @@ from datasets import Dataset
 from transformers import BertConfig, ElectraConfig, pipeline
 
 import keras_pretrain as kp
+from keras_pretrain.tokenization import cleaning_of, record_cleaning
 
 finetune = kp.finetuning.finetune
 WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
@@ -204,6 +205,54 @@ def test_predict_refuses_what_it_cannot_read(tuned):
         kp.finetuning.predict(tuned.model, ["가"], ["나", "다"], tokenizer=tuned.tokenizer)
     with pytest.raises(ValueError, match="needs its tokenizer"):
         kp.finetuning.predict(tuned.model, ["가"])
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_the_cleaning_of_fine_tuning_is_that_of_prediction(bert, signs, tokenizer, tmp_path):
+    tuned = finetune(bert, *signs, epochs=1, cleaning="prose", **SETTINGS)
+    assert tuned.settings["cleaning"] == cleaning_of(tuned.tokenizer) == "prose"
+    kp.save_checkpoint(tuned.model, tuned.tokenizer, tmp_path)
+    clean, dirty = ["나 다", "가 다"], ["나 https://example.com/ 다", "가\u00ad  다 http://a.bc"]
+    expected = kp.finetuning.predict(tmp_path, clean, cleaning="none").probabilities
+    predicted = kp.finetuning.predict(tmp_path, dirty).probabilities
+    raw = kp.finetuning.predict(tmp_path, dirty, cleaning="none").probabilities
+    np.testing.assert_allclose(predicted, expected, atol=1e-6)
+    assert np.abs(raw - expected).max() > 1e-5
+    losses = []
+    for texts, cleaning in ((clean, "none"), (dirty, None)):
+        labelled = Dataset.from_dict({"text": texts, "label": ["부정", "긍정"]})
+        losses.append(kp.finetuning.evaluate(tmp_path, labelled, cleaning=cleaning)["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert cleaning_of(tokenizer) is None
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_the_cleaning_recorded_with_the_tokenizer_is_the_default(bert, signs, tokenizer, tmp_path, package_log):
+    assert finetune(bert, *signs, epochs=1, **SETTINGS).settings["cleaning"] == "none"
+    model = kp.finetuning.load_classifier(bert, labels=["부정", "긍정"])
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    recorded = type(tokenizer).from_pretrained(tmp_path)
+    record_cleaning(recorded, "comments")
+    tuned = finetune(bert, *signs, epochs=1, tokenizer=recorded, **SETTINGS)
+    assert tuned.settings["cleaning"] == "comments"
+    assert tuned.tokenizer is recorded
+    assert "Texts are cleaned with 'comments'." in package_log.messages
+    without = finetune(bert, *signs, epochs=1, tokenizer=recorded, cleaning="none", **SETTINGS)
+    assert without.settings["cleaning"] == cleaning_of(without.tokenizer) == "none"
+    assert cleaning_of(recorded) == "comments"
+
+
+def test_an_unknown_cleaning_is_refused_before_training(bert, signs):
+    with pytest.raises(ValueError, match=r"'rough'.*'comments', 'prose', 'none'"):
+        finetune(bert, *signs, cleaning="rough", **SETTINGS)
+
+
+def test_predict_leaves_the_tokenizer_as_it_is(tuned):
+    before = tuned.tokenizer.backend_tokenizer.to_str()
+    predicted = kp.finetuning.predict(tuned.model, ["나 [SEP] 가 [MASK]"], tokenizer=tuned.tokenizer)
+    assert predicted.labels[0] in ("긍정", "부정")
+    assert tuned.tokenizer.backend_tokenizer.to_str() == before
+    assert tuned.tokenizer("[MASK]")["input_ids"][1] == tuned.tokenizer.mask_token_id
 
 
 def test_the_figures_can_be_written_as_json(tuned):

@@ -16,6 +16,9 @@ import tensorflow as tf
 from transformers import BertConfig, ElectraConfig, TFBertForPreTraining
 
 import keras_pretrain as kp
+from keras_pretrain import folders
+from keras_pretrain.folders import LOCK, MANIFEST, OwnedFolder
+from keras_pretrain.settings import attach, settings_of
 from keras_pretrain.training import checkpointing as module
 
 BATCH = 8
@@ -42,6 +45,11 @@ def make(tokenizer, objective="mlm+nsp", steps=24, **settings):
     return model
 
 
+def first(features, count):
+    """The first examples, with what they were built for, which `select` loses."""
+    return attach(features.select(range(count)), **settings_of(features))
+
+
 class Interrupt(tf.keras.callbacks.Callback):
     """Ends the run after a step, like a crash."""
 
@@ -65,8 +73,8 @@ class Steps(tf.keras.callbacks.Callback):
 
 def train(model, features, tokenizer, directory=None, *, repeated=True, interrupt=None, **settings):
     """Three epochs of eight steps; the logs of each step, and the history."""
-    data = kp.to_tf_dataset(features.select(range(64)), tokenizer, batch_size=BATCH)
-    validation = kp.to_tf_dataset(features.select(range(16)), tokenizer, batch_size=BATCH, training=False)
+    data = kp.to_tf_dataset(first(features, 64), tokenizer, batch_size=BATCH)
+    validation = kp.to_tf_dataset(first(features, 16), tokenizer, batch_size=BATCH, training=False)
     steps = Steps()
     callbacks = [steps]
     if directory:
@@ -82,8 +90,8 @@ def train(model, features, tokenizer, directory=None, *, repeated=True, interrup
 
 
 def saved(directory):
-    """What lies in the folder of a run, but for its lock."""
-    return [path.name for path in directory.iterdir() if path.name != ".lock"]
+    """What lies in the folder of a run, but for its lock and its manifest."""
+    return sorted(path.name for path in directory.iterdir() if path.name not in (LOCK, MANIFEST))
 
 
 def assert_same(ours, theirs):
@@ -142,12 +150,35 @@ def test_the_last_few_and_the_best_are_kept(tokenizer, all_features, tmp_path):
     assert best["best"] == max(values)
 
 
-def test_a_kill_while_the_best_is_replaced_leaves_the_old_one(tokenizer, all_features, tmp_path):
-    train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path, monitor="val_loss")
-    os.rename(tmp_path / "best", tmp_path / ".unfinished-old")
-    train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path, monitor="val_loss")
-    assert (tmp_path / "best" / "progress.json").exists()
-    assert not list(tmp_path.glob(".unfinished-*"))
+def test_checkpoints_of_others_are_neither_taken_nor_deleted(tokenizer, all_features, tmp_path):
+    """Folders that only look like checkpoints, and files beside real ones."""
+    features = all_features["mlm+nsp"]
+    foreign = [tmp_path / name / "mine.txt" for name in ("step-9999999999", "step-old", "best", "step-0000000005")]
+    for file in foreign:
+        file.parent.mkdir()
+        file.write_text("mine")
+    saving = {"keep": 1, "monitor": "val_loss"}
+    logs, _ = train(make(tokenizer), features, tokenizer, tmp_path, interrupt=12, **saving)
+    assert min(logs) == 1  # not resumed from any of these
+    checkpointing = kp.callbacks.Checkpointing(tmp_path)
+    assert checkpointing.latest == tmp_path / "step-0000000010"
+    train(make(tokenizer, seed=7), features, tokenizer, tmp_path, resume=False, **saving)
+    assert [file.read_text() for file in foreign] == ["mine"] * 4
+    assert saved(tmp_path) == [
+        "best", "step-0000000005", "step-0000000024", "step-9999999999", "step-old",
+    ]  # fmt: skip
+    assert [path.name for path in (tmp_path / "step-0000000005").iterdir()] == ["mine.txt"]
+
+
+def test_a_checkpoint_that_was_changed_is_not_deleted(tokenizer, all_features, tmp_path):
+    features = all_features["mlm+nsp"]
+    train(make(tokenizer), features, tokenizer, tmp_path, interrupt=6)
+    progress = tmp_path / "step-0000000005" / "progress.json"
+    progress.write_text(progress.read_text() + " ")
+    with pytest.raises(FileExistsError, match=r"step-0000000005/progress\.json .*overwrite=True"):
+        train(make(tokenizer), features, tokenizer, tmp_path, resume=False)
+    assert progress.exists()
+    assert OwnedFolder(tmp_path, "test").owns("step-0000000005/state.index")
 
 
 def test_anew_on_request(tokenizer, all_features, tmp_path):
@@ -167,7 +198,7 @@ def test_a_failed_save_is_a_warning_and_leaves_the_last_one(
     def full_disk(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_sync", full_disk)
+    monkeypatch.setattr(folders, "seal", full_disk)
     train(make(tokenizer), features, tokenizer, tmp_path, interrupt=12)
     assert "Step 10 could not be saved: [Errno 28] No space left on device. The last checkpoint is" in package_log.text
     assert saved(tmp_path) == ["step-0000000005"]
@@ -218,7 +249,7 @@ def test_models_and_data_that_it_cannot_resume_are_refused(tokenizer, all_featur
 
 
 def test_a_later_first_epoch_is_resumed_in_its_place(tokenizer, all_features, tmp_path):
-    features = all_features["mlm"].select(range(64))
+    features = first(all_features["mlm"], 64)
 
     def fit(directory, interrupt=None):
         model = make(tokenizer)
@@ -243,8 +274,8 @@ def test_a_loss_that_is_no_number_is_not_saved(tokenizer, all_features, tmp_path
         def on_train_batch_begin(self, batch, logs=None):
             model.bert.embeddings.weight.assign(np.nan * model.bert.embeddings.weight)
 
-    data = kp.to_tf_dataset(features.select(range(64)), tokenizer, batch_size=BATCH)
-    validation = kp.to_tf_dataset(features.select(range(16)), tokenizer, batch_size=BATCH, training=False)
+    data = kp.to_tf_dataset(first(features, 64), tokenizer, batch_size=BATCH)
+    validation = kp.to_tf_dataset(first(features, 16), tokenizer, batch_size=BATCH, training=False)
     fit = {"steps_per_epoch": 8, "epochs": 3, "validation_data": validation, "verbose": 0}
     with pytest.raises(
         FloatingPointError, match=r"loss is nan, after step 6. The last good checkpoint is .*0000000005"
@@ -271,7 +302,7 @@ class Climb(tf.keras.callbacks.Callback):
 
 
 def test_a_loss_that_explodes_ends_the_run_and_what_led_there_is_not_saved(tokenizer, all_features, tmp_path):
-    data = kp.to_tf_dataset(all_features["mlm"].select(range(64)), tokenizer, batch_size=BATCH)
+    data = kp.to_tf_dataset(first(all_features["mlm"], 64), tokenizer, batch_size=BATCH)
     callbacks = [Climb(45), kp.callbacks.Checkpointing(tmp_path, every_steps=5)]
     with pytest.raises(
         FloatingPointError, match=r"has exploded: it is .*, was 2.7 at .*after step 62. .*0000000045\. The"
@@ -282,7 +313,7 @@ def test_a_loss_that_explodes_ends_the_run_and_what_led_there_is_not_saved(token
 
 def test_what_is_known_of_the_loss_is_taken_up(tokenizer, all_features, tmp_path):
     """The run is stopped while the loss climbs; its second half alone would not know from where."""
-    data = kp.to_tf_dataset(all_features["mlm"].select(range(64)), tokenizer, batch_size=BATCH)
+    data = kp.to_tf_dataset(first(all_features["mlm"], 64), tokenizer, batch_size=BATCH)
     fit = {"epochs": 5, "steps_per_epoch": 16, "verbose": 0}
     with contextlib.suppress(KeyboardInterrupt):
         callbacks = [Climb(45), kp.callbacks.Checkpointing(tmp_path, every_steps=5), Interrupt(55)]
@@ -309,7 +340,7 @@ def test_sigterm_in_a_validation_saves_the_epoch_and_gives_the_handler_back(toke
             signal.raise_signal(signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    features = all_features["mlm"].select(range(64))
+    features = first(all_features["mlm"], 64)
     data = kp.to_tf_dataset(features, tokenizer, batch_size=BATCH)
     validation = kp.to_tf_dataset(features, tokenizer, batch_size=BATCH, training=False)
     callbacks = [Preempt(), kp.callbacks.Checkpointing(tmp_path, every_steps=100)]
@@ -366,7 +397,7 @@ import keras_pretrain as kp
 import tensorflow as tf
 from datasets import load_from_disk
 from transformers import AutoTokenizer, BertConfig, ElectraConfig
-from keras_pretrain.training import checkpointing
+from keras_pretrain import folders
 
 folder, run, stop_in_save = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
@@ -389,9 +420,9 @@ for objective in ("mlm+nsp", "rtd"):
     else:
         model = kp.BertPretrainer(BertConfig(**widths))
     model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=30), jit_compile=False)
-    data = kp.to_tf_dataset(load_from_disk(f"{folder}/{objective}"), tokenizer, batch_size=8)
+    data = kp.to_tf_dataset(load_from_disk(f"{folder}/{objective}"), tokenizer, batch_size=8, objective=objective)
     if stop_in_save == objective:
-        checkpointing._sync = stop
+        folders.seal = stop
     callbacks = [Print(), kp.callbacks.Checkpointing(f"{run}/{objective}", every_steps=4)]
     model.fit(data.repeat(), epochs=3, steps_per_epoch=10, verbose=0, callbacks=callbacks)
     for weight in model.get_weights():

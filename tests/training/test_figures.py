@@ -17,7 +17,7 @@ BATCH, LENGTH = 8, 24
 @pytest.fixture(scope="module")
 def batches(sentences, tokenizer):
     features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=LENGTH)
-    return kp.to_tf_dataset(features.select(range(32)), tokenizer, batch_size=BATCH)
+    return kp.to_tf_dataset(features.select(range(32)), tokenizer, batch_size=BATCH, block_size=LENGTH, objective="mlm")
 
 
 @pytest.fixture(scope="module")

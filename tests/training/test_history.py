@@ -66,12 +66,22 @@ def test_a_finished_run_keeps_its_rows_and_a_new_one_begins_anew(tmp_path):
     assert len(rows_of(path)) == 1
 
 
-def test_a_kill_in_the_middle_of_a_row_costs_that_row(tmp_path):
+def test_a_table_of_others_is_not_replaced(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss\n0,1.0\n")
+    with pytest.raises(FileExistsError, match=r"history\.csv .*overwrite=True"):
+        fit(path, epochs=1)
+    assert path.read_text() == "epoch,loss\n0,1.0\n"
+
+
+def test_a_table_that_was_edited_is_not_replaced(tmp_path):
     path = tmp_path / "history.csv"
     fit(path, epochs=3)
-    path.write_text(path.read_text()[:-8])  # the last number's end is gone, with its line's
-    fit(path, epochs=4, initial_epoch=2)
-    assert [row["epoch"] for row in rows_of(path)] == ["0", "1", "2", "3"]
+    edited = path.read_text() + "my note\n"
+    path.write_text(edited)
+    with pytest.raises(FileExistsError, match=r"history\.csv .*overwrite=True"):
+        fit(path, epochs=4, initial_epoch=3)
+    assert path.read_text() == edited
 
 
 def test_columns_stay_where_they_are_where_not_every_epoch_is_validated(tmp_path):
@@ -132,5 +142,10 @@ def test_a_table_without_steps_is_refused(tmp_path):
 def test_the_picture_comes_at_the_end_of_fit(tmp_path):
     (tmp_path / "history.csv").write_text(ROWS)
     curves = kp.callbacks.TrainingCurves(tmp_path / "history.csv", tmp_path / "curves.png")
+    curves.on_train_begin()
     curves.on_train_end()
-    assert (tmp_path / "curves.png").exists()
+    drawn = (tmp_path / "curves.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    (tmp_path / "curves.png").write_bytes(drawn + b"mine")
+    with pytest.raises(FileExistsError, match=r"curves\.png .*overwrite=True"):
+        curves.on_train_begin()

@@ -1,0 +1,343 @@
+"""`OwnedFolder`: what this package wrote into a folder, so that nothing else there is ever replaced or deleted."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+import xxhash
+
+MANIFEST = ".keras_pretrain-manifest"
+LOCK = ".lock"
+UNFINISHED = ".unfinished-"
+_FORMAT = 1
+_ALWAYS_HASHED = 1 << 20  # bytes; a longer file with its recorded size and time is taken for unchanged without reading
+
+
+class OwnedFolder:
+    """A folder whose manifest names each file that this package wrote there.
+
+    Only such a file, and only while its content is what was written, is ever replaced or deleted; whatever else lies
+    in the folder stays. All writers of the package share the manifest: preparation, checkpoints, history, curves,
+    cards and exports.
+
+    The manifest (`.keras_pretrain-manifest`) is a journal of JSON lines. New files are written to a staging folder
+    beside their places, recorded, and then moved there. A process that is killed leaves either the old files or a
+    record from which the next writer completes the move; staging folders that were never recorded as complete are
+    deleted. Staging folders in use are protected by a shared lock on the manifest, which the operating system releases
+    when a process dies.
+
+    Args:
+      path: the folder; it is made when something is first written.
+      writer: who writes, for example `"preparation"`; recorded with each file.
+      overwrite: also replace files that the manifest does not name or that have changed since. Deleting never does.
+
+    Raises:
+      FileExistsError: there is a manifest of a later version, or a file of that name that is none.
+    """
+
+    def __init__(self, path: str | os.PathLike, writer: str, *, overwrite: bool = False):
+        self.path = Path(path)
+        self.writer = writer
+        self.overwrite = overwrite
+        self._stamps: dict[str, list[list]] = {}  # of each file, what it was each time it was written
+        self._writers: dict[str, str] = {}
+        self._staged: dict[str, dict] = {}  # staging folders that are not done with, and what is to be moved from them
+        self._read_to = 0
+        self._read()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the folder has a manifest."""
+        return self._read_to > 0
+
+    @property
+    def writers(self) -> set[str]:
+        """Who has written into the folder."""
+        self._read()
+        return set(self._writers.values())
+
+    def names(self, below: str = "") -> list[str]:
+        """The recorded files that exist, relative to the folder, sorted.
+
+        Args:
+          below: only files in this sub-folder.
+        """
+        self._read()
+        prefix = f"{below}/" if below else ""
+        return sorted(name for name in self._stamps if name.startswith(prefix) and (self.path / name).exists())
+
+    def owns(self, name: str) -> bool:
+        """Whether a file was written by this package and has not changed since."""
+        self._read()
+        path, stamps = self.path / name, self._stamps.get(name, ())
+        if not stamps or path.is_symlink() or not path.is_file():
+            return False
+        size, modified = path.stat().st_size, path.stat().st_mtime_ns
+        if size > _ALWAYS_HASHED and any(stamp[:2] == [size, modified] for stamp in stamps):
+            return True
+        candidates = [stamp[2] for stamp in stamps if stamp[0] == size]
+        return bool(candidates) and _digest(path) in candidates
+
+    def foreign(self) -> list[str]:
+        """Everything in the folder that the manifest does not name or that has changed since, relative to it, sorted.
+
+        Left out are the manifest, the lock, and staging folders of this package. An empty sub-folder counts, too.
+        """
+        found = []
+        for folder, folders, files in os.walk(self.path):
+            here = Path(folder).relative_to(self.path)
+            folders[:] = sorted(name for name in folders if str(here / name) not in self._staged)
+            links = [name for name in folders if (Path(folder) / name).is_symlink()]
+            names = [str(here / name) for name in [*files, *links]]
+            if not names and not folders and folder != str(self.path):
+                names = [str(here)]
+            found += names
+        return sorted(name for name in found if name not in (MANIFEST, LOCK) and not self.owns(name))
+
+    def require_replaceable(self, names: Iterable[str]) -> None:
+        """Refuse to write over files that are not this package's.
+
+        Raises:
+          FileExistsError: one of the files exists and is not owned, and `overwrite` is off.
+        """
+        if self.overwrite:
+            return
+        foreign = [name for name in names if self._is_in_the_way(name)]
+        if foreign:
+            raise FileExistsError(
+                f"{self.path / foreign[0]} exists, and this version of keras_pretrain did not write it, or it was "
+                f"changed since{f'; so do {len(foreign) - 1} other files' if len(foreign) > 1 else ''}. Choose another "
+                "folder, move the file away, or pass overwrite=True to replace it."
+            )
+
+    def _is_in_the_way(self, name: str) -> bool:
+        if any((self.path / parent).exists() and not (self.path / parent).is_dir() for parent in Path(name).parents):
+            return True
+        return os.path.lexists(self.path / name) and not self.owns(name)
+
+    def finish_interrupted(self) -> None:
+        """Complete or undo what a killed process left, unless another process is writing."""
+        if self.is_recorded:
+            with self._shared_lock():
+                pass
+
+    @contextlib.contextmanager
+    def writing(
+        self, *, last: str = "\0", replace_all: bool = False, remove_first: str | None = None
+    ) -> Iterator[Path]:
+        """A staging folder to write files to; all of them are moved to their places when the block ends without error.
+
+        Args:
+          last: how the names of files end that are moved last, because readers take them as a sign that the others
+            are there.
+          replace_all: afterwards delete what the same writer wrote before and has not written now.
+          remove_first: a file to delete before anything is moved, so that no reader sees new files beside an old one.
+        """
+        with self.staging() as stage:
+            yield stage
+            names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if not path.is_dir())
+            self.move(stage, sorted(names, key=lambda name: name.endswith(last)), remove_first=remove_first)
+            if replace_all:
+                self.delete({name for name, writer in self._writers.items() if writer == self.writer} - {*names})
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one file, UTF-8."""
+        with self.writing() as stage:
+            (stage / name).write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A staging folder for files that `move` takes from it one after the other; deleted at the end."""
+        is_new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._shared_lock():
+            stage = self.path / f"{UNFINISHED}{secrets.token_hex(8)}"
+            self._append({"staging": stage.name}, sync=False)
+            stage.mkdir()
+            try:
+                yield stage
+            finally:
+                self._complete(stage.name, self._staged.get(stage.name, ()))  # a move that was interrupted
+                shutil.rmtree(stage, ignore_errors=True)
+                self._append({"done": stage.name}, sync=False)
+                if is_new and os.listdir(self.path) == [MANIFEST]:  # nothing came of it
+                    (self.path / MANIFEST).unlink()
+                    self.path.rmdir()
+                    self._read_to = 0
+
+    def move(
+        self,
+        stage: Path,
+        names: Collection[str],
+        *,
+        remove_first: str | None = None,
+        stamps: dict[str, list] | None = None,
+    ) -> None:
+        """Record files of a staging folder, and move them to their places in this order.
+
+        Args:
+          stage: from `staging`.
+          names: relative to the staging folder, and to the folder afterwards.
+          remove_first: as for `writing`.
+          stamps: what `seal` returned for each name, where another process has sealed the files.
+
+        Raises:
+          FileExistsError: as `require_replaceable`, before anything is moved.
+        """
+        self.require_replaceable(names)
+        stamps = stamps or {name: seal(stage / name) for name in names}
+        for folder in {(stage / name).parent for name in names}:
+            sync(folder)
+        self._append({"staging": stage.name, "files": stamps, "writer": self.writer}, sync=True)
+        self.delete([remove_first] if remove_first else [])
+        self._complete(stage.name, stamps)
+
+    def delete(self, names: Iterable[str]) -> list[str]:
+        """Delete files that are owned, and folders that this leaves empty.
+
+        Returns:
+          The files that were kept because they are not owned.
+        """
+        kept = []
+        for name in names:
+            path = self.path / name
+            if not self.owns(name):
+                kept += [name] if os.path.lexists(path) else []
+                continue
+            path.unlink()
+            for folder in path.parents:
+                if folder == self.path or any(folder.iterdir()):
+                    break
+                folder.rmdir()
+        return kept
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Record existing files as this package's: files of an older version, which kept no manifest."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        stamps = {name: seal(self.path / name) for name in names}
+        if stamps:
+            with self._shared_lock():
+                self._append({"files": stamps, "writer": self.writer}, sync=True)
+
+    def _complete(self, staging: str, names: Iterable[str]) -> None:
+        folders = set()
+        for name in names:
+            source, target = self.path / staging / name, self.path / name
+            if source.exists():  # else it was moved before the process died
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
+                folders.add(target.parent)
+        for folder in folders:
+            sync(folder)
+
+    @contextlib.contextmanager
+    def _shared_lock(self) -> Iterator[None]:
+        """Protect staging folders of this process; before that, finish what killed processes left."""
+        import fcntl  # not on Windows, where reading works
+
+        descriptor = os.open(self.path / MANIFEST, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with contextlib.suppress(BlockingIOError):  # another writer is at work: it or a later one will do it
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._finish_others()
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _finish_others(self) -> None:
+        self._read()
+        for staging, files in list(self._staged.items()):
+            if staging.startswith(UNFINISHED) and os.sep not in staging:  # a damaged manifest must delete nothing else
+                self._complete(staging, files)
+                shutil.rmtree(self.path / staging, ignore_errors=True)
+            self._append({"done": staging}, sync=False)
+
+    def _append(self, record: dict, *, sync: bool) -> None:
+        path = self.path / MANIFEST
+        self._read()
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        if not self.is_recorded:
+            line = json.dumps({"keras_pretrain_manifest": _FORMAT}) + "\n" + line
+        with open(path, "r+b") as file:
+            if file.seek(0, os.SEEK_END) > self._read_to:  # a line that a killed process did not finish
+                line = "\n" + line
+            # One write at the end of the file: processes that append at the same time do not mix their lines.
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(descriptor, line.encode())
+                if sync:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._read()
+
+    def _read(self) -> None:
+        """Take in the lines that are new."""
+        try:
+            with open(self.path / MANIFEST, "rb") as file:
+                file.seek(self._read_to)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        if not whole:
+            return
+        lines = whole.splitlines()
+        if self._read_to == 0:
+            self._check_header(lines.pop(0))
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):  # not finished by a killed process
+                self._take_in(json.loads(line))
+        self._read_to += len(whole)
+
+    def _check_header(self, line: bytes) -> None:
+        try:
+            version = json.loads(line)["keras_pretrain_manifest"]
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            version = None
+        if version != _FORMAT:
+            what = "is not a manifest of keras_pretrain" if version is None else f"has format {version}"
+            raise FileExistsError(
+                f"{self.path / MANIFEST} {what}; this version reads format {_FORMAT}. Choose another folder, or "
+                "install the version of keras_pretrain that wrote it."
+            )
+
+    def _take_in(self, record: dict) -> None:
+        if "done" in record:
+            self._staged.pop(record["done"], None)
+            return
+        files = record.get("files", {})
+        if "staging" in record:
+            self._staged.setdefault(record["staging"], {}).update(files)
+        for name, stamp in files.items():
+            self._stamps.setdefault(name, []).append(stamp)
+            self._writers[name] = record["writer"]
+
+
+def seal(path: Path) -> list:
+    """Wait until a file is on the disk; returns what it is recognized by: size, time (ns) and digest."""
+    sync(path)
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, _digest(path)]
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    digest = xxhash.xxh3_128()  # ten times as fast as a cryptographic one: a checkpoint has gigabytes
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""Refuses an output that would be read as a part of its source, and a source that lies where output goes."""
+
+import fnmatch
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from datasets import Dataset
+
+from keras_pretrain.corpus.loading import source_folders
+from keras_pretrain.folders import LOCK, MANIFEST
+
+
+def refuse_overlap(source, found, directory: Path, folders: Sequence[str], files: Sequence[str]) -> None:
+    """Refuse a source and an output that share a file, now or after the output is written, also through links.
+
+    Args:
+      source: as the user gave it.
+      found: what `find_source` made of it: paths, or datasets by split.
+      directory: the output.
+      folders, files: what the output has: sub-folders, and files (examples of them for sub-folders), relative to it.
+
+    Raises:
+      ValueError: names the file or folder and says what to do.
+    """
+    directory = Path(os.path.realpath(directory))
+    places = [Path(os.path.realpath(directory / name)) for name in (*folders, *files, MANIFEST, LOCK)]
+    for path in found if isinstance(found, list) else _files_of(found.values()):
+        real = Path(os.path.realpath(path))
+        if any(real == place or place in real.parents for place in places):
+            raise ValueError(
+                f"The source file {path} lies where the output {directory} has files of its own. Choose an output "
+                "folder that does not contain the source."
+            )
+    if not isinstance(source, (str, os.PathLike)):
+        return
+    pattern = os.path.expanduser(os.fspath(source))
+    if os.path.isdir(pattern):
+        for folder in source_folders(Path(pattern)):
+            real = Path(os.path.realpath(folder))
+            if directory == real or real in directory.parents:
+                raise ValueError(
+                    f"The output {directory} lies in the source folder {folder}, so that it would be read as a part of "
+                    "the source. Choose an output folder outside of it."
+                )
+    elif glob.has_magic(pattern):
+        for name in (*files, MANIFEST):
+            if would_match(pattern, directory / name):
+                raise ValueError(
+                    f"The glob {source} would match {directory / name}, which is going to be written. Choose an output "
+                    "folder outside of what it matches."
+                )
+
+
+def would_match(pattern: str, target: Path) -> bool:
+    """Whether a recursive glob would find a file if it existed.
+
+    Args:
+      pattern: as for `glob.glob`.
+      target: a real path, without links.
+    """
+    root, *parts = Path(os.path.abspath(pattern)).parts
+    for count in range(len(parts) + 1):
+        # Each folder that the first parts match, links followed, and what the other parts would find below it.
+        folders = glob.glob(os.path.join(root, *parts[:count], ""), recursive=True) if count else [root]
+        for folder in folders:
+            real = Path(os.path.realpath(folder))
+            if real in target.parents and _match(parts[count:], target.relative_to(real).parts):
+                return True
+    return False
+
+
+def _match(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    if not patterns:
+        return not names
+    first, *rest = patterns
+    if first == "**":
+        hidden = next((i for i, name in enumerate(names) if name.startswith(".")), len(names))
+        return any(_match(rest, names[i:]) for i in range(hidden + 1)) or (not rest and hidden == len(names))
+    if not names or (names[0].startswith(".") and not first.startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(names[0], first) and _match(rest, names[1:])
+
+
+def _files_of(parts: Iterable) -> list[str]:
+    return [file["filename"] for part in parts if isinstance(part, Dataset) for file in part.cache_files]

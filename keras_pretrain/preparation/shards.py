@@ -1,0 +1,121 @@
+"""Shards: Arrow files of one table each, which are there whole or not at all and know what they count."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from keras_pretrain.folders import OwnedFolder, seal
+
+_FIGURES = b"keras_pretrain"
+
+
+class Result(NamedTuple):
+    """What a stage returns for a block."""
+
+    name: str  # of the shard, relative to the folder
+    figures: dict  # what was counted when it was made
+    stamp: list | None  # of a new shard in the staging folder; None for one that was there already
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where the shards of a stage are kept; any process can write to it.
+
+    Attributes:
+      root: the folder.
+      stage: its staging folder, from which `collect` moves new shards to their places.
+      folder: the sub-folder for this stage's shards.
+      compress: a third of the space; without it, a shard is used where it lies, without being read into memory.
+    """
+
+    root: Path
+    stage: Path
+    folder: str
+    compress: bool = False
+
+    def provide(self, block: str, content: Iterable, make: Callable[[], tuple[dict, dict]]) -> Result:
+        """A block's shard, made unless it is there.
+
+        Args:
+          block: the name of the block.
+          content: texts and JSON values from which everything in the shard follows. They are part of the shard's
+            name, so a shard that has the name is up to date.
+          make: returns the table's columns and the figures.
+        """
+        name = f"{self.folder}/{block}-{digest_content(content)}.arrow"
+        if (self.root / name).exists():
+            return Result(name, read_figures(self.root / name), None)
+        columns, figures = make()
+        target = self.stage / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(secrets.token_hex(8))
+        _write(unfinished, columns, figures, self.compress)
+        stamp = seal(unfinished)
+        os.replace(unfinished, target)
+        return Result(name, figures, stamp)
+
+
+def collect(folder: OwnedFolder, stage: Path, results: Iterable[Result]) -> Iterator[Result]:
+    """Move new shards to their places as they come.
+
+    Raises:
+      FileExistsError: a shard that was there already is not as this package wrote it.
+      OSError: the disk is full.
+    """
+    for result in results:
+        if result.stamp is not None:
+            folder.move(stage, [result.name], stamps={result.name: result.stamp})
+        elif not folder.owns(result.name):
+            raise FileExistsError(
+                f"{folder.path / result.name} was changed since it was written. Delete it, and it is made again."
+            )
+        yield result
+
+
+def block_of(shard: str) -> str:
+    """The block whose shard it is."""
+    return shard.rsplit("/", 1)[-1].rsplit("-", 1)[0]
+
+
+def read_shard(path: Path) -> pa.Table:
+    """The whole table, mapped where it lies if it is not compressed."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        return reader.read_all()
+
+
+def read_figures(path: Path) -> dict:
+    """What was counted when the shard was made."""
+    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
+        return json.loads(reader.schema.metadata[_FIGURES])
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file is a shard of this package, of any version."""
+    try:
+        return isinstance(read_figures(path), dict)
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        return False
+
+
+def _write(path: Path, columns: dict, figures: dict, compress: bool) -> None:
+    table = pa.table(columns).replace_schema_metadata({_FIGURES: json.dumps(figures)})
+    options = pa.ipc.IpcWriteOptions(compression="zstd" if compress else None)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def digest_content(content: Iterable) -> str:
+    """A name for texts and JSON values."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in content:
+        encoded = part.encode() if isinstance(part, str) else json.dumps(part).encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()
