@@ -10,6 +10,7 @@ python examples/prepare_corpus.py --corpus /shared/texts --output /shared/prepar
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -93,4 +94,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nStopped. What is finished is kept: the same command goes on with the rest.")
+        sys.exit(130)

@@ -17,7 +17,6 @@ from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
 from keras_pretrain.models.objectives import gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import label_capacity, require_fit
-from keras_pretrain.settings import settings_of
 from keras_pretrain.tokenization import choose_text_cleaning
 
 logger = logging.getLogger(__name__)
@@ -49,15 +48,15 @@ def evaluate_mlm(
     Args:
       model: a folder or a name on the Hub (BERT, or an ELECTRA generator; of what `save_checkpoint` wrote for an
         `ElectraPretrainer` the generator is taken), or a model with an MLM head, which then needs its `tokenizer`.
-      sentences: column `sentences` (list[str]), one row a document, as of `prepare_sentences`.
+      sentences: column `sentences` (list[str]), as of `prepare_sentences`, or `text` (str); one row a document. How it
+        was split into sentences makes no difference.
       tokenizer: by default the checkpoint's.
       block_size: the most tokens of an example.
       batch_size: examples computed at a time.
       mask_prob: share of the ordinary tokens that are predicted.
       seed: of examples and masks.
-      cleaning: of the sentences, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining
-        text was cleaned, and `"none"` where nothing is. Sentences that `prepare_sentences` cleaned in this way already
-        are taken as they are. Sentences that cleaning empties are left out.
+      cleaning: of the text, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text
+        was cleaned, and `"none"` where nothing is. Text that was cleaned in this way already does not change.
 
     Returns:
       `mlm_loss` (nats a masked token; `inf` or `nan` for a model that diverged, and then so is the next), `perplexity`
@@ -70,8 +69,8 @@ def evaluate_mlm(
     """
     model, tokenizer = _load(model, tokenizer)
     require_fit(model.config, tokenizer, block_size)
-    sentences = _clean(sentences, choose_text_cleaning(tokenizer, cleaning))
-    features = build_features(sentences, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
+    documents = _whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
+    features = build_features(documents, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
     batches = Batches(features, tokenizer, batch_size, mask_prob, seed, False, block_size)
     forward = tf.function(lambda batch: _sums(model, batch, label_capacity(mask_prob, block_size)), jit_compile=True)
     lengths = _characters(tokenizer)
@@ -119,14 +118,15 @@ def compare_mlm(models: dict, sentences: Dataset, *, cleaning: str | None = None
     return figures
 
 
-def _clean(sentences: Dataset, cleaning: str) -> Dataset:
-    """The sentences cleaned one by one, without those of which nothing is left."""
-    if cleaning == "none" or settings_of(sentences).get("cleaning") == cleaning:
-        return sentences
-    if "sentences" not in sentences.column_names:
-        return sentences  # build_features says so
-    documents = ([clean_text(sentence, cleaning) for sentence in document] for document in sentences["sentences"])
-    return Dataset.from_dict({"sentences": [list(filter(None, document)) for document in documents]})
+def _whole_documents(corpus: Dataset, cleaning: str) -> Dataset:
+    """Each document cleaned, as one sentence: so the blocks that are masked do not depend on a sentence splitter."""
+    column = "sentences" if "sentences" in corpus.column_names else "text"
+    if column not in corpus.column_names:
+        raise ValueError(f"The corpus needs a column 'sentences' or 'text'; its columns are {corpus.column_names}.")
+    rows = (row for batch in corpus.select_columns([column]).iter(1000) for row in batch[column])
+    documents = (row.splitlines() if column == "text" else row for row in rows)
+    cleaned = (filter(None, (clean_text(part, cleaning) for part in document)) for document in documents)
+    return Dataset.from_dict({"sentences": [[" ".join(parts)] for parts in cleaned]})
 
 
 def _perplexity(loss: float) -> float:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
-from keras_pretrain.corpus.cleaning import check_cleaning
+from keras_pretrain.corpus.cleaning import check_cleaning, cut_at_blanks
 from keras_pretrain.settings import settings_of
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of BERT's vocabularies
@@ -162,7 +162,8 @@ def count_chunks(texts: Iterable) -> Counter:
     """How often each run of characters between white space occurs: all that training needs, and far smaller."""
     chunks = Counter()
     for text in tqdm(_each_text(texts), desc="Counting words", unit=" texts", delay=2):
-        chunks.update(text.split())
+        for part in cut_at_blanks(text):
+            chunks.update(part.split())
     if not chunks:
         raise ValueError("There is no text to train a tokenizer on.")
     return chunks

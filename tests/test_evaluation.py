@@ -8,7 +8,6 @@ from transformers import BertConfig, ElectraConfig, TFBertForMaskedLM
 
 import keras_pretrain as kp
 from keras_pretrain.features.masking import IGNORED
-from keras_pretrain.settings import attach
 from keras_pretrain.tokenization import record_cleaning
 
 WIDTHS = {
@@ -43,7 +42,8 @@ def figures(bert, few, tokenizer):
 
 
 def test_the_figures_are_those_of_the_stock_model_by_hand(bert, few, tokenizer, figures):
-    features = kp.build_features(few, tokenizer, objective="mlm", block_size=16, short_seq_prob=0, seed=3)
+    whole = Dataset.from_dict({"sentences": [[" ".join(document)] for document in few["sentences"]]})
+    features = kp.build_features(whole, tokenizer, objective="mlm", block_size=16, short_seq_prob=0, seed=3)
     batches = kp.to_tf_dataset(features, tokenizer, batch_size=8, seed=3, training=False)
     losses, hits = [], []
     for inputs, labels in batches:
@@ -124,15 +124,14 @@ def test_sentences_are_cleaned_as_the_tokenizer_says(bert, few, dirty, tokenizer
 
 
 @pytest.mark.usefixtures("without_xla")
-def test_sentences_that_were_cleaned_already_are_not_cleaned_again(bert, dirty, tokenizer, monkeypatch):
-    done = []
-    clean_text = kp.evaluation.clean_text
-    monkeypatch.setattr(kp.evaluation, "clean_text", lambda text, name: done.append(name) or clean_text(text, name))
-    known = attach(Dataset.from_dict({"sentences": [["가 나 다 라 마", "바 사 아 자 차"]]}), cleaning="prose")
-    kp.evaluation.evaluate_mlm(bert, known, with_cleaning(tokenizer, "prose"), **SETTINGS)
-    assert done == []
-    kp.evaluation.evaluate_mlm(bert, known, with_cleaning(tokenizer, "comments"), **SETTINGS)
-    assert done == ["comments"] * 2
+def test_how_a_text_was_split_makes_no_difference(bert, few, tokenizer, figures):
+    whole = [[" ".join(document)] for document in few["sentences"]]
+    words = [" ".join(document).split() for document in few["sentences"]]
+    for sentences in (whole, words):
+        split = Dataset.from_dict({"sentences": sentences})
+        assert kp.evaluation.evaluate_mlm(bert, split, tokenizer, **SETTINGS) == pytest.approx(figures, rel=1e-4)
+    texts = Dataset.from_dict({"text": ["\n\n".join(document) for document in few["sentences"]]})
+    assert kp.evaluation.evaluate_mlm(bert, texts, tokenizer, **SETTINGS) == pytest.approx(figures, rel=1e-4)
 
 
 def test_a_text_that_cleaning_empties_is_refused(bert, tokenizer):

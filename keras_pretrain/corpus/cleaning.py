@@ -3,6 +3,7 @@
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 
 CLEANINGS = ("comments", "prose", "none")
@@ -69,9 +70,21 @@ def clean_text(text: str, cleaning: str = "comments") -> str:
     check_cleaning(cleaning)
     if cleaning == "none":
         return text
-    clean_line = _clean_comment if cleaning == "comments" else _clean_prose
-    lines = map(clean_line, text.splitlines())
+    clean = _clean_comment if cleaning == "comments" else _clean_prose
+    lines = (" ".join(filter(None, map(clean, cut_at_blanks(line)))) for line in text.splitlines())
     return "\n".join(line for line in lines if line)
+
+
+def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
+    """A text in parts of so many characters, or a little more, so that each ends before a blank or with the text."""
+    start = 0
+    while len(text) - start > characters:
+        end = text.find(" ", start + characters)
+        if end < 0:
+            break
+        yield text[start:end]
+        start = end + 1
+    yield text[start:] if start else text
 
 
 def check_cleaning(cleaning: str) -> None:

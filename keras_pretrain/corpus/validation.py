@@ -9,6 +9,8 @@ import unicodedata
 
 import numpy as np
 
+from keras_pretrain.corpus.cleaning import cut_at_blanks
+
 # About 4,000 sequences of 128 tokens of Korean, 80,000 masked tokens: the mean loss is then known to about 0.01. More
 # would only make each validation take longer.
 VALIDATION_CHARACTERS = 1_000_000
@@ -19,8 +21,10 @@ def document_hash(text: str) -> int:
 
     The same for every cleaning, so that another one does not move documents between training and validation.
     """
-    words = unicodedata.normalize("NFC", text).split()
-    return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest(), "little")
+    digest = hashlib.blake2b(digest_size=8)
+    for part in cut_at_blanks(text):  # a list of all the words of a book would take ten times its size
+        digest.update("".join(f"{word} " for word in unicodedata.normalize("NFC", part).split()).encode())
+    return int.from_bytes(digest.digest(), "little")
 
 
 def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float, seed: int) -> int:

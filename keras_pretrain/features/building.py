@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 OBJECTIVES = ("mlm+nsp", "mlm", "rtd")
 # A full stop or its like, with closing quotation marks, before more text; or a line break.
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)\]]*\s+\S|\n")
-_EXAMPLES_AT_ONCE = 50_000  # joined in one go: the indices this takes are ten times the size of the result
+_EXAMPLES_AT_ONCE = 10_000  # joined in one go: the indices this takes are ten times the size of the result
 
 
 def build_features(

@@ -13,6 +13,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from tqdm.auto import tqdm, trange
 
+from keras_pretrain.corpus.cleaning import cut_at_blanks
+
 _BLOCK = 256  # documents that share a random stream
 _CHARACTERS_AT_ONCE = 1_000_000
 _MOST_WORDS = 300_000  # that are remembered: 50 MB
@@ -118,6 +120,9 @@ def tokenize_documents(documents: Iterable[list[str]], tokenize: Tokenize) -> To
     for document in documents:
         document_lengths.append(len(document))
         for sentence in document:
+            if waiting and len(sentence) > _CHARACTERS_AT_ONCE:
+                parts.append(tokenize(waiting))
+                waiting = []
             waiting.append(sentence)
             characters += len(sentence)
             if characters >= _CHARACTERS_AT_ONCE:
@@ -216,6 +221,10 @@ class WordByWord:
         self._ids, self._lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)  # of all words, in their order
 
     def __call__(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        if len(sentences) == 1 and len(sentences[0]) > _CHARACTERS_AT_ONCE:
+            parts = [self([part])[0] for part in cut_at_blanks(sentences[0], _CHARACTERS_AT_ONCE // 2)]
+            ids = np.concatenate(parts)
+            return ids, np.array([len(ids)])
         if len(self._words) > _MOST_WORDS:
             self._forget()
         words = [sentence.split(" ") for sentence in sentences]

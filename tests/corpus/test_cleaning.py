@@ -13,7 +13,8 @@ from soynlp.normalizer import repeat_normalize
 
 from keras_pretrain import clean_text, load_sample
 from keras_pretrain.corpus import cleaning
-from keras_pretrain.corpus.cleaning import CLEANINGS, choose_cleaning, describe_cleaning
+from keras_pretrain.corpus import cleaning as module
+from keras_pretrain.corpus.cleaning import CLEANINGS, choose_cleaning, cut_at_blanks, describe_cleaning
 
 
 def clean_as_kcbert(line):
@@ -224,3 +225,20 @@ def test_each_cleaning_is_described_in_one_line(name, said):
 def test_the_emoji_that_either_library_knows_stay(monkeypatch, fresh_patterns, library):
     monkeypatch.setitem(sys.modules, "emoji", library)
     assert clean_text("🤗 가 👩‍💻 나 🇰🇷 다 😀 라") == "🤗 가 👩‍💻 나 🇰🇷 다 라"
+
+
+@pytest.mark.parametrize("cleaning", ["comments", "prose"])
+def test_a_very_long_line_is_cleaned_in_parts_with_the_same_result(cleaning, monkeypatch):
+    text = " 『漢字』 https://a.kr/b ㅋㅋㅋㅋㅋ  café\u0301 1000000 " * 50
+    whole = clean_text(text, cleaning)
+    cut = module.cut_at_blanks
+    monkeypatch.setattr(module, "cut_at_blanks", lambda line: cut(line, 7))
+    assert clean_text(text, cleaning) == whole
+
+
+@pytest.mark.parametrize("characters", [1, 3, 10, 1000])
+def test_a_text_cut_at_blanks_loses_nothing_but_blanks(characters):
+    text = "가나  다라마 바 사아자차카 \n 타 "
+    parts = list(cut_at_blanks(text, characters))
+    assert " ".join(parts) == text
+    assert all(" " not in part[characters:] for part in parts)
