@@ -34,7 +34,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--language", choices=("ko", "en"), default="ko")
     parser.add_argument("--cleaning", choices=CLEANINGS, help="default: comments for ko, prose for en")
     parser.add_argument(
-        "--backend", help="what splits sentences; default: mecab for ko, punkt for en, lines where none are needed"
+        "--backend", help="what splits sentences; default: kiwi for ko, punkt for en, lines where none are needed"
     )
     parser.add_argument("--validation", type=float, default=0.1, help="share of the documents to hold out")
     parser.add_argument("--tokenizer", help="a folder or name on the Hub; default: a new one")

@@ -8,7 +8,6 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -19,14 +18,13 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from keras_pretrain.corpus import readers
-from keras_pretrain.corpus.readers import BadRow, BadRows, ReadingOptions
+from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
 from keras_pretrain.corpus.validation import document_hash, first_occurrences, is_validation, validation_bound
 
 logger = logging.getLogger(__name__)
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _MARK = " skipped"  # a column of the cached table of files
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def load_corpus(
@@ -320,9 +318,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
     except datasets.exceptions.DatasetGenerationError as error:
         # What a reader says of its file is the message; `datasets` wraps it in one that names nothing.
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
-    bad_rows = BadRows()
-    count, first = json.loads(dataset[-1][_MARK])
-    bad_rows.count, bad_rows.first = count, BadRow(**first) if first else None
+    bad_rows = BadRows(*json.loads(dataset[-1][_MARK]))
     dataset = dataset.select(range(len(dataset) - 1)).select_columns([text_column])
     if len(dataset) == 0:
         skipped = f"; {bad_rows.count} rows were skipped as bad (the first: {bad_rows})" if bad_rows.count else ""
@@ -336,17 +332,7 @@ def _rows(paths, stamps, text_column, options) -> Iterator[dict]:
     for path in paths:
         for text in readers.read(Path(path), text_column, options, bad_rows):
             yield {text_column: replace_surrogates(text), _MARK: None}
-    first = asdict(bad_rows.first) if bad_rows.first else None
-    yield {text_column: None, _MARK: json.dumps([bad_rows.count, first])}
-
-
-def replace_surrogates(text) -> str | None:
-    """Half of an emoji, as JSON can hold it (\\ud83d), is no character, and Arrow takes no text that has one.
-
-    Returns:
-      The text without such halves; `None` for what is not text.
-    """
-    return _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None
+    yield {text_column: None, _MARK: json.dumps([bad_rows.count, bad_rows.first])}
 
 
 def _require_text(columns: list[str], kind, text_column: str, name: str) -> None:

@@ -173,10 +173,9 @@ def _values_of_file(path: Path, columns: dict, options: ReadingOptions) -> tuple
     for holds, column in columns.items():
         readers.check_columns(path, column, options, holds)
     values, places, bad_rows = {target: [] for target in columns}, [], BadRows()
-    for place, record in readers.placed_records(path, list(columns.values()), options, bad_rows):
+    for place, row in readers.records(path, list(columns.values()), options, bad_rows):
         places.append(f"{path}, {place}")
-        for target, column in columns.items():
-            value = record[column]
+        for target, value in zip(columns, row, strict=True):
             values[target].append(replace_surrogates(value) if isinstance(value, str) else value)
     if bad_rows.count:
         logger.warning(

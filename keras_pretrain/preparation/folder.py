@@ -611,5 +611,5 @@ def _save(tokenizer, directory: Path, mark: str) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("keras_pretrain", "transformers", "tokenizers", "datasets", "kss", "nltk")
+    packages = ("keras_pretrain", "transformers", "tokenizers", "datasets", "kiwipiepy", "kss", "nltk")
     return {name: version(name) for name in packages}

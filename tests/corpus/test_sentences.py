@@ -51,10 +51,9 @@ def test_korean_is_split_by_each_backend(backend, first):
     assert split_sentences(KOREAN, backend=backend) == [*first, "밥은 3.5인분입니다!", "내일 봐요"]
 
 
-def test_mecab_is_the_default_for_korean():
-    assert sentences.choose_backend("ko") == "mecab"
+def test_kiwi_is_the_default_for_korean():
     text = "그는 “집에 가자. 배고프다.”라고 말했다 나는 웃었다"
-    assert split_sentences(text) == split_sentences(text, "ko", backend="mecab")
+    assert split_sentences(text) == split_sentences(text, "ko", backend="kiwi")
 
 
 def test_lines_are_sentences_and_nothing_is_imported_for_them():
@@ -83,7 +82,7 @@ def test_blank_text_has_no_sentences(language, backend):
     ("language", "backend", "message"),
     [
         ("fr", None, "'ko' and 'en', not in 'fr'"),
-        ("ko", "punkt", "'punkt' is not for 'ko'; choose one of mecab, .*lines"),
+        ("ko", "punkt", "'punkt' is not for 'ko'; choose one of kiwi, .*lines"),
         ("en", "mecab", "'mecab' is not for 'en'; choose one of punkt, .*lines"),
     ],
 )
@@ -113,7 +112,7 @@ def test_punkt_tab_splits_where_it_is_asked_for(punkt_tab):
 
 def test_the_default_does_not_depend_on_what_is_installed(punkt_tab, monkeypatch):
     assert sentences.choose_backend("en") == "punkt"
-    assert sentences.choose_backend("ko") == "mecab"
+    assert sentences.choose_backend("ko") == "kiwi"
     assert {sentences.choose_backend(language, objective=objective) for language in ("ko", "en")
             for objective in ("mlm", "rtd")} == {"lines"}  # fmt: skip
 
@@ -121,7 +120,7 @@ def test_the_default_does_not_depend_on_what_is_installed(punkt_tab, monkeypatch
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(sentences, "version", missing)
-    for backend, how in (("kiwi", r"kiwipiepy.*keras_pretrain\[kiwi\]"), (None, "kss.*pip install kss")):
+    for backend, how in (("mecab", "kss.*pip install kss"), (None, "kiwipiepy.*pip install kiwipiepy")):
         with pytest.raises(ModuleNotFoundError, match=how):
             sentences.choose_backend("ko", backend)
 

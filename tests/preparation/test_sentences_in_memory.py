@@ -80,10 +80,10 @@ def test_any_number_of_processes_fills_the_cache_with_the_same_bytes(tmp_path, s
     assert len(one) > 10
 
 
-def test_mecab_is_the_default(tmp_path, recorded):
+def test_kiwi_is_the_default(tmp_path, recorded):
     corpus = Dataset.from_dict({"text": ["회의가 끝났어요 이제 집에 갈게요"]})
     assert list(prepare(corpus, tmp_path, backend=None)["sentences"]) == [["회의가 끝났어요", "이제 집에 갈게요"]]
-    assert [splitter.backend for splitter in recorded] == ["mecab"]
+    assert [splitter.backend for splitter in recorded] == ["kiwi"]
 
 
 def test_each_split_of_a_dataset_dict_is_prepared(tmp_path):
@@ -295,7 +295,7 @@ def test_another_training_part_splits_validation_anew(tmp_path):
         (DatasetDict(train=SMALL, dev=SMALL.rename_column("text", "body")), {}, r"corpus \(dev\) has no column 'text'"),
         (SMALL, {"num_proc": 0}, "num_proc must be at least 1, not 0"),
         (SMALL, {"language": "fr"}, "'ko' and 'en', not in 'fr'"),
-        (SMALL, {"backend": "punkt"}, "'punkt' is not for 'ko'; choose one of mecab"),
+        (SMALL, {"backend": "punkt"}, "'punkt' is not for 'ko'; choose one of kiwi"),
     ],
     ids=["column", "column of a split", "num_proc", "language", "backend"],
 )
