@@ -54,6 +54,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     begun = time.perf_counter()
     require_writable(args.output, overwrite=args.overwrite)
+    OwnedFolder(args.output, "metrics", overwrite=args.overwrite).require_replaceable(["metrics.json"])
     data = kp.finetuning.load_examples(
         args.train,
         validation=as_share(args.validation),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -9,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import xxhash
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = ".keras_pretrain-manifest"
 LOCK = ".lock"
@@ -40,7 +43,7 @@ class OwnedFolder:
     """
 
     def __init__(self, path: str | os.PathLike, writer: str, *, overwrite: bool = False):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.writer = writer
         self.overwrite = overwrite
         self._stamps: dict[str, list[list]] = {}  # of each file, what it was each time it was written
@@ -61,14 +64,15 @@ class OwnedFolder:
         return set(self._writers.values())
 
     def names(self, below: str = "") -> list[str]:
-        """The recorded files that exist, relative to the folder, sorted.
+        """The files of this writer that exist, relative to the folder, sorted.
 
         Args:
           below: only files in this sub-folder.
         """
         self._read()
         prefix = f"{below}/" if below else ""
-        return sorted(name for name in self._stamps if name.startswith(prefix) and (self.path / name).exists())
+        mine = (name for name, writer in self._writers.items() if writer == self.writer and name.startswith(prefix))
+        return sorted(name for name in mine if (self.path / name).exists())
 
     def owns(self, name: str) -> bool:
         """Whether a file was written by this package and has not changed since."""
@@ -102,11 +106,9 @@ class OwnedFolder:
         """Refuse to write over files that are not this package's.
 
         Raises:
-          FileExistsError: one of the files exists and is not owned, and `overwrite` is off.
+          FileExistsError: one of the files exists and is not owned, and `overwrite` is off; or a folder has its name.
         """
-        if self.overwrite:
-            return
-        foreign = [name for name in names if self._is_in_the_way(name)]
+        foreign = [name for name in names if self._is_in_the_way(name, self.overwrite)]
         if foreign:
             raise FileExistsError(
                 f"{self.path / foreign[0]} exists, and this version of keras_pretrain did not write it, or it was "
@@ -114,10 +116,11 @@ class OwnedFolder:
                 "folder, move the file away, or pass overwrite=True to replace it."
             )
 
-    def _is_in_the_way(self, name: str) -> bool:
-        if any((self.path / parent).exists() and not (self.path / parent).is_dir() for parent in Path(name).parents):
+    def _is_in_the_way(self, name: str, overwrite: bool) -> bool:
+        path = self.path / name
+        if any(parent.exists() and not parent.is_dir() for parent in path.parents) or path.is_dir():
             return True
-        return os.path.lexists(self.path / name) and not self.owns(name)
+        return os.path.lexists(path) and not overwrite and not self.owns(name)
 
     def finish_interrupted(self) -> None:
         """Complete or undo what a killed process left, unless another process is writing."""
@@ -142,7 +145,7 @@ class OwnedFolder:
             names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if not path.is_dir())
             self.move(stage, sorted(names, key=lambda name: name.endswith(last)), remove_first=remove_first)
             if replace_all:
-                self.delete({name for name, writer in self._writers.items() if writer == self.writer} - {*names})
+                self.delete({*self.names()} - {*names})
 
     def write_text(self, name: str, text: str) -> None:
         """Write one file, UTF-8."""
@@ -152,7 +155,7 @@ class OwnedFolder:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A staging folder for files that `move` takes from it one after the other; deleted at the end."""
-        is_new = not self.path.exists()
+        is_new, is_first = not self.path.exists(), not self.is_recorded
         self.path.mkdir(parents=True, exist_ok=True)
         with self._shared_lock():
             stage = self.path / f"{UNFINISHED}{secrets.token_hex(8)}"
@@ -161,13 +164,15 @@ class OwnedFolder:
             try:
                 yield stage
             finally:
-                self._complete(stage.name, self._staged.get(stage.name, ()))  # a move that was interrupted
+                # A move that was interrupted.
+                self._complete(stage.name, self._staged.get(stage.name, ()), overwrite=self.overwrite)
                 shutil.rmtree(stage, ignore_errors=True)
                 self._append({"done": stage.name}, sync=False)
-                if is_new and os.listdir(self.path) == [MANIFEST]:  # nothing came of it
-                    (self.path / MANIFEST).unlink()
-                    self.path.rmdir()
+                if is_first and not self._stamps:  # nothing came of it
+                    (self.path / MANIFEST).unlink(missing_ok=True)
                     self._read_to = 0
+                    if is_new and not any(self.path.iterdir()):
+                        self.path.rmdir()
 
     def move(
         self,
@@ -194,18 +199,18 @@ class OwnedFolder:
             sync(folder)
         self._append({"staging": stage.name, "files": stamps, "writer": self.writer}, sync=True)
         self.delete([remove_first] if remove_first else [])
-        self._complete(stage.name, stamps)
+        self._complete(stage.name, stamps, overwrite=self.overwrite)
 
     def delete(self, names: Iterable[str]) -> list[str]:
-        """Delete files that are owned, and folders that this leaves empty.
+        """Delete files that are owned and that this writer wrote, and folders that this leaves empty.
 
         Returns:
-          The files that were kept because they are not owned.
+          The files that were kept because they are not.
         """
         kept = []
         for name in names:
             path = self.path / name
-            if not self.owns(name):
+            if not self.owns(name) or self._writers[name] != self.writer:
                 kept += [name] if os.path.lexists(path) else []
                 continue
             path.unlink()
@@ -223,11 +228,14 @@ class OwnedFolder:
             with self._shared_lock():
                 self._append({"files": stamps, "writer": self.writer}, sync=True)
 
-    def _complete(self, staging: str, names: Iterable[str]) -> None:
+    def _complete(self, staging: str, names: Iterable[str], *, overwrite: bool) -> None:
+        """Move recorded files from a staging folder to their places, but not over what became somebody else's."""
         folders = set()
         for name in names:
             source, target = self.path / staging / name, self.path / name
-            if source.exists():  # else it was moved before the process died
+            if source.exists() and self._is_in_the_way(name, overwrite):
+                logger.warning("%s was changed while it was to be replaced, and stays.", target)
+            elif source.exists():  # else it was moved before the process died
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
                 folders.add(target.parent)
@@ -253,14 +261,14 @@ class OwnedFolder:
         self._read()
         for staging, files in list(self._staged.items()):
             if staging.startswith(UNFINISHED) and os.sep not in staging:  # a damaged manifest must delete nothing else
-                self._complete(staging, files)
+                self._complete(staging, files, overwrite=False)
                 shutil.rmtree(self.path / staging, ignore_errors=True)
             self._append({"done": staging}, sync=False)
 
     def _append(self, record: dict, *, sync: bool) -> None:
         path = self.path / MANIFEST
         self._read()
-        line = json.dumps(record, ensure_ascii=False) + "\n"
+        line = json.dumps(record) + "\n"
         if not self.is_recorded:
             line = json.dumps({"keras_pretrain_manifest": _FORMAT}) + "\n" + line
         with open(path, "r+b") as file:
@@ -269,7 +277,9 @@ class OwnedFolder:
             # One write at the end of the file: processes that append at the same time do not mix their lines.
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(descriptor, line.encode())
+                data = line.encode()
+                while data:  # a disk that is nearly full takes a part, and then none
+                    data = data[os.write(descriptor, data) :]
                 if sync:
                     os.fsync(descriptor)
             finally:
@@ -291,14 +301,14 @@ class OwnedFolder:
         if self._read_to == 0:
             self._check_header(lines.pop(0))
         for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):  # not finished by a killed process
+            with contextlib.suppress(ValueError):  # not finished by a killed process
                 self._take_in(json.loads(line))
         self._read_to += len(whole)
 
     def _check_header(self, line: bytes) -> None:
         try:
             version = json.loads(line)["keras_pretrain_manifest"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             version = None
         if version != _FORMAT:
             what = "is not a manifest of keras_pretrain" if version is None else f"has format {version}"
@@ -307,11 +317,14 @@ class OwnedFolder:
                 "install the version of keras_pretrain that wrote it."
             )
 
-    def _take_in(self, record: dict) -> None:
+    def _take_in(self, record) -> None:
+        if not isinstance(record, dict):
+            return
         if "done" in record:
             self._staged.pop(record["done"], None)
             return
-        files = record.get("files", {})
+        names = (name for name in record.get("files", {}) if not os.path.isabs(name) and ".." not in Path(name).parts)
+        files = {name: record["files"][name] for name in names}
         if "staging" in record:
             self._staged.setdefault(record["staging"], {}).update(files)
         for name, stamp in files.items():

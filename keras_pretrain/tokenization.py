@@ -1,5 +1,6 @@
 """Texts → a WordPiece tokenizer, the same one every time."""
 
+import logging
 import os
 import random
 from collections import Counter
@@ -11,6 +12,8 @@ from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFa
 
 from keras_pretrain.corpus.cleaning import check_cleaning, cut_at_blanks
 from keras_pretrain.settings import settings_of
+
+logger = logging.getLogger(__name__)
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of BERT's vocabularies
 TOKENIZER_CHARACTERS = 20_000_000  # of a larger corpus, a sample of so many is what a tokenizer is trained on
@@ -92,6 +95,18 @@ def record_cleaning(tokenizer, cleaning: str | None) -> None:
 def cleaning_of(tokenizer) -> str | None:
     """The cleaning that `record_cleaning` recorded with a tokenizer; `None` where there is none."""
     return tokenizer.init_kwargs.get("cleaning")
+
+
+def keep_cleaning(tokenizer, cleaning: str | None) -> None:
+    """Record a cleaning with a tokenizer that has none; warn where it has another. `None`: nothing is known."""
+    recorded = cleaning_of(tokenizer)
+    if recorded is None:
+        record_cleaning(tokenizer, cleaning)
+    elif cleaning not in (None, recorded):
+        logger.warning(
+            "The sentences were cleaned with %r, and the tokenizer's text with %r. Prepare them with "
+            "cleaning=%r, or record_cleaning(tokenizer, %r).", cleaning, recorded, recorded, cleaning,
+        )  # fmt: skip
 
 
 def choose_text_cleaning(tokenizer, cleaning: str | None = None) -> str:

@@ -207,6 +207,57 @@ def test_a_damaged_manifest_deletes_nothing(tmp_path, staging):
     assert visible(tmp_path / "out") == {"a", "train/mine"}
 
 
+def test_files_of_another_writer_are_not_deleted(tmp_path):
+    write(OwnedFolder(tmp_path, "checkpoint"), model="a week")
+    folder = OwnedFolder(tmp_path, "preparation")
+    write(folder, report="ours")
+    assert folder.names() == ["report"]
+    assert folder.delete(["report", "model"]) == ["model"]
+    assert visible(tmp_path) == {"model"}
+
+
+def test_what_a_user_edits_after_a_kill_stays(tmp_path, package_log):
+    write(OwnedFolder(tmp_path, "test"), c="old c", other="old")
+    # Killed after the record, before the move.
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path, "2"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (tmp_path / "a").write_text("mine")
+    write(OwnedFolder(tmp_path, "other"), z="z")
+    assert (tmp_path / "a").read_text() == "mine"
+    assert (tmp_path / "b").read_text() == "new b"
+    assert f"{tmp_path / 'a'} was changed" in package_log.text
+    write(OwnedFolder(tmp_path, "other"), z="again")  # the folder is not stuck
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_in_the_place_of_a_file_is_refused_and_breaks_nothing(tmp_path, overwrite):
+    (tmp_path / "x" / "mine").mkdir(parents=True)
+    with pytest.raises(FileExistsError):
+        write(OwnedFolder(tmp_path, "test", overwrite=overwrite), x="new")
+    write(OwnedFolder(tmp_path, "test"), y="fine")
+    assert (tmp_path / "x" / "mine").is_dir()
+
+
+@pytest.mark.parametrize(
+    "line", ['{"files": {"한글'.encode()[:-1], b"[1]\n", b'{"files": {"../victim": [1, 2, "3"]}}\n']
+)
+def test_a_line_that_cannot_be_used_costs_that_line(tmp_path, line):
+    write(OwnedFolder(tmp_path / "out", "test"), a="one")
+    with open(tmp_path / "out" / MANIFEST, "ab") as file:
+        file.write(line)
+    folder = OwnedFolder(tmp_path / "out", "test")
+    write(folder, b="two")
+    assert OwnedFolder(tmp_path / "out", "test").names() == ["a", "b"]
+
+
+def test_a_disk_that_takes_half_a_line_loses_no_record(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[: max(1, len(data) // 2)]))
+    write(OwnedFolder(tmp_path, "test"), a="one")
+    monkeypatch.undo()
+    assert OwnedFolder(tmp_path, "test").owns("a")
+
+
 def test_files_of_an_older_version_can_be_adopted(tmp_path):
     (tmp_path / "old").write_text("old")
     folder = OwnedFolder(tmp_path, "test")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset
 
@@ -23,7 +22,7 @@ from keras_pretrain.corpus.validation import document_hash, first_occurrences, i
 
 logger = logging.getLogger(__name__)
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?", re.ASCII)
 _MARK = " skipped"  # a column of the cached table of files
 
 
@@ -43,27 +42,23 @@ def load_corpus(
 
     Args:
       source: a file (`.txt`, `.csv`, `.tsv`, `.json`, `.jsonl`, each also with `.gz`, or `.parquet`), a folder or a
-        glob of such files, a `Dataset`, a `DatasetDict`, or the name of a dataset on the Hub. (For a Hub dataset with
-        configurations, call `datasets.load_dataset` and give what it returns.) In a folder, linked folders are
-        followed, and hidden files and files of other kinds are left out. A streaming dataset (`IterableDataset`) is
-        read anew in each call, into the cache of `datasets`.
+        glob of such files, a `Dataset`, a `DatasetDict`, or the name of a dataset on the Hub. (One with configurations
+        is given as `datasets.load_dataset` returns it.) In a folder, linked folders are followed, and hidden files and
+        files of other kinds left out. A streaming dataset is read anew in each call, into the cache of `datasets`.
       text_column: the column that holds the text; `.txt` files have none and ignore it.
       validation_fraction: share of the documents that become `validation`, up to about a million characters; 0 for
-        none. Which side a document is on follows from its text and the seed (`corpus.validation`): documents of the
-        same text are on the same side, and adding documents moves none from training to validation. Ignored where the
-        source has a `validation` (or `test`) split of its own.
+        none. Which side a document is on follows from its text and the seed (`corpus.validation`), so that adding
+        documents moves none to validation. Ignored where the source has a `validation` (or `test`) split of its own.
       drop_duplicates: leave out documents whose text an earlier one has. The log counts them in any case.
       seed: another seed, another split.
       sample_by: what a document is in a `.txt` file: `"paragraph"`, a block between blank lines, or `"line"`.
       encoding: of text files, such as `"cp949"` for a `.csv` file from a Korean Excel. A byte-order mark is dropped.
       dialect: how `.csv` and `.tsv` files are written. By default `.csv` files have commas and quotation marks, and
         `.tsv` files tabs and no quoting: a quotation mark is a part of the text. Else a name registered with Python's
-        `csv` (`"excel"`, `"excel-tab"`, `"unix"`), one character, the delimiter of a file that is quoted as in
-        `"excel"`, or a dict of `csv`'s format parameters, such as `{"delimiter": ";"}`. With a dialect, a quoted field
-        over several lines is never taken for an unclosed quotation mark.
-      on_bad_rows: what is done about rows of files that cannot be read (another number of fields than the header, a
-        quotation mark that is never closed, bytes that are not of the encoding, no JSON): `"error"`, or `"skip"` to
-        leave them out and count them.
+        `csv` (`"excel"`, `"excel-tab"`, `"unix"`), the delimiter of a file that is quoted as in `"excel"`, or a dict of
+        `csv`'s format parameters. With a dialect, quoted line breaks are never taken for an unclosed quotation mark.
+      on_bad_rows: `"error"`, or `"skip"` to leave out and count the rows that cannot be read (another number of fields
+        than the header, a quotation mark that is never closed, bytes that are not of the encoding, no JSON).
 
     Returns:
       A `DatasetDict` with `train` and `validation`, each with the one column `text` (str). Rows that were empty, not
@@ -71,9 +66,8 @@ def load_corpus(
 
     Raises:
       FileNotFoundError: no such file, folder or match, and no such dataset on the Hub.
-      ValueError: no such column (with those there are), rows that cannot be read (with the first one's file, line and
-        beginning, and how many there are), a file that is damaged or of an unknown kind, a corpus without text, an
-        option with a value that is not allowed.
+      ValueError: no such column, rows that cannot be read (with the place of the first one, and how many there are), a
+        file that is damaged or of an unknown kind, a corpus without text, an option with a value that is not allowed.
     """
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction must be at least 0 and below 1, not {validation_fraction}.")
@@ -83,22 +77,20 @@ def load_corpus(
         dataset, bad_rows = _read_files(splits, text_column, options)
         splits = {"train": dataset}
     name = source if isinstance(source, (str, os.PathLike)) else type(source).__name__
-    splits = {
-        split: _only_text(dataset, text_column, f"{name} ({split})", bad_rows) for split, dataset in splits.items()
-    }
-
-    validation = splits.get("validation", splits.get("test"))
-    parts = {"train": splits["train"]} | ({} if validation is None else {"validation": validation})
+    parts = {part: _only_text(dataset, text_column, f"{name} ({part})", bad_rows) for part, dataset in splits.items()}
+    if "test" in parts:
+        parts["validation"] = parts.pop("test")
+    has_validation = "validation" in parts
     hashes = {part: _hashes(documents) for part, documents in parts.items()}
     every = np.concatenate(list(hashes.values()))
-    first, ends = first_occurrences(every), np.cumsum(list(map(len, hashes.values())))
-    across = None if validation is None else int(np.isin(hashes["validation"], hashes["train"]).sum())
+    first = first_occurrences(every)
+    across = int(np.isin(hashes["validation"], hashes["train"]).sum()) if has_validation else None
     report_duplicates(int(np.count_nonzero(~first)), across, drop_duplicates)
     if drop_duplicates:
-        kept = dict(zip(parts, np.split(first, ends[:-1]), strict=True))
+        kept = dict(zip(("train", "validation"), np.split(first, [len(parts["train"])]), strict=True))
         parts = {part: documents.select(np.flatnonzero(kept[part])) for part, documents in parts.items()}
         every = every[first]
-    if validation is not None or validation_fraction == 0:
+    if has_validation or validation_fraction == 0:
         return DatasetDict(parts)
     lengths = [len(text) for batch in parts["train"].iter(1000) for text in batch["text"]]
     held_out = is_validation(every, validation_bound(every, np.array(lengths), validation_fraction, seed), seed)
@@ -121,54 +113,45 @@ def report_duplicates(duplicates: int, across: int | None, are_dropped: bool) ->
 
 
 def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, first_bad: str | None) -> None:
-    """Say how many rows were no documents.
-
-    Raises:
-      ValueError: none was.
-    """
-    skipped = empty + missing + bad
-    total = documents + skipped
+    """Say how many rows were no documents; a `ValueError` where all were none."""
+    skipped, first = empty + missing + bad, f", {bad} bad (the first: {first_bad})" if bad else ""
+    counts = f"{empty} empty, {missing} missing or not text{first}"
     if documents == 0:
-        raise ValueError(f"The corpus is empty: {name} has {total} rows and no text in any of them.")
+        raise ValueError(f"The corpus is empty: {name} has {skipped} rows and no text in any of them ({counts}).")
     if skipped:
-        logger.warning(
-            "%s: %d of %d rows skipped: %d empty, %d missing or not text%s.",
-            name, skipped, total, empty, missing, f", {bad} bad (the first: {first_bad})" if bad else "",
-        )  # fmt: skip
+        logger.warning("%s: %d of %d rows skipped: %s.", name, skipped, documents + skipped, counts)
 
 
-def find_source(source, text_column: str | None = None) -> list[Path] | dict[str, Dataset]:
-    """What `source` is: files, or datasets by split, one of them `train`.
+def find_source(source, text_column: str) -> list[Path] | dict[str, Dataset]:
+    """What `source` is: files; or datasets by split: `train`, and `validation` or else `test` where there is one.
 
-    Args:
-      text_column: the column of a streaming dataset that is read into a table; all of its columns by default. Of
-        several streaming splits, only those that are used are read.
+    Of a streaming dataset, the text column is read into a table.
 
     Raises:
       FileNotFoundError: no such file, folder or match, and no such dataset on the Hub.
       ValueError: something else, no split `train`, or a streaming dataset without the column.
     """
-    if isinstance(source, (Dataset, IterableDataset)):
-        return {"train": _as_table(source, text_column, f"{type(source).__name__} (train)")}
-    if isinstance(source, dict):  # a DatasetDict or an IterableDatasetDict is one
-        if "train" not in source:
-            raise ValueError(f"The corpus needs a split named 'train'; this one has {sorted(source)}.")
-        wrong = next((split for split in source.values() if not isinstance(split, (Dataset, IterableDataset))), None)
-        if wrong is not None:
-            raise ValueError(
-                f"Each split of a corpus is a Dataset or an IterableDataset, not a {type(wrong).__name__}."
-            )
-        used = ("train", "validation" if "validation" in source else "test")
-        return {
-            split: _as_table(part, text_column, f"{type(source).__name__} ({split})")
-            for split, part in source.items()
-            if split in used or isinstance(part, Dataset)
-        }
-    if not isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)):
+        source = os.fspath(source)
+        files = _find_files(source)
+        if files:
+            return files
+        try:
+            source = datasets.load_dataset(source)
+        except (datasets.exceptions.DatasetNotFoundError, ConnectionError, FileNotFoundError) as error:
+            raise FileNotFoundError(
+                f"There is no file or folder {source} (looked from {os.getcwd()}), and no dataset of that name could "
+                f"be had from the Hub: {error}"
+            ) from error
+    splits = {"train": source} if isinstance(source, (Dataset, IterableDataset)) else source
+    if not isinstance(splits, dict):  # a DatasetDict or an IterableDatasetDict is one
         raise ValueError(
             f"A corpus is a path, a glob, a name on the Hub, a Dataset or a DatasetDict, not a {type(source).__name__}."
         )
-    return _find_files(os.fspath(source)) or _from_hub(os.fspath(source))
+    if "train" not in splits:
+        raise ValueError(f"The corpus needs a split named 'train'; this one has {sorted(splits)}.")
+    used = ("train", "validation" if "validation" in splits else "test")
+    return {split: _as_table(splits[split], text_column, split) for split in used if split in splits}
 
 
 def _find_files(source: str) -> list[Path]:
@@ -182,22 +165,15 @@ def _find_files(source: str) -> list[Path]:
             raise FileNotFoundError(f"The folder {source} holds no file that can be read ({readers.KNOWN}).")
         return found
     if glob.has_magic(source):
-        pattern = os.path.expanduser(source)
+        matches = map(Path, glob.glob(os.path.expanduser(source), recursive=True))
         # A link back to a folder above gives the same files again, under ever longer names: each is taken once.
-        found = sorted((Path(match) for match in glob.glob(pattern, recursive=True)), key=lambda p: (len(p.parts), p))
-        found = {(os.path.realpath(file.parent), file.name): file for file in reversed(found) if file.is_file()}
-        if not found:
+        matches = sorted((m for m in matches if m.is_file()), key=lambda m: (len(m.parts), m), reverse=True)
+        if not matches:
             raise FileNotFoundError(f"No file matches {source}.")
-        return sorted(found.values())
+        return sorted({(os.path.realpath(file.parent), file.name): file for file in matches}.values())
     # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
     is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
-    if (
-        is_reader
-        or not _HUB_NAME.fullmatch(source)
-        or source.startswith((".", "~", os.sep))
-        or source.count("/") > 1
-        or readers.is_known(path)
-    ):
+    if is_reader or not _HUB_NAME.fullmatch(source) or readers.is_known(path):
         raise FileNotFoundError(f"There is no file or folder {source} (looked from {os.getcwd()}).")
     return []
 
@@ -206,25 +182,20 @@ def _files_of_folder(folder: Path) -> list[Path]:
     """The files of a folder that can be read; the log says how many others there are."""
     found, others = [], []
     for path, folders, files in _walk(folder):
-        for name in files:
-            file = path / name
-            (found if not _is_hidden(name) and file.is_file() and readers.is_known(file) else others).append(file)
-        for hidden in (path / name for name in folders if _is_hidden(name)):
-            if not hidden.is_symlink():
-                others += [Path(above, name) for above, _, names in os.walk(hidden) for name in names]
+        others += [path / name for name in folders if name.startswith(".")]
+        for file in map(path.joinpath, files):
+            is_text = not file.name.startswith(".") and file.is_file() and readers.is_known(file)
+            (found if is_text else others).append(file)
     if others:
         logger.info(
-            "%s: %d files left out that are hidden, of other kinds, or links to nothing (the first: %s).",
+            "%s: %d files and folders left out that are hidden, of other kinds, or links to nothing (the first: %s).",
             folder, len(others), min(others),
         )  # fmt: skip
     return sorted(found)
 
 
 def source_folders(folder: Path) -> list[Path]:
-    """The folders whose files are read where `folder` is the source: itself and all below, also through links.
-
-    Each is there once, whatever links lead to it. Hidden ones are left out.
-    """
+    """The folders whose files are read where `folder` is the source: itself and all below, also through links."""
     return [path for path, _, _ in _walk(folder)]
 
 
@@ -243,9 +214,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             seen.add(real)
             folders.sort()
             yield Path(path), list(folders), files
-            visible = [name for name in folders if not _is_hidden(name)]
-            links += [Path(path, name) for name in visible if os.path.islink(os.path.join(path, name))]
-            folders[:] = visible
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            links += [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))]
         waiting += links
 
 
@@ -253,46 +223,28 @@ def _raise(error: OSError):
     raise error
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".")
-
-
-def _from_hub(name: str) -> dict[str, Dataset]:
-    try:
-        return dict(datasets.load_dataset(name))
-    except (datasets.exceptions.DatasetNotFoundError, ConnectionError, FileNotFoundError) as error:
-        raise FileNotFoundError(
-            f"There is no file or folder {name} (looked from {os.getcwd()}), and no dataset of that name could be had "
-            f"from the Hub: {error}"
-        ) from error
-
-
-def _as_table(dataset: Dataset | IterableDataset, text_column: str | None, name: str) -> Dataset:
-    """A streaming dataset, read into the cache of `datasets`; others as they are."""
+def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) -> Dataset:
+    """The text of a streaming dataset, read into the cache of `datasets`; a table as it is."""
     if isinstance(dataset, Dataset):
         return dataset
-    features = dataset.features
-    if features and text_column is not None:
-        _require_text(list(features), features.get(text_column), text_column, name)
-        dataset = dataset.select_columns([text_column])
-    stream = iter(dataset)
+    name = f"{type(dataset).__name__} ({split})"
+    if not isinstance(dataset, IterableDataset):
+        raise ValueError(f"Each split of a corpus is a Dataset or an IterableDataset, not {name}.")
+    stream, kind = iter(dataset), datasets.Value("string")
     first = next(stream, None)
     if first is None:
         raise ValueError(f"The corpus is empty: there is no record in {name}.")
-    if text_column is not None:
-        kind = (features or {}).get(text_column, datasets.Value("string"))
-        _require_text(list(first), kind, text_column, name)
-        features = datasets.Features({text_column: kind})
+    _require_text(list(first), (dataset.features or {}).get(text_column, kind), text_column, name)
     content = hashlib.blake2b(digest_size=16)
 
     def rows() -> Iterator[dict]:
         for row in chain([first], stream):
-            if text_column is not None:
-                row = {text_column: replace_surrogates(row.get(text_column))}
-            content.update(repr(row).encode(errors="surrogatepass"))
-            yield row
+            text = replace_surrogates(row.get(text_column))
+            content.update(repr(text).encode())
+            yield {text_column: text}
 
     # What a stream gives can change without any sign of it, so that no table of an earlier call is taken for it.
+    features = datasets.Features({text_column: kind})
     table = Dataset.from_generator(rows, features=features, fingerprint=uuid.uuid4().hex)
     return Dataset(table.data, info=table.info, split=table.split, fingerprint=content.hexdigest())
 
@@ -301,35 +253,27 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
     """A dataset with a row for each record, and the rows that were skipped."""
     for path in paths:
         readers.check_columns(path, text_column, options)
+    # `datasets` keeps what a generator gave under a hash of these: a changed file must change them. A tuple: it calls
+    # the generator once for each item of a list.
+    files = tuple((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     try:
         dataset = Dataset.from_generator(
             _rows,
             features=datasets.Features({name: datasets.Value("string") for name in (text_column, _MARK)}),
-            # `datasets` keeps what a generator gave under a hash of these: a changed file must change them. Tuples: it
-            # calls the generator once for each item of a list.
-            gen_kwargs={
-                "paths": tuple(str(path.resolve()) for path in paths),
-                "stamps": tuple((path.stat().st_size, path.stat().st_mtime_ns) for path in paths),
-                "text_column": text_column,
-                "options": options,
-            },
+            gen_kwargs={"files": files, "text_column": text_column, "options": options},
             split="train",
         )
     except datasets.exceptions.DatasetGenerationError as error:
         # What a reader says of its file is the message; `datasets` wraps it in one that names nothing.
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
     bad_rows = BadRows(*json.loads(dataset[-1][_MARK]))
-    dataset = dataset.select(range(len(dataset) - 1)).select_columns([text_column])
-    if len(dataset) == 0:
-        skipped = f"; {bad_rows.count} rows were skipped as bad (the first: {bad_rows})" if bad_rows.count else ""
-        raise ValueError(f"The corpus is empty: there is no record in {', '.join(map(str, paths))}{skipped}.")
-    return dataset, bad_rows
+    return dataset.select(range(len(dataset) - 1)), bad_rows
 
 
-def _rows(paths, stamps, text_column, options) -> Iterator[dict]:
+def _rows(files, text_column, options) -> Iterator[dict]:
     """A row for each record; then one that keeps, in the cache of `datasets`, what was skipped."""
     bad_rows = BadRows()
-    for path in paths:
+    for path, _, _ in files:
         for text in readers.read(Path(path), text_column, options, bad_rows):
             yield {text_column: replace_surrogates(text), _MARK: None}
     yield {text_column: None, _MARK: json.dumps([bad_rows.count, bad_rows.first])}
@@ -338,10 +282,8 @@ def _rows(paths, stamps, text_column, options) -> Iterator[dict]:
 def _require_text(columns: list[str], kind, text_column: str, name: str) -> None:
     """Refuse a dataset without the column, or whose column is of another kind."""
     if text_column not in columns:
-        raise ValueError(
-            f"{name} has no column {text_column!r}; its columns are {', '.join(columns)}. "
-            "Say which one holds the text (text_column)."
-        )
+        hint = "Say which one holds the text (text_column)."
+        raise ValueError(f"{name} has no column {text_column!r}; its columns are {', '.join(columns)}. {hint}")
     if getattr(kind, "dtype", None) not in ("string", "large_string"):
         raise ValueError(f"Column {text_column!r} of {name} holds {getattr(kind, 'dtype', kind)}, not text.")
 
@@ -349,18 +291,10 @@ def _require_text(columns: list[str], kind, text_column: str, name: str) -> None
 def _only_text(dataset: Dataset, text_column: str, name: str, bad_rows: BadRows) -> Dataset:
     """The one column, renamed to `text`, without the rows that hold no text; the log says how many were skipped."""
     _require_text(dataset.column_names, dataset.features.get(text_column), text_column, name)
-    dataset = dataset.select_columns([text_column])
-    if text_column != "text":
-        dataset = dataset.rename_column(text_column, "text")
-
-    column = dataset.with_format("arrow")
-    missing, blank = [], []
-    for start in range(0, len(dataset), 10_000):
-        texts = column[start : start + 10_000]["text"]
-        missing.append(pc.is_null(texts))
-        blank.append(pc.equal(pc.utf8_trim_whitespace(texts), pa.scalar("", texts.type)))
-    missing = np.concatenate([np.asarray(part) for part in missing]) if missing else np.zeros(0, bool)
-    blank = np.concatenate([np.asarray(part.fill_null(False)) for part in blank]) if blank else missing
-    keep = np.flatnonzero(~(missing | blank))
-    report_rows(name, len(keep), int(blank.sum()), int(missing.sum()), bad_rows.count, str(bad_rows))
+    dataset = dataset.select_columns([text_column]).rename_columns({text_column: "text"})
+    texts = (table["text"] for table in dataset.with_format("arrow").iter(10_000))
+    lengths = [pc.utf8_length(pc.utf8_trim_whitespace(part)).fill_null(-1) for part in texts]
+    lengths = np.concatenate([np.zeros(0, np.int64), *lengths])
+    keep = np.flatnonzero(lengths > 0)
+    report_rows(name, len(keep), int((lengths == 0).sum()), int((lengths < 0).sum()), bad_rows.count, str(bad_rows))
     return dataset.select(keep) if len(keep) < len(dataset) else dataset

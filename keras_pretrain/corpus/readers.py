@@ -1,6 +1,6 @@
 """Files → the text of each record. What cannot be read is an error with its place, or is counted.
 
-Every file is read once. Only a JSON file that is one list is held in memory as a whole.
+Only a JSON file that is one list is held in memory as a whole.
 """
 
 import codecs
@@ -104,8 +104,7 @@ def check_columns(path: Path, column: str, options: ReadingOptions, holds: str =
     """Refuse a file that is of an unknown kind or has not the column, by a look at its beginning.
 
     Args:
-      column: the column that is going to be read.
-      holds: what it is for: `"text"`, `"pair"`, `"label"` or `"group"`.
+      holds: what the column is for: `"text"`, `"pair"`, `"label"` or `"group"`.
 
     Raises:
       ValueError: an unknown kind; a file that is not what its ending says; no such column (with those there are, and
@@ -119,7 +118,7 @@ def check_columns(path: Path, column: str, options: ReadingOptions, holds: str =
             _find_columns(path, file.schema_arrow.names, [column], holds)
     elif kind in _TABLES:
         next(_read_table(path, [column], options, BadRows(), holds), None)
-    elif kind != ".txt":
+    elif kind in _JSON:
         objects = islice(_json_objects(path, options, BadRows()), _SAMPLE)
         names = list(dict.fromkeys(name for _, record in objects for name in record))
         if names:  # a file without records is found empty later
@@ -349,7 +348,7 @@ def _csv_dialect(kind: str, dialect: str | dict | None):
     found = csv.reader([], **{"strict": True, **dialect}).dialect
     is_known = found.quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE)
     if not is_known or found.delimiter in ("\r", "\n", found.quotechar):
-        raise ValueError("no delimiter is a line break or quotation mark; quoting is QUOTE_MINIMAL, _ALL or QUOTE_NONE")
+        raise ValueError("no delimiter is a line break or quotechar; quoting is QUOTE_MINIMAL, _ALL or QUOTE_NONE")
     return found
 
 
@@ -358,17 +357,12 @@ def _find_columns(
 ) -> list[int]:
     """The places of the columns; refuses one that is missing or stands twice. A table has a header and a dialect."""
     for column in columns:
-        if names.count(column) > 1:
-            raise ValueError(
-                f"{path} has {names.count(column)} columns named {column!r}; its columns are {', '.join(names)}. Give "
-                "each column a name of its own."
-            )
-        if column not in names:
-            hint = "" if dialect is None else _dialect_hint(line, names, column, dialect)
-            raise ValueError(
-                f"{path} has no column {column!r}; its columns are {', '.join(names) or 'none'}. "
-                + (hint or f"Say which one holds the {holds} ({holds}_column).")
-            )
+        found, all_names = names.count(column), ", ".join(names)
+        if found > 1:
+            raise ValueError(f"{path} has {found} columns named {column!r}; its columns are {all_names}. Rename them.")
+        if not found:
+            hint = _dialect_hint(line, names, column, dialect) or f"Say which one holds the {holds} ({holds}_column)."
+            raise ValueError(f"{path} has no column {column!r}; its columns are {all_names or 'none'}. {hint}")
     return [names.index(column) for column in columns]
 
 
@@ -376,8 +370,8 @@ def _dialect_hint(line: str, names: list[str], column: str, dialect) -> str:
     """Which dialect a header seems to have that has not the column; empty where it seems to be the right one."""
     for delimiter, name in ((";", ";"), ("\t", "excel-tab"), ("|", "|"), (",", "excel")):
         fields = [field.strip().strip('"') for field in line.split(delimiter)]
-        differs = delimiter != dialect.delimiter or dialect.quoting == csv.QUOTE_NONE
-        if differs and len(fields) > 1 and (column in fields or len(names) == 1):
+        fits = len(fields) > 1 and (column in fields or len(names) == 1)
+        if fits and (delimiter != dialect.delimiter or dialect.quoting == csv.QUOTE_NONE):
             return f"The header looks separated by {delimiter!r}: dialect={name!r} reads it."
     return ""
 
@@ -402,8 +396,7 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
         ) from error
     except UnicodeError as error:  # of encodings whose bytes cannot become surrogates, such as UTF-16
         raise ValueError(
-            f"{path}, after line {number}, is not {encoding.upper()}: {error}. Write the file again, or give "
-            f"{_ENCODING}."
+            f"{path}, after line {number}, is not {encoding.upper()}: {error}. Write it again, or give {_ENCODING}."
         ) from error
 
 

@@ -17,7 +17,10 @@ from keras_pretrain.models.pretraining import require_vocabulary
 
 logger = logging.getLogger(__name__)
 
-_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_FILES = (
+    "config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+    "vocab.txt",
+)  # fmt: skip
 
 
 def save_checkpoint(
@@ -27,8 +30,9 @@ def save_checkpoint(
 
     The weights are one `model.safetensors` in PyTorch's layout and float32, also after mixed-precision training, which
     transformers' TensorFlow classes and pipelines load without torch; no torch is needed to write it. Each file is
-    written whole and then moved to its place, the weights last: no file is ever half written. Files of an earlier
-    `save_checkpoint` in the same folder are replaced; everything else there stays.
+    written whole and then moved to its place, the weights last: no file is ever half written. The files of an earlier
+    `save_checkpoint` in the same folder are replaced, or deleted where this model has none of that name; everything
+    else there stays.
 
     Args:
       model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`, whose networks go to
@@ -52,14 +56,14 @@ def save_checkpoint(
     >>> sorted(path.name for path in save_checkpoint(model, tokenizer, directory).iterdir())[1:4]
     ['README.md', 'config.json', 'model.safetensors']
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     networks = {"": model}
     if hasattr(model, "discriminator"):
         networks = {"generator": model.generator, "discriminator": model.discriminator}
     for network in networks.values():
         require_vocabulary(network.config, tokenizer)
     run = run or _read_metrics(directory / "metrics.json")
-    curves = sorted(directory.glob("training_curves*.png"))
+    curves = sorted(filter(Path.is_file, directory.glob("training_curves*.png")))
     folder = OwnedFolder(directory, "checkpoint", overwrite=overwrite)
     with folder.writing(last=".safetensors", replace_all=True) as stage:
         for part, network in networks.items():

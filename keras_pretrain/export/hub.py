@@ -10,7 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED
 
 # What a run leaves beside its model, and what was not finished.
-_NOT_UPLOADED = ["run/*", "run-*/*", f"*{UNFINISHED}*", f"*{MANIFEST}", f"*{LOCK}"]
+_NOT_UPLOADED = ["run/*", "run-*/*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}"]
 
 
 def push_to_hub(

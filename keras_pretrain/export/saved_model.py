@@ -79,7 +79,7 @@ def export_saved_model(
       FileExistsError: the directory has other files under a SavedModel's names, and `overwrite` is off.
       ModuleNotFoundError: tensorflow-text is missing (the extra `serving`).
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     if isinstance(model, (str, os.PathLike)):
         raise ValueError(f"export_saved_model takes a model, not its folder: load {model} with from_pretrained first.")
     if hasattr(model, "discriminator"):

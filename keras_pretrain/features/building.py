@@ -14,6 +14,7 @@ from keras_pretrain.features.next_sentence import SentencePairs, check_pairable,
 from keras_pretrain.features.segments import pack_segments
 from keras_pretrain.features.tokenizing import TokenizedCorpus, tokenize_sentences
 from keras_pretrain.settings import attach, settings_of
+from keras_pretrain.tokenization import keep_cleaning
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def build_features(
         as there will be epochs is enough. Of a `DatasetDict`, only `train` is multiplied.
       seed: the same sentences and seed give the same examples.
 
+    A tokenizer without a record of its text's cleaning gets that of the sentences, where they know it.
+
     Returns:
       `input_ids` (list[int32]), `token_type_ids` (list[int8]: 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`) and, for pairs,
       `next_sentence_label` (int32: 0 = B follows A, 1 = B is random). The log says how many examples, how balanced
@@ -58,6 +61,8 @@ def build_features(
         `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
     """
     check_settings(tokenizer, objective, block_size, short_seq_prob, dupe_factor)
+    for part in sentences.values() if isinstance(sentences, dict) else (sentences,):
+        keep_cleaning(tokenizer, settings_of(part).get("cleaning"))
     settings = (tokenizer, objective, block_size, short_seq_prob, seed)
     if isinstance(sentences, dict):
         return DatasetDict(
@@ -259,7 +264,7 @@ def _join_rows(ids: np.ndarray, parts, tokenizer) -> tuple[pa.ListArray, pa.List
 
 
 def report_examples(name: str, objective: str, block_size: int, figures: dict[str, int]) -> None:
-    """Say what `build_examples` made, how balanced the labels are and what fell away."""
+    """Say what `build_block` made, how balanced the labels are and what fell away."""
     examples = figures["examples"]
     if objective == "mlm+nsp":
         report = f"{examples:,} pairs, {figures['random_pairs'] / max(examples, 1):.1%} with a random B"

@@ -94,6 +94,8 @@ def predict(
     texts = list(texts)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError("predict takes a list of texts, none of them empty.")
+    if pairs is not None and not all(isinstance(pair, str) and pair.strip() for pair in pairs):
+        raise ValueError("The pairs are a list of texts, none of them empty.")
     if pairs is not None and len(pairs) != len(texts):
         raise ValueError(f"There are {len(texts)} texts and {len(pairs)} pairs; each text needs its own.")
     model, tokenizer = _load(model, tokenizer)

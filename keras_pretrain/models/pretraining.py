@@ -1,6 +1,5 @@
 """`PretrainingStep`: the compiled training step that the pretrainers share."""
 
-import inspect
 import logging
 from collections.abc import Callable
 
@@ -13,6 +12,11 @@ from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
 
 logger = logging.getLogger(__name__)
+
+_NO_WEIGHTS = (
+    "Pretraining takes no sample_weight or class_weight, as an argument or in the data: every masked token, pair and "
+    "judged token counts alike. Leave the weights out; to let some examples count more, repeat them in the data."
+)
 
 
 class PretrainingStep:
@@ -37,8 +41,7 @@ class PretrainingStep:
     - `_trained_variables(batch)`;
     - `description()` → what makes the model what it is, for JSON.
 
-    A model whose losses weigh examples sets `takes_weights`; `fit` and `evaluate` of the others refuse `sample_weight`
-    and `class_weight`.
+    A model whose losses weigh examples sets `takes_weights`; the others refuse `sample_weight` and `class_weight`.
     """
 
     takes_weights = False
@@ -85,10 +88,9 @@ class PretrainingStep:
         `to_tf_dataset`, whose `batch_size` is that of all replicas together.
 
         Raises:
-          ValueError: weights of examples or classes, as an argument or in the data, for a model that has no use for
-            them.
+          ValueError: weights of examples or classes, for a model that has no use for them.
         """
-        self._refuse_weights(tf_keras.Model.fit, x, *args, **kwargs)
+        self._refuse_weights(kwargs)
         # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
         self.__dict__["training_batches"] = batches_behind(x)
         self.__dict__["resume_at"] = None
@@ -121,31 +123,18 @@ class PretrainingStep:
         )
 
     def evaluate(self, x=None, *args, **kwargs):
-        """As `keras.Model.evaluate`.
-
-        Raises:
-          ValueError: weights of examples, as for `fit`.
-        """
-        self._refuse_weights(tf_keras.Model.evaluate, x, *args, **kwargs)
+        """As `keras.Model.evaluate`; refuses weights as `fit` does."""
+        self._refuse_weights(kwargs)
         self._forget_other_shapes("test_function", x)
         return super().evaluate(x, *args, **kwargs)
 
-    def _refuse_weights(self, method: Callable, *args, **kwargs) -> None:
-        """Refuse what would have no effect before a step is compiled; `unpack_batch` sees other kinds of data."""
-        if self.takes_weights:
-            return
-        arguments = inspect.signature(method).bind(self, *args, **kwargs).arguments
-        for name in ("sample_weight", "class_weight"):
-            if arguments.get(name) is not None:
-                raise ValueError(_no_weights(name))
-        x, validation = (arguments.get(name) for name in ("x", "validation_data"))
-        parts = {
-            "x": getattr(x, "element_spec", None),
-            "validation_data": getattr(validation, "element_spec", validation),
-        }
-        for name, each in parts.items():
-            if isinstance(each, tuple) and len(each) == 3 and each[2] is not None:
-                raise ValueError(_no_weights("sample_weight", f", the third part of {name}"))
+    def _refuse_weights(self, arguments: dict) -> None:
+        """Refuse what `unpack_batch` sees after an epoch, or never, since Keras drops weights without labels."""
+        validation = arguments.get("validation_data")
+        _, _, weights = tf_keras.utils.unpack_x_y_sample_weight(getattr(validation, "element_spec", validation))
+        given = (weights, arguments.get("sample_weight"), arguments.get("class_weight"))
+        if not self.takes_weights and any(each is not None for each in given):
+            raise ValueError(_NO_WEIGHTS)
 
     def _forget_other_shapes(self, name: str, data) -> None:
         """Keras' functions, given batches of a second shape, forget the first and from then on know neither."""
@@ -284,37 +273,22 @@ def check_ids(batch: dict, *configs) -> list:
       ValueError: the batches are longer than a network has positions.
     """
     length = batch["input_ids"].shape[1]
-    positions, words, types = (
-        min(getattr(config, name) for config in configs)
-        for name in ("max_position_embeddings", "vocab_size", "type_vocab_size")
-    )
+    positions = min(config.max_position_embeddings for config in configs)
     if length > positions:
         raise ValueError(
             f"The batches are {length} tokens long, and the model has {positions} positions. Build the features with "
             "a smaller block_size."
         )
-    return [
-        _assert_below(
-            batch["input_ids"],
-            words,
-            f"The batch holds ids outside the vocabulary of {words} that the model has: they must be from 0 to "
-            f"{words - 1}. Build the features with the tokenizer that the model was made for. The lowest and the "
-            "highest id of the batch:",
-        ),
-        _assert_below(
-            batch["token_type_ids"],
-            types,
-            f"The batch holds token types that the model does not have: token_type_ids must be from 0 to {types - 1} "
-            f"(its type_vocab_size is {types}). kp.build_features makes them so; leave token_type_ids out where each "
-            "row is a single segment. The lowest and the highest token type of the batch:",
-        ),
-    ]
-
-
-def _assert_below(values: tf.Tensor, bound: int, message: str):
-    """Assert 0 <= values < bound; the lowest and the highest value stand behind the message."""
-    lowest, highest = tf.reduce_min(values), tf.reduce_max(values)
-    return tf.debugging.Assert((lowest >= 0) & (highest < bound), [message, lowest, highest])
+    checks = []
+    for name, size, remedy in (
+        ("input_ids", "vocab_size", "Build the features with the tokenizer that the model was made for."),
+        ("token_type_ids", "type_vocab_size", "Leave token_type_ids out where each row is a single segment."),
+    ):
+        bound = min(getattr(config, size) for config in configs)
+        lowest, highest = tf.reduce_min(batch[name]), tf.reduce_max(batch[name])
+        message = f"{name} must be from 0 to {bound - 1} (the model's {size} is {bound}). {remedy} Range of the batch:"
+        checks.append(tf.debugging.Assert((lowest >= 0) & (highest < bound), [message, lowest, highest]))
+    return checks
 
 
 def unpack_batch(data) -> dict:
@@ -327,7 +301,7 @@ def unpack_batch(data) -> dict:
     """
     inputs, labels, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:
-        raise ValueError(_no_weights("sample_weight"))
+        raise ValueError(_NO_WEIGHTS)
     batch = dict(inputs) if isinstance(inputs, dict) else {"input_ids": inputs}
     if labels is not None:
         batch |= labels if isinstance(labels, dict) else {"labels": labels}
@@ -336,13 +310,6 @@ def unpack_batch(data) -> dict:
         batch.setdefault(name, default(batch["input_ids"]))
     # Collators differ in their integers; -100 and the comparisons with it want one type.
     return {name: tf.cast(batch[name], tf.int32) for name in names if name in batch}
-
-
-def _no_weights(name: str, where: str = "") -> str:
-    return (
-        f"Pretraining takes no {name}{where}: every masked token, pair and judged token counts alike. "
-        f"Leave {name} out; to let some examples count more, repeat them in the training data."
-    )
 
 
 def label_capacity(mask_prob: float, length: int) -> int:

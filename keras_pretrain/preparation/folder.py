@@ -190,7 +190,8 @@ def prepare_corpus(
     processes.
 
     Nothing in the folder is replaced or deleted but files that this function wrote there and that have not changed
-    since (`folders.OwnedFolder`).
+    since (`folders.OwnedFolder`). A folder that was finished before can be loaded until the new examples are there, or
+    until its tokenizer changes.
 
     Args:
       source, text_column, sample_by, encoding, dialect, on_bad_rows: the corpus and how it is read, as in
@@ -205,7 +206,8 @@ def prepare_corpus(
       objective, block_size, short_seq_prob, dupe_factor, seed: as in `build_features`.
       num_proc: worker processes; by default one for each processor that this process may use.
       engine: who works, instead of processes of this machine: a `RayEngine`.
-      overwrite: take over a folder that was prepared by a version without a manifest (0.1.0 before November 2026).
+      overwrite: take over a folder that was prepared by a version without a manifest (0.1.0 before November 2026), and
+        replace the report and the tokenizer even where they were changed.
       dry_run: check everything that can be checked without reading the corpus, report what would be written and
         replaced, and do nothing.
 
@@ -222,7 +224,7 @@ def prepare_corpus(
       OSError: the disk is full. What is finished is kept.
       RuntimeError: a worker process died.
     """
-    directory = Path(directory).resolve()  # another machine works in another folder
+    directory = Path(directory).expanduser().resolve()  # another machine works in another folder
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction must be at least 0 and below 1, not {validation_fraction}.")
     options = ReadingOptions(sample_by=sample_by, encoding=encoding, dialect=dialect, on_bad_rows=on_bad_rows)
@@ -238,14 +240,15 @@ def prepare_corpus(
         text_column, validation_fraction, language, cleaning, backend, vocab_size, objective, block_size,
         short_seq_prob, dupe_factor, seed, drop_duplicates,
     )  # fmt: skip
+    # A streaming dataset is read when it is found: not before it is known where the result can go.
+    opened = None if isinstance(source, (str, os.PathLike)) else _open_folder(directory, overwrite)
     found = find_source(source, text_column)
     refuse_overlap(source, found, directory, _FOLDERS, _EXAMPLES)
-    folder, old = _open_folder(directory, overwrite)
+    folder, old = opened or _open_folder(directory, overwrite)
     units = find_units(found, text_column, options)
     if dry_run:
         return _plan(folder, old)
     folder.adopt(old)
-    folder.require_replaceable((_REPORT, _LENGTHS, *(f"tokenizer/{name}" for name in _TOKENIZER_FILES)))
     with _locked(folder), folder.staging() as stage:
         seconds = _Preparation(folder, stage, units, settings, engine, given).run()
     logger.info("%s is prepared: %s.", directory, ", ".join(f"{name} {each:,.1f} s" for name, each in seconds.items()))
@@ -293,7 +296,7 @@ def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[st
     """
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(f"The output {directory} is a file. Choose a folder that does not exist yet.")
-    folder, old = OwnedFolder(directory, "preparation"), []
+    folder, old = OwnedFolder(directory, "preparation", overwrite=overwrite), []
     if directory.exists() and "preparation" not in folder.writers:
         old = _files_of_old_version(directory)
         if old and not overwrite:
@@ -302,12 +305,14 @@ def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[st
                 "another folder, or pass overwrite=True to let this version replace and delete them. It can be loaded "
                 "as it is."
             )
-        others = folder.foreign() or folder.names()
-        if others and not old:
+        others = [] if old else folder.foreign() or sorted(folder.writers)
+        if others:
             raise FileExistsError(
                 f"The output {directory} holds something else than a prepared corpus, {others[0]} for example. Choose "
                 "a folder that is empty or does not exist yet."
             )
+    fixed = (_REPORT, _LENGTHS, *(f"tokenizer/{name}" for name in _TOKENIZER_FILES))
+    folder.require_replaceable(name for name in fixed if name not in old)
     return folder, old
 
 
@@ -371,7 +376,6 @@ class _Preparation:
 
     def run(self) -> dict[str, float]:
         """All of it; returns the seconds of each stage."""
-        self.folder.delete([_REPORT])  # until all is done, the folder is an unfinished one
         with self._clock("survey"):
             surveys = self._survey()
             bound = self._choose_validation(surveys)
@@ -425,6 +429,9 @@ class _Preparation:
         self.duplicates_across = None
         if self.units[0].split is not None:
             self.duplicates_across = int(np.isin(hashes[ends[0] :], hashes[: ends[0]]).sum())
+        for unit, documents in zip(self.units, np.split(first, ends[:-1]), strict=True):
+            if unit.split and not (documents.any() if self.settings.drop_duplicates else len(documents)):
+                raise ValueError(f"{unit.split}: the corpus is empty: there is no document in this split.")
         if self.settings.drop_duplicates and self.duplicates:
             self.units = [
                 replace(unit, keep=first[end - len(table) : end])
@@ -469,7 +476,7 @@ class _Preparation:
                 tokenizer = train_tokenizer(self._sample(sentences, bound), vocab_size=settings.vocab_size)
             record_cleaning(tokenizer, settings.cleaning)
             names = [f"tokenizer/{name}" for name in _save(tokenizer, self.stage / "tokenizer", mark)]
-            self.folder.delete([_MADE_OF])
+            self.folder.delete([_REPORT, _MADE_OF])  # examples of the old tokenizer are of no use
             self.folder.move(self.stage, sorted(names, key=lambda name: name == _MADE_OF))
             self.folder.delete(set(self.folder.names("tokenizer")) - {*names})
         return digest_tokenizer(_as_tokenizer(self.folder.path / "tokenizer"))

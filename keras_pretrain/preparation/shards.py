@@ -51,7 +51,10 @@ class Shelf:
         """
         name = f"{self.folder}/{block}-{digest_content(content)}.arrow"
         if (self.root / name).exists():
-            return Result(name, read_figures(self.root / name), None)
+            try:
+                return Result(name, read_figures(self.root / name), None)
+            except (pa.ArrowInvalid, TypeError, KeyError, ValueError):
+                raise ValueError(f"{self.root / name} is damaged. Delete it, and it is made again.") from None
         columns, figures = make()
         target = self.stage / name
         target.parent.mkdir(parents=True, exist_ok=True)

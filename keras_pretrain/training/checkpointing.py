@@ -83,7 +83,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
             raise ValueError(f"every_steps and keep must be at least 1, not {every_steps} and {keep}.")
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}.")
-        self.directory = Path(directory)
+        self.directory = Path(directory).expanduser()
         self.every_steps = every_steps
         self.keep = keep
         self.monitor = monitor
@@ -92,6 +92,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._folder = OwnedFolder(directory, "checkpointing", overwrite=overwrite)
         self.step = 0  # batches of this `fit`, over all its epochs and resumes
         self._is_terminated = False
+        self._keeps_best = True
 
     @property
     def latest(self) -> Path | None:
@@ -141,6 +142,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 self._take_over_old()
                 if not self.resume:
                     self._delete_all()
+                self._check_best()
                 self._make_room()
             except OSError as caught:
                 error = caught
@@ -161,10 +163,20 @@ class Checkpointing(tf_keras.callbacks.Callback):
             old = [f"{name}/{file}" for name in [*self._steps(), _BEST] for file in _STATE]
             self._folder.adopt(name for name in old if (self.directory / name).is_file())
 
+    def _check_best(self) -> None:
+        """Say now, not at each improvement, that the best epoch cannot be kept."""
+        best = self.directory / _BEST / _STATE[-1]
+        self._keeps_best = bool(self.monitor) and (not best.exists() or self._folder.owns(f"{_BEST}/{_STATE[-1]}"))
+        if self.monitor and not self._keeps_best:
+            logger.warning(
+                "%s was written by an older version, or was changed since, and stays: the best epoch of this run is "
+                "not kept. Move it away, or pass overwrite=True.", best.parent,
+            )  # fmt: skip
+
     def _delete_all(self) -> None:
         checkpoints = [*self._steps(), *([_BEST] if (self.directory / _BEST / _STATE[-1]).is_file() else [])]
         self._folder.require_replaceable(f"{name}/{file}" for name in checkpoints for file in _STATE)
-        self._delete(self._folder.names())
+        self._delete(self._folder.names())  # checkpoints alone: files of other writers are not among them
 
     def _delete(self, names: list[str]) -> None:
         """Without the file that makes it whole, a checkpoint of which half is left is none."""
@@ -196,7 +208,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         for name, value in logs.items():
             self._history.setdefault(name, []).append(value)
-        if self.monitor and self._is_best(logs) and not self._loss_watch.is_suspicious:
+        if self.monitor and self._is_best(logs) and self._keeps_best and not self._loss_watch.is_suspicious:
             before, self._best = self._best, logs[self.monitor]
             if not self._save_or_warn(_BEST):
                 self._best = before

@@ -1,12 +1,15 @@
 """`TrainingCurves`: the metrics of a run as a picture."""
 
 import csv
+import logging
 import os
 from pathlib import Path
 
 import tf_keras
 
 from keras_pretrain.folders import OwnedFolder
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingCurves(tf_keras.callbacks.Callback):
@@ -25,16 +28,20 @@ class TrainingCurves(tf_keras.callbacks.Callback):
         super().__init__()
         import matplotlib.figure  # noqa: F401  if it is missing, now and not at the end of the run
 
-        self.history, self.picture = Path(history), Path(picture)
+        self.history, self.picture = Path(history).expanduser(), Path(picture).expanduser()
         self._folder = OwnedFolder(self.picture.parent, "curves", overwrite=overwrite)
 
     def on_train_begin(self, logs=None):
         self._folder.require_replaceable([self.picture.name])
 
     def on_train_end(self, logs=None):
-        if self.history.exists():  # not where there was nothing left to train
+        if not self.history.exists():  # there was nothing left to train
+            return
+        try:
             with self._folder.writing() as stage:
                 draw_training_curves(self.history, stage / self.picture.name)
+        except OSError as error:  # what comes after the training matters more
+            logger.warning("The curves could not be drawn: %s", error)
 
 
 def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike) -> None:

@@ -1,12 +1,15 @@
 """`CSVHistory`: the metrics of each epoch as a table."""
 
 import csv
+import logging
 import os
 from pathlib import Path
 
 import tf_keras
 
 from keras_pretrain.folders import OwnedFolder
+
+logger = logging.getLogger(__name__)
 
 
 class CSVHistory(tf_keras.callbacks.Callback):
@@ -21,12 +24,13 @@ class CSVHistory(tf_keras.callbacks.Callback):
       overwrite: replace a file that this callback did not write, or that was changed since.
 
     Raises:
-      FileExistsError: at the start of `fit`, such a file without `overwrite`.
+      FileExistsError: at the start of `fit`, such a file without `overwrite`. Where it is changed while the model
+        trains, or cannot be written, there is a warning, and training goes on.
     """
 
     def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
         super().__init__()
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._folder = OwnedFolder(self.path.parent, "history", overwrite=overwrite)
 
     def on_train_begin(self, logs=None):
@@ -40,13 +44,18 @@ class CSVHistory(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._rows.append({"epoch": epoch, "step": (epoch + 1) * (self.params["steps"] or 0), **(logs or {})})
         columns = ["epoch", *sorted({name for row in self._rows for name in row} - {"epoch"})]
-        with self._folder.writing() as stage, (stage / self.path.name).open("w", newline="") as file:
-            table = csv.DictWriter(file, columns, restval="NA")
-            table.writeheader()
-            table.writerows(self._rows)
+        try:
+            with self._folder.writing() as stage, (stage / self.path.name).open("w", newline="") as file:
+                table = csv.DictWriter(file, columns, restval="NA")
+                table.writeheader()
+                table.writerows(self._rows)
+        except OSError as error:  # the training matters more; the next epoch's file has this row, too
+            logger.warning("The metrics of epoch %d could not be written: %s", epoch + 1, error)
 
     def _read(self) -> list[dict]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        try:
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            return rows if all(row["epoch"].isdigit() for row in rows) else []
+        except (FileNotFoundError, UnicodeDecodeError, KeyError, AttributeError):
+            return []  # there is none, or one that may be overwritten and is no history

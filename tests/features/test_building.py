@@ -1,10 +1,14 @@
 """Examples: what they look like, what is said about them, what is refused."""
 
+import copy
+
 import pytest
 from datasets import Dataset, DatasetDict
 
 import keras_pretrain as kp
 from keras_pretrain.features.building import choose_objective, recorded_settings
+from keras_pretrain.settings import attach
+from keras_pretrain.tokenization import cleaning_of
 
 
 def test_a_pair_is_cls_a_sep_b_sep_as_the_tokenizer_builds_it(sentences, tokenizer):
@@ -138,3 +142,13 @@ def test_a_corpus_of_documents_gets_pairs(sentences, package_log):
     documents = Dataset.from_dict({"text": [". ".join(document) for document in sentences["sentences"]]})
     assert choose_objective(documents) == "mlm+nsp"
     assert "one sentence" not in package_log.text
+
+
+def test_the_cleaning_of_the_sentences_is_kept_with_a_tokenizer_that_has_none(sentences, tokenizer, package_log):
+    tokenizer = copy.deepcopy(tokenizer)
+    known = attach(sentences.select(range(40)), cleaning="prose")
+    kp.build_features(known, tokenizer, block_size=24)
+    assert cleaning_of(tokenizer) == "prose"
+    kp.build_features(attach(known, cleaning="comments"), tokenizer, block_size=24)
+    assert cleaning_of(tokenizer) == "prose"
+    assert "cleaned with 'comments', and the tokenizer's text with 'prose'" in package_log.text

@@ -23,9 +23,10 @@ WAYS = {
 }
 END = {"input_ids": 15, "token_type_ids": 2}  # the first that has no embedding
 MESSAGES = {
-    "input_ids": r"ids outside the vocabulary of 15 .* from 0 to 14\. Build the features with the tokenizer that",
-    "token_type_ids": r"token_type_ids must be from 0 to 1 \(its type_vocab_size is 2\)\..* leave token_type_ids out",
+    "input_ids": r"input_ids must be from 0 to 14 \(.* vocab_size is 15\)\. Build the features with the tokenizer that",
+    "token_type_ids": r"token_type_ids must be from 0 to 1 \(.* type_vocab_size is 2\)\. Leave token_type_ids out",
 }
+NO_WEIGHTS = r"takes no sample_weight or class_weight, .* Leave the weights out; .* repeat them"
 
 
 def make(kind, tokenizer):
@@ -87,7 +88,7 @@ def compiled(request, tokenizer):
 
 @pytest.fixture(scope="module", params=["bert", "electra"])
 def pretrainer(request, tokenizer):
-    """Weights are refused before anything is compiled."""
+    """Weights are refused before the first step."""
     model = make(request.param, tokenizer)
     model.compile(tf.keras.optimizers.SGD(0.1))
     return request.param, model
@@ -128,7 +129,7 @@ def test_pretrainers_refuse_weights_and_classifiers_count_them(compiled):
             assert weighted == pytest.approx(2 * plain, rel=1e-5)
             model.set_weights(before)
         else:
-            with pytest.raises(ValueError, match=r"takes no sample_weight: .* Leave sample_weight out; .* repeat them"):
+            with pytest.raises(ValueError, match=NO_WEIGHTS):
                 call(inputs, labels or {}, sample_weight=weights)  # without labels Keras drops them
     if kind == "classifier":
         by_class = model.fit(dataset(inputs, labels), class_weight={0: 2.0, 1: 2.0}, verbose=0).history["loss"][0]
@@ -136,19 +137,19 @@ def test_pretrainers_refuse_weights_and_classifiers_count_them(compiled):
 
 
 @pytest.mark.parametrize(
-    ("method", "arguments", "message"),
+    ("method", "arguments"),
     [
-        ("fit", {"sample_weight": np.ones(4)}, "takes no sample_weight: .* Leave sample_weight out; .* repeat them"),
-        ("fit", {"class_weight": {0: 1.0}}, "takes no class_weight: .* Leave class_weight out; .* repeat them"),
-        ("evaluate", {"sample_weight": np.ones(4)}, "takes no sample_weight: .* Leave sample_weight out"),
+        ("fit", {"sample_weight": np.ones(4)}),
+        ("fit", {"class_weight": {0: 1.0}}),
+        ("evaluate", {"sample_weight": np.ones(4)}),
     ],
 )
-def test_weights_as_an_argument_are_refused(pretrainer, method, arguments, message):
+def test_weights_as_an_argument_are_refused(pretrainer, method, arguments):
     kind, model = pretrainer
     inputs, labels = batch(kind)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=NO_WEIGHTS):
         getattr(model, method)(inputs, labels, **arguments, verbose=0)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=NO_WEIGHTS):
         getattr(model, method)(dataset(inputs, labels), **arguments, verbose=0)
 
 
@@ -156,11 +157,11 @@ def test_weights_in_the_data_are_refused_before_the_first_step(pretrainer):
     kind, model = pretrainer
     inputs, labels = batch(kind)
     plain, weighted = dataset(inputs, labels), dataset(inputs, labels, np.ones(4, np.float32))
-    with pytest.raises(ValueError, match="takes no sample_weight, the third part of x: "):
+    with pytest.raises(ValueError, match=NO_WEIGHTS):
         model.fit(weighted, verbose=0)
-    with pytest.raises(ValueError, match="takes no sample_weight, the third part of x: "):
+    with pytest.raises(ValueError, match=NO_WEIGHTS):
         model.evaluate(weighted, verbose=0)
     for validation in (weighted, (inputs, labels, np.ones(4))):
-        with pytest.raises(ValueError, match="takes no sample_weight, the third part of validation_data: "):
+        with pytest.raises(ValueError, match=NO_WEIGHTS):
             model.fit(plain, validation_data=validation, verbose=0)
     assert int(model.optimizer.iterations) == 0

@@ -506,3 +506,34 @@ def test_a_full_disk_is_named_and_loses_nothing(corpus, small_blocks, prepared, 
             prepare(corpus, tmp_path / "broken")
     prepare(corpus, tmp_path / "broken")
     assert contents(tmp_path / "broken") == contents(tmp_path / "prepared")
+
+
+def test_a_model_in_the_same_folder_is_not_deleted(corpus, small_blocks, prepared, tokenizer, tmp_path):
+    model = kp.BertPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
+    kp.save_checkpoint(model, tokenizer, tmp_path / "prepared")
+    before = (tmp_path / "prepared" / "model.safetensors").read_bytes()
+    prepare(corpus, tmp_path / "prepared", block_size=64)
+    assert (tmp_path / "prepared" / "model.safetensors").read_bytes() == before
+
+
+def test_a_call_that_fails_early_leaves_a_finished_folder_finished(corpus, small_blocks, prepared, tmp_path):
+    with corpus.open("a") as file:
+        file.write("one, two\n")
+    with pytest.raises(ValueError, match="on_bad_rows"):
+        prepare(corpus, tmp_path / "prepared")
+    again = kp.load_prepared(tmp_path / "prepared")
+    assert again.features["train"][:] == prepared.features["train"][:]
+
+
+def test_a_damaged_shard_is_named(corpus, small_blocks, prepared, tmp_path):
+    shard = next((tmp_path / "prepared" / "sentences").iterdir())
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(ValueError, match=rf"{shard.name} is damaged\. Delete it"):
+        prepare(corpus, tmp_path / "prepared")
+
+
+def test_a_split_that_is_left_empty_is_refused(small_blocks, tmp_path):
+    texts = [f"Number {i} the cat sees it.\nNumber {i} the dog eats it." for i in range(40)]
+    parts = {"train": Dataset.from_dict({"text": texts}), "validation": Dataset.from_dict({"text": texts[:5]})}
+    with pytest.raises(ValueError, match="validation: the corpus is empty"):
+        prepare(DatasetDict(parts), tmp_path / "out", drop_duplicates=True)

@@ -160,7 +160,7 @@ def test_a_source_that_would_match_the_output_is_refused(tmp_path, source):
 def test_the_files_of_a_dataset_are_a_source_too(tmp_path):
     Dataset.from_dict({"text": TEXT.split("\n\n")}).save_to_disk(tmp_path / "out" / "train")
     users = snapshot(tmp_path)
-    with pytest.raises(ValueError, match="lies where the output"):
+    with pytest.raises(FileExistsError, match="something else than a prepared corpus"):
         kp.prepare_corpus(Dataset.load_from_disk(tmp_path / "out" / "train"), tmp_path / "out", **SETTINGS)
     assert snapshot(tmp_path) == users
 

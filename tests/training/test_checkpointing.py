@@ -170,6 +170,16 @@ def test_checkpoints_of_others_are_neither_taken_nor_deleted(tokenizer, all_feat
     assert [path.name for path in (tmp_path / "step-0000000005").iterdir()] == ["mine.txt"]
 
 
+def test_what_others_write_into_its_folder_is_not_deleted(tokenizer, all_features, tmp_path):
+    features = all_features["mlm+nsp"]
+    model = make(tokenizer)
+    train(model, features, tokenizer, tmp_path, interrupt=6)
+    kp.save_checkpoint(model, tokenizer, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    train(make(tokenizer), features, tokenizer, tmp_path, interrupt=6, resume=False)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
 def test_a_checkpoint_that_was_changed_is_not_deleted(tokenizer, all_features, tmp_path):
     features = all_features["mlm+nsp"]
     train(make(tokenizer), features, tokenizer, tmp_path, interrupt=6)
