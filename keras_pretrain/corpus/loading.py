@@ -23,6 +23,7 @@ from keras_pretrain.corpus.validation import document_hash, first_occurrences, i
 logger = logging.getLogger(__name__)
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?", re.ASCII)
+_RULES = 1  # goes up whenever a reader gives other texts than before: tables in the cache are then not used
 _MARK = " skipped"  # a column of the cached table of files
 
 
@@ -226,7 +227,7 @@ def _raise(error: OSError):
 def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) -> Dataset:
     """The text of a streaming dataset, read into the cache of `datasets`; a table as it is."""
     if isinstance(dataset, Dataset):
-        return dataset
+        return dataset.with_format(None) if dataset.format["type"] else dataset
     name = f"{type(dataset).__name__} ({split})"
     if not isinstance(dataset, IterableDataset):
         raise ValueError(f"Each split of a corpus is a Dataset or an IterableDataset, not {name}.")
@@ -234,7 +235,7 @@ def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) 
     first = next(stream, None)
     if first is None:
         raise ValueError(f"The corpus is empty: there is no record in {name}.")
-    _require_text(list(first), (dataset.features or {}).get(text_column, kind), text_column, name)
+    require_text(list(first), (dataset.features or {}).get(text_column, kind), text_column, name)
     content = hashlib.blake2b(digest_size=16)
 
     def rows() -> Iterator[dict]:
@@ -260,7 +261,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
         dataset = Dataset.from_generator(
             _rows,
             features=datasets.Features({name: datasets.Value("string") for name in (text_column, _MARK)}),
-            gen_kwargs={"files": files, "text_column": text_column, "options": options},
+            gen_kwargs={"files": files, "text_column": text_column, "options": options, "rules": _RULES},
             split="train",
         )
     except datasets.exceptions.DatasetGenerationError as error:
@@ -270,7 +271,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
     return dataset.select(range(len(dataset) - 1)), bad_rows
 
 
-def _rows(files, text_column, options) -> Iterator[dict]:
+def _rows(files, text_column, options, rules) -> Iterator[dict]:
     """A row for each record; then one that keeps, in the cache of `datasets`, what was skipped."""
     bad_rows = BadRows()
     for path, _, _ in files:
@@ -279,7 +280,7 @@ def _rows(files, text_column, options) -> Iterator[dict]:
     yield {text_column: None, _MARK: json.dumps([bad_rows.count, bad_rows.first])}
 
 
-def _require_text(columns: list[str], kind, text_column: str, name: str) -> None:
+def require_text(columns: list[str], kind, text_column: str, name: str) -> None:
     """Refuse a dataset without the column, or whose column is of another kind."""
     if text_column not in columns:
         hint = "Say which one holds the text (text_column)."
@@ -290,7 +291,7 @@ def _require_text(columns: list[str], kind, text_column: str, name: str) -> None
 
 def _only_text(dataset: Dataset, text_column: str, name: str, bad_rows: BadRows) -> Dataset:
     """The one column, renamed to `text`, without the rows that hold no text; the log says how many were skipped."""
-    _require_text(dataset.column_names, dataset.features.get(text_column), text_column, name)
+    require_text(dataset.column_names, dataset.features.get(text_column), text_column, name)
     dataset = dataset.select_columns([text_column]).rename_columns({text_column: "text"})
     texts = (table["text"] for table in dataset.with_format("arrow").iter(10_000))
     lengths = [pc.utf8_length(pc.utf8_trim_whitespace(part)).fill_null(-1) for part in texts]

@@ -298,7 +298,7 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
             row, wrong = [], f"has a quotation mark that is never closed, or breaks the rules of quoting ({error})"
         if row is None:
             return
-        if not wrong and (not row or (len(row) == 1 < width and not row[0].strip())):
+        if not wrong and not "".join(taken).strip(" \r\n"):
             continue
         if width and not wrong:
             wrong = _objection(row, taken, width, seen, dialect.delimiter)

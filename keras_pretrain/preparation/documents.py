@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from keras_pretrain.corpus import readers
-from keras_pretrain.corpus.loading import replace_surrogates
+from keras_pretrain.corpus.loading import replace_surrogates, require_text
 from keras_pretrain.corpus.readers import BadRows, ReadingOptions
 from keras_pretrain.corpus.validation import document_hash
 
@@ -88,11 +88,7 @@ def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options
     parts = {"train": found["train"], "validation": found.get("validation", found.get("test"))}
     parts = {name: part for name, part in parts.items() if part is not None}
     for name, part in parts.items():
-        if text_column not in part.column_names:
-            raise ValueError(
-                f"The corpus ({name}) has no column {text_column!r}; its columns are "
-                f"{', '.join(part.column_names)}. Say which one holds the text (text_column)."
-            )
+        require_text(part.column_names, part.features.get(text_column), text_column, f"Dataset ({name})")
     return [
         Unit(i, name if len(parts) > 1 else None, part, text_column, options)
         for i, (name, part) in enumerate(parts.items())

@@ -334,3 +334,8 @@ def test_a_broken_gzip_file_is_explained(tmp_path, cut):
     path.write_bytes(cut(path.read_bytes()))
     with pytest.raises(ValueError, match=f"{path} is not a whole gzip file"):
         load_corpus(path)
+
+
+@pytest.mark.parametrize("kind", ["arrow", "numpy"])
+def test_the_format_of_a_dataset_makes_no_difference(kind):
+    assert documents_of(Dataset.from_list(ROWS).with_format(kind)) == DOCUMENTS

@@ -555,3 +555,18 @@ def test_good_rows_arrive_and_bad_rows_are_counted(tmp_path, name, delimiter, ki
     if bad:
         assert f"{path}, line {bad[0]}, " in bad_rows.first
         assert f"line {bad[0]}, " in refusal(path)
+
+
+def test_a_quoted_empty_line_is_a_row_and_a_blank_line_is_none(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('id,text\n1,가\n""\n   \n\n2,나\n', encoding="utf-8")
+    bad = BadRows()
+    assert list(readers.read(path, "text", ReadingOptions(on_bad_rows="skip"), bad)) == ["가", "나"]
+    assert bad.count == 1
+    assert "line 3" in str(bad)
+
+
+def test_a_row_of_empty_fields_is_a_row(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("id\ttext\tlabel\n1\t가\ta\n\t\t\n\n", encoding="utf-8")
+    assert list(readers.read(path, "text", ReadingOptions(), BadRows())) == ["가", ""]
