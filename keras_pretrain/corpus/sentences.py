@@ -38,9 +38,9 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
         equally often in manuals (45 and 48 of 93) and kiwi more often in reviews (57 and 34 of 91), where it makes
         more false cuts and misses fewer. For English `"punkt"`, which learns abbreviations from the text itself (the
         default), or `"punkt_tab"`, nltk's trained model, which has to be downloaded. For both `"lines"`, which takes
-        each line for a sentence. The default does not depend on what is installed. kss follows Python's hash seed in
-        places: 2 of 1,985 manuals were split otherwise in another process. All other backends give the same sentences
-        in every process; for kss, set the environment variable PYTHONHASHSEED.
+        each line for a sentence. The default does not depend on what is installed. What kss makes of a text can depend
+        on what the process has split before: 2 of 1,985 manuals came out otherwise in another order. All other backends
+        give the same sentences in any order.
 
     Returns:
       The sentences in order, stripped, none empty.
