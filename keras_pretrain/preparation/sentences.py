@@ -16,7 +16,7 @@ from keras_pretrain.corpus.sentences import choose_backend, make_splitter, split
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.preparation.documents import block_characters, make_blocks
 from keras_pretrain.preparation.engines import LocalEngine
-from keras_pretrain.preparation.folder import report_splitting
+from keras_pretrain.preparation.pipeline import report_splitting
 from keras_pretrain.preparation.shards import Shelf, collect
 from keras_pretrain.preparation.stages import Splitting
 from keras_pretrain.settings import attach
