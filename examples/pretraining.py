@@ -246,7 +246,10 @@ class Run:
         if figures["tokens_per_second"] == 0 and file.exists():  # the run was finished already: how fast is known
             before = json.loads(file.read_text())
             report |= {name: before[name] for name in ("tokens_per_second", "seconds")}
-        self.folder.write_text(file.name, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        try:
+            self.folder.write_text(file.name, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:  # the model, which is saved next, matters more
+            print(f"The metrics are not written: {error}")
 
     def _clock(self, stage: str, start: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
