@@ -1,20 +1,18 @@
-"""Hand a trained model over: as a SavedModel that takes strings, to the Hub, or both.
+"""Hand a trained BERT over: as a SavedModel that takes strings, to the Hub, or both.
 
 python examples/export_model.py --model output/bert --saved-model output/served/1
 python examples/export_model.py --model output/bert --push-to me/my_bert --private    # with HF_TOKEN or `hf auth login`
+
+`keras-pretrain export` and `keras-pretrain push` do the same for classifiers and ELECTRA.
 """
 
 import argparse
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury ours
 
 import keras_pretrain as kp  # first: it makes tf.keras legacy Keras
 
 # isort: split
-import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 
 def parse_arguments(argv=None):
@@ -36,20 +34,12 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     if args.saved_model:
+        model, tokenizer = kp.BertPretrainer.from_pretrained(args.model), AutoTokenizer.from_pretrained(args.model)
         settings = {"max_length": args.max_length, "overwrite": args.overwrite}
-        folder = kp.export_saved_model(*load(args.model), args.saved_model, **settings)
+        folder = kp.export_saved_model(model, tokenizer, args.saved_model, **settings)
         print(f'{folder} is ready: tf.saved_model.load("{folder}").signatures, after `import tensorflow_text`.')
     if args.push_to:
         print(f"Uploaded: {kp.push_to_hub(args.model, args.push_to, private=args.private)}")
-
-
-def load(folder: Path):
-    """The model, as the class that its config names, and its tokenizer."""
-    if (folder / "discriminator").is_dir():
-        model = kp.ElectraPretrainer.from_pretrained(folder)
-        return model, model.tokenizer
-    kind = getattr(transformers, f"TF{AutoConfig.from_pretrained(folder).architectures[0]}")
-    return kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -4,54 +4,55 @@ python examples/pretrain_bert.py                                  # the sample i
 python examples/pretrain_bert.py --corpus my_texts.jsonl.gz --size small --steps 20000 --output my_bert
 """
 
-from pretraining import Run, make_parser  # first: it sets TensorFlow up
-
-# isort: split
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer
 
 import keras_pretrain as kp
-from keras_pretrain.models.sizes import BERT_SIZES, LEARNING_RATES
+from keras_pretrain.commands import parse
 
-PROMPTS = {
-    "ko": "컴퓨터는 데이터를 [MASK]에 저장한다.",
-    "en": "The function returns a [MASK] object.",
-}
-
-
-def parse_arguments(argv=None):
-    parser = make_parser(__doc__, BERT_SIZES, output="output/bert", takes_prepared=True)
-    parser.add_argument("--objective", choices=("mlm+nsp", "mlm"), default="mlm+nsp")
-    parser.add_argument("--init-from", help="a BERT checkpoint to continue from, with its tokenizer")
-    return parser.parse_args(argv)
+TAKES = (
+    "corpus", "corpus_name", "text_column", "language", "cleaning", "init_from", "objective", "size", "vocab_size",
+    "block_size", "batch_size", "passes", "steps", "steps_per_epoch", "learning_rate", "schedule", "seed", "num_proc",
+    "output", "checkpoint_every", "resume", "overwrite", "tensorboard",
+)  # fmt: skip
+PROMPTS = {"ko": "컴퓨터는 데이터를 [MASK]에 저장한다.", "en": "The function returns a [MASK] object."}
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
-    run = Run(args, LEARNING_RATES)
-    tokenizer = model = None
+    args = parse(kp.runs.BertSettings, argv, description=__doc__, takes=TAKES)
+    kp.runs.require_output(args)  # what can be wrong is found out now, not after the training
+    tokenizer = AutoTokenizer.from_pretrained(args.init_from) if args.init_from else None
+    corpus = kp.load_corpus(args.corpus or kp.load_sample(args.language), text_column=args.text_column, seed=args.seed)
+    how = {"objective": args.objective, "tokenizer": tokenizer, "num_proc": args.num_proc}
+    sentences = kp.prepare_sentences(corpus, language=args.language, cleaning=args.cleaning, **how)
+    tokenizer = tokenizer or kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
+    building = {"objective": args.objective, "block_size": args.block_size, "dupe_factor": args.passes}
+    features = kp.build_features(sentences, tokenizer, seed=args.seed, **building)
+    batching = {"batch_size": args.batch_size, "seed": args.seed}
+    train = kp.to_tf_dataset(features["train"], tokenizer, **batching)
+    validation = kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching)
+
     if args.init_from:
-        tokenizer = AutoTokenizer.from_pretrained(args.init_from)
-        with run.strategy.scope():
-            model = kp.BertPretrainer.from_pretrained(args.init_from, seed=args.seed)
-        model.require_fit(tokenizer, args.block_size)
-
-    tokenizer, features, train, validation = run.prepare(args.objective, tokenizer)
-    if model is None:
-        with run.strategy.scope():
-            model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
+        model = kp.BertPretrainer.from_pretrained(args.init_from, seed=args.seed)
+    else:
+        model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
+    optimizing = {"learning_rate": args.learning_rate, "schedule": args.schedule}
+    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing))
     preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
-    figures = run.train(model, train, validation, [preview])
-
-    if not run.is_chief:
-        return
-    run.write_metrics(figures)
+    saving = {"checkpoint_every": args.checkpoint_every, "resume": args.resume, "overwrite": args.overwrite}
+    history = model.fit(
+        train.repeat(),
+        epochs=args.steps // args.steps_per_epoch,
+        steps_per_epoch=args.steps_per_epoch,
+        validation_data=validation,
+        validation_freq=max(1, args.steps // args.steps_per_epoch // 10),
+        callbacks=kp.callbacks.for_run(args.output, [preview], tensorboard=args.tensorboard, **saving),
+    )
+    kp.runs.write_metrics(args, history, documents=corpus)
     kp.save_checkpoint(model, tokenizer, args.output, overwrite=args.overwrite)
-    show_predictions(args.output, PROMPTS[args.language])
+    from transformers import pipeline
 
-
-def show_predictions(checkpoint, prompt):
-    print(f"\n{checkpoint} is ready. {prompt}")
-    for answer in pipeline("fill-mask", model=str(checkpoint), framework="tf")(prompt):
+    print(f"\n{args.output} is ready. {PROMPTS[args.language]}")
+    for answer in pipeline("fill-mask", model=str(args.output), framework="tf")(PROMPTS[args.language]):
         print(f"  {answer['score']:.3f}  {answer['sequence']}")
 
 

@@ -1,53 +1,59 @@
-"""Pretrain on the machines of a Ray cluster: Ray Train starts a worker on each and sets its TF_CONFIG.
+"""Pretrain a BERT on the machines of a Ray cluster: Ray Train starts a worker on each and sets its TF_CONFIG.
 
-python examples/pretrain_on_ray.py --workers 4 --gpus-per-worker 8 --ray-address auto pretrain_bert \
-    --prepared /shared/prepared --size base --steps 100000 --batch-size 8192 --output /shared/my_bert
+python examples/pretrain_on_ray.py --workers 4 --gpus-per-worker 8 --prepared /shared/prepared --output /shared/my_bert
 
-What follows the script's name are its arguments. Its paths are on a disk that all machines see; so are the examples.
+The prepared folder (`keras-pretrain prepare`) and the output are on a disk that all machines see.
 """
 
-import argparse
-import importlib
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-
-def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--gpus-per-worker", type=int, default=0)
-    parser.add_argument("--ray-address", help="default: RAY_ADDRESS, or this machine alone")
-    parser.add_argument("script", choices=("pretrain_bert", "pretrain_electra"))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script, without --strategy")
-    return parser.parse_args(argv)
+import keras_pretrain as kp
+from keras_pretrain.commands import parse
 
 
-def work(config: dict) -> None:
+@dataclass(frozen=True, kw_only=True)
+class RaySettings(kp.runs.BertSettings):
+    __doc__ = kp.runs.BertSettings.__doc__ + "\n  workers: Machines.\n  gpus_per_worker: Of each machine."
+
+    prepared: Path = kp.runs.setting(private=True)
+    workers: int = kp.runs.setting(1, least=1)
+    gpus_per_worker: int = kp.runs.setting(0, least=0)
+
+
+TAKES = (
+    "workers", "gpus_per_worker", "prepared", "size", "batch_size", "steps", "steps_per_epoch", "seed", "output",
+)  # fmt: skip
+
+
+def work(args: RaySettings) -> None:
     """In each worker."""
-    sys.path.insert(0, config["examples"])
-    importlib.import_module(config["script"]).main([*config["arguments"], "--strategy", "multiworker"])
+    strategy, prepared = kp.runs.make_strategy("multiworker"), kp.load_prepared(args.prepared)
+    features, tokenizer = prepared.features, prepared.tokenizer
+    batching = {"batch_size": args.batch_size, "seed": args.seed}
+    train = kp.to_tf_dataset(features["train"], tokenizer, **batching)
+    validation = kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching)
+    with strategy.scope():
+        model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
+        model.compile(kp.create_optimizer(learning_rate=args.learning_rate, num_train_steps=args.steps))
+    is_chief = strategy.extended.should_checkpoint  # one of the workers writes and shows
+    callbacks = kp.callbacks.for_run(args.output, is_chief=is_chief)
+    steps = {"epochs": args.steps // args.steps_per_epoch, "steps_per_epoch": args.steps_per_epoch}
+    history = model.fit(train.repeat(), validation_data=validation, callbacks=callbacks, verbose=0, **steps)
+    if is_chief:
+        kp.runs.write_metrics(args, history, documents=prepared.report)
+        kp.save_checkpoint(model, tokenizer, args.output)
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    args = parse(RaySettings, argv, description=__doc__, takes=TAKES)
     import ray
     from ray.train import ScalingConfig
     from ray.train.tensorflow import TensorflowTrainer
 
-    # Ray Train touches tf.keras before keras_pretrain can choose the legacy one.
-    ray.init(args.ray_address, runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})
-    resources = {"GPU": args.gpus_per_worker} if args.gpus_per_worker else {"CPU": 1}
-    TensorflowTrainer(
-        work,
-        train_loop_config={
-            "examples": str(Path(__file__).resolve().parent),
-            "script": args.script,
-            "arguments": args.arguments,
-        },
-        scaling_config=ScalingConfig(
-            num_workers=args.workers, use_gpu=args.gpus_per_worker > 0, resources_per_worker=resources
-        ),
-    ).fit()
+    ray.init(runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})  # Ray Train touches tf.keras before we do
+    scaling = ScalingConfig(num_workers=args.workers, use_gpu=args.gpus_per_worker > 0)
+    TensorflowTrainer(lambda: work(args), scaling_config=scaling).fit()
 
 
 if __name__ == "__main__":

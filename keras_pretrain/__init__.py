@@ -20,6 +20,7 @@ _MODULE_OF = {
     "prepare_sentences": "keras_pretrain.preparation",
     "train_tokenizer": "keras_pretrain.tokenization",
     "find_new_tokens": "keras_pretrain.wordpieces",
+    "choose_objective": "keras_pretrain.features.building",
     "build_features": "keras_pretrain.features.building",
     "prepare_corpus": "keras_pretrain.preparation",
     "load_prepared": "keras_pretrain.preparation",
@@ -36,6 +37,7 @@ _MODULE_OF = {
 }
 _MODULES = {
     "callbacks": "keras_pretrain.training.callbacks",
+    "runs": "keras_pretrain.runs",
     "finetuning": "keras_pretrain.finetuning",
     "prepared": "keras_pretrain.preparation",
     "evaluation": "keras_pretrain.evaluation",

@@ -3,18 +3,18 @@
 import logging
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, TFBertForMaskedLM, TFElectraForMaskedLM
+from transformers import TFBertForMaskedLM, TFElectraForMaskedLM
 
 from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.building import build_features
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
+from keras_pretrain.models.loading import DOWNLOAD, find_checkpoint
 from keras_pretrain.models.objectives import gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import label_capacity, require_fit
 from keras_pretrain.tokenization import choose_text_cleaning
@@ -34,6 +34,7 @@ def evaluate_mlm(
     mask_prob: float = 0.15,
     seed: int = 42,
     cleaning: str | None = None,
+    **download,
 ) -> dict[str, float]:
     """Mask a corpus and let a model fill the gaps.
 
@@ -57,6 +58,8 @@ def evaluate_mlm(
       seed: of examples and masks.
       cleaning: of the text, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text
         was cleaned, and `"none"` where nothing is. Text that was cleaned in this way already does not change.
+      **download: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
+        for `models.loading.find_checkpoint`.
 
     Returns:
       `mlm_loss` (nats a masked token; `inf` or `nan` for a model that diverged, and then so is the next), `perplexity`
@@ -64,10 +67,12 @@ def evaluate_mlm(
       (nats), `masked_tokens` and `unknown_share` (of the tokens that are `[UNK]`; they are never masked).
 
     Raises:
-      ValueError: a model of another architecture or without an MLM head, a tokenizer that does not fit, an unknown
-        cleaning, or no text.
+      FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
+      ValueError: a model of another architecture or without an MLM head, a damaged checkpoint, a tokenizer that does
+        not fit, an unknown cleaning, or no text.
+      ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
     """
-    model, tokenizer = _load(model, tokenizer)
+    model, tokenizer = _load(model, tokenizer, download)
     require_fit(model.config, tokenizer, block_size)
     documents = _whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
     features = build_features(documents, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
@@ -101,18 +106,23 @@ def compare_mlm(models: dict, sentences: Dataset, *, cleaning: str | None = None
       sentences, cleaning, **settings: as for `evaluate_mlm`.
 
     Returns:
-      For each name the figures. A line in the log says so where the tokenizers differ, or the cleanings that are
-      recorded with them, and the positions with them.
+      For each name the metrics of `evaluate_mlm`. A line in the log says so where the tokenizers differ, or the
+      cleanings that are recorded with them, and the positions with them.
+
+    Raises:
+      FileNotFoundError, ValueError, ModuleNotFoundError: as `evaluate_mlm`; for a missing checkpoint or tokenizer
+        before any model is evaluated.
     """
+    download = {key: settings[key] for key in DOWNLOAD if key in settings}
+    tokenizers = [find_checkpoint(model, generator=True, **download).tokenizer() for model in models.values()]
     figures = {name: evaluate_mlm(model, sentences, cleaning=cleaning, **settings) for name, model in models.items()}
-    tokenizers = [AutoTokenizer.from_pretrained(_folder(model)) for model in models.values()]
     vocabularies = [tokenizer.get_vocab() for tokenizer in tokenizers]
     if any(vocabulary != vocabularies[0] for vocabulary in vocabularies):
         logger.warning("The tokenizers differ: compare loss_per_character, not mlm_loss or mlm_accuracy.")
     cleanings = {name: choose_text_cleaning(each, cleaning) for name, each in zip(models, tokenizers, strict=True)}
     if len(set(cleanings.values())) > 1:
         logger.warning(
-            "The models were asked about differently cleaned text (%s): pass cleaning=... to clean it alike for all.",
+            "The text was cleaned differently for each model (%s): set cleaning to compare them on the same text.",
             ", ".join(f"{name}: {each}" for name, each in cleanings.items()),
         )
     return figures
@@ -153,26 +163,21 @@ def _characters(tokenizer) -> np.ndarray:
     return np.array([len(token) - 2 if token.startswith("##") and len(token) > 2 else len(token) for token in tokens])
 
 
-def _load(model, tokenizer):
+def _load(model, tokenizer, download: dict):
     if not isinstance(model, (str, os.PathLike)):
         model = getattr(model, "generator", model)
         if not hasattr(model, "mlm") and not hasattr(model, "generator_lm_head"):
             raise ValueError(f"A {type(model).__name__} has no MLM head.")
         if tokenizer is None:
-            raise ValueError("A model that is given as such needs its tokenizer.")
+            raise ValueError("A model object needs its tokenizer: set tokenizer.")
+        if download:
+            raise TypeError(f"Unknown arguments for a model object: {', '.join(download)}.")
         return model, tokenizer
-    folder = _folder(model)
-    config = AutoConfig.from_pretrained(folder)
-    if config.model_type not in _CLASSES:
-        kinds = " and ".join(map(repr, _CLASSES))
-        raise ValueError(f"{model} is a checkpoint of model type {config.model_type!r}; {kinds} can be evaluated.")
-    network, information = _CLASSES[config.model_type].from_pretrained(folder, output_loading_info=True)
+    checkpoint = find_checkpoint(model, tuple(_CLASSES), generator=True, **download)
+    tokenizer = checkpoint.tokenizer() if tokenizer is None else tokenizer
+    with checkpoint.readable() as folder:
+        network, information = _CLASSES[checkpoint.model_type].from_pretrained(folder, output_loading_info=True)
     missing = [name for name in information["missing_keys"] if "predictions" in name or "mlm" in name]
     if missing:
-        logger.warning("%s has no MLM head: it starts at random, and so do the figures.", model)
-    return network, AutoTokenizer.from_pretrained(folder) if tokenizer is None else tokenizer
-
-
-def _folder(checkpoint):
-    generator = Path(checkpoint) / "generator"
-    return generator if generator.is_dir() else checkpoint
+        logger.warning("%s has no MLM head: it starts at random, and the metrics say nothing.", checkpoint.name)
+    return network, tokenizer

@@ -1,6 +1,7 @@
-"""`OwnedFolder`: what this package wrote into a folder, so that nothing else there is ever replaced or deleted."""
+"""`OwnedFolder`: records what this package writes into a folder, so that nothing else is ever replaced or deleted."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -17,15 +18,14 @@ MANIFEST = ".keras_pretrain-manifest"
 LOCK = ".lock"
 UNFINISHED = ".unfinished-"
 _FORMAT = 1
-_ALWAYS_HASHED = 1 << 20  # bytes; a longer file with its recorded size and time is taken for unchanged without reading
+_ALWAYS_HASHED = 1 << 20  # bytes; a longer file with its recorded size and time counts as unchanged without reading
 
 
 class OwnedFolder:
     """A folder whose manifest names each file that this package wrote there.
 
-    Only such a file, and only while its content is what was written, is ever replaced or deleted; whatever else lies
-    in the folder stays. All writers of the package share the manifest: preparation, checkpoints, history, curves,
-    cards and exports.
+    Only such a file, and only while its content is what was written, is ever replaced or deleted. All writers of the
+    package share the manifest: preparation, checkpoints, history, curves, cards and exports.
 
     The manifest (`.keras_pretrain-manifest`) is a journal of JSON lines. New files are written to a staging folder
     beside their places, recorded, and then moved there. A process that is killed leaves either the old files or a
@@ -46,16 +46,11 @@ class OwnedFolder:
         self.path = Path(path).expanduser()
         self.writer = writer
         self.overwrite = overwrite
-        self._stamps: dict[str, list[list]] = {}  # of each file, what it was each time it was written
+        self._stamps: dict[str, list[list]] = {}  # of each file, its seal each time it was written
         self._writers: dict[str, str] = {}
         self._staged: dict[str, dict] = {}  # staging folders that are not done with, and what is to be moved from them
-        self._read_to = 0
+        self._read_to = 0  # bytes of the manifest; 0 means that there is none
         self._read()
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the folder has a manifest."""
-        return self._read_to > 0
 
     @property
     def writers(self) -> set[str]:
@@ -83,23 +78,21 @@ class OwnedFolder:
         size, modified = path.stat().st_size, path.stat().st_mtime_ns
         if size > _ALWAYS_HASHED and any(stamp[:2] == [size, modified] for stamp in stamps):
             return True
-        candidates = [stamp[2] for stamp in stamps if stamp[0] == size]
-        return bool(candidates) and _digest(path) in candidates
+        digests = [stamp[2] for stamp in stamps if stamp[0] == size]
+        return bool(digests) and _digest(path) in digests
 
     def foreign(self) -> list[str]:
-        """Everything in the folder that the manifest does not name or that has changed since, relative to it, sorted.
+        """Everything in the folder that this package does not own, relative to it, sorted.
 
-        Left out are the manifest, the lock, and staging folders of this package. An empty sub-folder counts, too.
+        Left out are the manifest, the lock, and staging folders. An empty sub-folder counts, too.
         """
         found = []
         for folder, folders, files in os.walk(self.path):
             here = Path(folder).relative_to(self.path)
-            folders[:] = sorted(name for name in folders if str(here / name) not in self._staged)
+            folders[:] = [name for name in folders if str(here / name) not in self._staged]
             links = [name for name in folders if (Path(folder) / name).is_symlink()]
-            names = [str(here / name) for name in [*files, *links]]
-            if not names and not folders and folder != str(self.path):
-                names = [str(here)]
-            found += names
+            is_empty = here.parts and not files and not folders
+            found += [str(here)] if is_empty else [str(here / name) for name in [*files, *links]]
         return sorted(name for name in found if name not in (MANIFEST, LOCK) and not self.owns(name))
 
     def require_replaceable(self, names: Iterable[str]) -> None:
@@ -124,7 +117,7 @@ class OwnedFolder:
 
     def finish_interrupted(self) -> None:
         """Complete or undo what a killed process left, unless another process is writing."""
-        if self.is_recorded:
+        if self._read_to:
             with self._shared_lock():
                 pass
 
@@ -135,8 +128,7 @@ class OwnedFolder:
         """A staging folder to write files to; all of them are moved to their places when the block ends without error.
 
         Args:
-          last: how the names of files end that are moved last, because readers take them as a sign that the others
-            are there.
+          last: the ending of the files that are moved last, which tell readers that the others are there.
           replace_all: afterwards delete what the same writer wrote before and has not written now.
           remove_first: a file to delete before anything is moved, so that no reader sees new files beside an old one.
         """
@@ -155,7 +147,7 @@ class OwnedFolder:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A staging folder for files that `move` takes from it one after the other; deleted at the end."""
-        is_new, is_first = not self.path.exists(), not self.is_recorded
+        is_new, is_first = not self.path.exists(), not self._read_to
         self.path.mkdir(parents=True, exist_ok=True)
         with self._shared_lock():
             stage = self.path / f"{UNFINISHED}{secrets.token_hex(8)}"
@@ -164,23 +156,15 @@ class OwnedFolder:
             try:
                 yield stage
             finally:
-                # A move that was interrupted.
-                self._complete(stage.name, self._staged.get(stage.name, ()), overwrite=self.overwrite)
-                shutil.rmtree(stage, ignore_errors=True)
-                self._append({"done": stage.name}, sync=False)
-                if is_first and not self._stamps:  # nothing came of it
+                self._close(stage.name, overwrite=self.overwrite)  # completes a move that was interrupted
+                if is_first and not self._stamps:  # nothing was moved
                     (self.path / MANIFEST).unlink(missing_ok=True)
                     self._read_to = 0
                     if is_new and not any(self.path.iterdir()):
                         self.path.rmdir()
 
     def move(
-        self,
-        stage: Path,
-        names: Collection[str],
-        *,
-        remove_first: str | None = None,
-        stamps: dict[str, list] | None = None,
+        self, stage: Path, names: Collection[str], *, remove_first: str | None = None, stamps: dict | None = None
     ) -> None:
         """Record files of a staging folder, and move them to their places in this order.
 
@@ -202,10 +186,10 @@ class OwnedFolder:
         self._complete(stage.name, stamps, overwrite=self.overwrite)
 
     def delete(self, names: Iterable[str]) -> list[str]:
-        """Delete files that are owned and that this writer wrote, and folders that this leaves empty.
+        """Delete owned files of this writer, and folders that this leaves empty.
 
         Returns:
-          The files that were kept because they are not.
+          The other files, which were kept.
         """
         kept = []
         for name in names:
@@ -242,74 +226,63 @@ class OwnedFolder:
         for folder in folders:
             sync(folder)
 
+    def _close(self, staging: str, *, overwrite: bool) -> None:
+        """Move what is recorded of a staging folder, and delete the rest."""
+        if staging.startswith(UNFINISHED) and os.sep not in staging:  # a damaged manifest must delete nothing else
+            self._complete(staging, self._staged.get(staging, ()), overwrite=overwrite)
+            shutil.rmtree(self.path / staging, ignore_errors=True)
+        self._append({"done": staging}, sync=False)
+
     @contextlib.contextmanager
     def _shared_lock(self) -> Iterator[None]:
         """Protect staging folders of this process; before that, finish what killed processes left."""
         import fcntl  # not on Windows, where reading works
 
-        descriptor = os.open(self.path / MANIFEST, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
+        with open(self.path / MANIFEST, "a+b") as manifest:
             with contextlib.suppress(BlockingIOError):  # another writer is at work: it or a later one will do it
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._finish_others()
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+                fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._read()
+                for staging in list(self._staged):
+                    self._close(staging, overwrite=False)
+            fcntl.flock(manifest, fcntl.LOCK_SH)
             yield
-        finally:
-            os.close(descriptor)
-
-    def _finish_others(self) -> None:
-        self._read()
-        for staging, files in list(self._staged.items()):
-            if staging.startswith(UNFINISHED) and os.sep not in staging:  # a damaged manifest must delete nothing else
-                self._complete(staging, files, overwrite=False)
-                shutil.rmtree(self.path / staging, ignore_errors=True)
-            self._append({"done": staging}, sync=False)
 
     def _append(self, record: dict, *, sync: bool) -> None:
-        path = self.path / MANIFEST
+        path, line = self.path / MANIFEST, json.dumps(record) + "\n"
         self._read()
-        line = json.dumps(record) + "\n"
-        if not self.is_recorded:
+        if not self._read_to:
             line = json.dumps({"keras_pretrain_manifest": _FORMAT}) + "\n" + line
-        with open(path, "r+b") as file:
-            if file.seek(0, os.SEEK_END) > self._read_to:  # a line that a killed process did not finish
-                line = "\n" + line
-            # One write at the end of the file: processes that append at the same time do not mix their lines.
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-            try:
-                data = line.encode()
-                while data:  # a disk that is nearly full takes a part, and then none
-                    data = data[os.write(descriptor, data) :]
-                if sync:
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        if path.stat().st_size > self._read_to:  # a line that a killed process did not finish
+            line = "\n" + line
+        # One write at the end of the file: processes that append at the same time do not mix their lines.
+        with open(path, "ab", buffering=0) as file:
+            data = line.encode()
+            while data:  # a disk that is nearly full takes a part, and then none
+                data = data[os.write(file.fileno(), data) :]
+            if sync:
+                os.fsync(file.fileno())
         self._read()
 
     def _read(self) -> None:
-        """Take in the lines that are new."""
+        """Read the lines of the manifest that are new."""
         try:
             with open(self.path / MANIFEST, "rb") as file:
                 file.seek(self._read_to)
                 new = file.read()
         except FileNotFoundError:
             return
-        whole = new[: new.rfind(b"\n") + 1]
-        if not whole:
-            return
-        lines = whole.splitlines()
-        if self._read_to == 0:
-            self._check_header(lines.pop(0))
+        lines = new[: new.rfind(b"\n") + 1].splitlines(keepends=True)
+        if lines and not self._read_to:
+            self._check_header(lines[0])
         for line in lines:
             with contextlib.suppress(ValueError):  # not finished by a killed process
                 self._take_in(json.loads(line))
-        self._read_to += len(whole)
+        self._read_to += sum(map(len, lines))
 
     def _check_header(self, line: bytes) -> None:
-        try:
+        version = None
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             version = json.loads(line)["keras_pretrain_manifest"]
-        except (ValueError, KeyError, TypeError):
-            version = None
         if version != _FORMAT:
             what = "is not a manifest of keras_pretrain" if version is None else f"has format {version}"
             raise FileExistsError(
@@ -323,8 +296,8 @@ class OwnedFolder:
         if "done" in record:
             self._staged.pop(record["done"], None)
             return
-        names = (name for name in record.get("files", {}) if not os.path.isabs(name) and ".." not in Path(name).parts)
-        files = {name: record["files"][name] for name in names}
+        files = record.get("files", {})
+        files = {name: files[name] for name in files if not os.path.isabs(name) and ".." not in Path(name).parts}
         if "staging" in record:
             self._staged.setdefault(record["staging"], {}).update(files)
         for name, stamp in files.items():
@@ -349,8 +322,6 @@ def sync(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()  # ten times as fast as a cryptographic one: a checkpoint has gigabytes
     with open(path, "rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
+        # Ten times as fast as a cryptographic one: a checkpoint has gigabytes.
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -15,6 +15,11 @@ def available_processors() -> int:
     return cpu_count()
 
 
+def memory_bytes() -> int:
+    """How much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def lock(path: Path, message: str) -> int:
     """Lock a file for this process; returns its descriptor, which holds the lock until it is closed.
 

@@ -179,6 +179,8 @@ def test_a_checkpoint_without_a_head_is_said(bert, few, tokenizer, tmp_path, pac
 def test_what_cannot_be_evaluated_is_refused(bert, few, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="needs its tokenizer"):
         kp.evaluation.evaluate_mlm(TFBertForMaskedLM(BertConfig(**WIDTHS)), few)
+    with pytest.raises(TypeError, match="Unknown arguments for a model object: block"):
+        kp.evaluation.evaluate_mlm(bert, few, tokenizer, block=3)
     with pytest.raises(ValueError, match="has no MLM head"):
         kp.evaluation.evaluate_mlm(kp.finetuning.BertClassifier(BertConfig(**WIDTHS)), few, tokenizer)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')

@@ -119,11 +119,31 @@ def test_a_run_is_not_deleted_to_start_anew(old, make):
 
 
 def test_other_settings_are_refused_by_name(old, make):
-    model, tokenizer = make.make_model(), make.make_tokenizer()
-    data = make.make_data(tokenizer)
+    tokenizer = make.make_tokenizer()
+
+    def resume(model):
+        data = make.make_data(tokenizer)
+        model.fit(**data, epochs=2, callbacks=[kp.callbacks.Checkpointing(old / "run")], verbose=0)
+
+    model = make.make_model()
     model.gradient_accumulation_steps = 2
     with pytest.raises(ValueError, match=r"holds another run: .*gradient_accumulation_steps is 2 and was 1"):
-        model.fit(**data, epochs=2, callbacks=[kp.callbacks.Checkpointing(old / "run")], verbose=0)
+        resume(model)
+    model = make.make_model()
+    model.head_weights["nsp"] = 2.0  # not recorded then, but known
+    with pytest.raises(ValueError, match=r"holds another run: model\.head_weights\.nsp is 2 and was 1"):
+        resume(model)
+
+
+def test_a_run_is_extended(old, make, package_log):
+    model, tokenizer = make.make_model(), make.make_tokenizer()
+    steps = 3 * make.STEPS
+    model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=steps), run_eagerly=True)
+    checkpointing = kp.callbacks.Checkpointing(old / "run", every_steps=2)
+    history = model.fit(**make.make_data(tokenizer), epochs=3, callbacks=[checkpointing], verbose=0).history
+    assert checkpointing.step == int(model.optimizer.iterations) == steps
+    assert len(history["val_loss"]) == 3
+    assert "The run is extended from 8 to 12 steps at step 6" in package_log.text
 
 
 def test_a_history_is_not_replaced_without_a_word(old, make):

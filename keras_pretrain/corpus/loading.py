@@ -1,4 +1,4 @@
-"""A corpus from wherever it lies: files, a folder, a glob, a `datasets` object or the Hub → documents."""
+"""Load documents from files, a folder, a glob, a `datasets` object or the Hub."""
 
 import glob
 import hashlib
@@ -82,39 +82,52 @@ def load_corpus(
     if "test" in parts:
         parts["validation"] = parts.pop("test")
     has_validation = "validation" in parts
-    hashes = {part: _hashes(documents) for part, documents in parts.items()}
-    every = np.concatenate(list(hashes.values()))
-    first = first_occurrences(every)
-    across = int(np.isin(hashes["validation"], hashes["train"]).sum()) if has_validation else None
-    report_duplicates(int(np.count_nonzero(~first)), across, drop_duplicates)
+    hashes = np.fromiter(map(document_hash, chain(*map(each_text, parts.values()))), np.uint64)
+    border = len(parts["train"])
+    first, _, _ = find_duplicates(hashes, border if has_validation else None, drop_duplicates)
     if drop_duplicates:
-        kept = dict(zip(("train", "validation"), np.split(first, [len(parts["train"])]), strict=True))
-        parts = {part: documents.select(np.flatnonzero(kept[part])) for part, documents in parts.items()}
-        every = every[first]
+        kept = zip(parts.items(), np.split(first, [border]), strict=False)
+        parts = {part: documents.select(np.flatnonzero(chosen)) for (part, documents), chosen in kept}
+        hashes = hashes[first]
     if has_validation or validation_fraction == 0:
         return DatasetDict(parts)
-    lengths = [len(text) for batch in parts["train"].iter(1000) for text in batch["text"]]
-    held_out = is_validation(every, validation_bound(every, np.array(lengths), validation_fraction, seed), seed)
+    lengths = np.fromiter(map(len, each_text(parts["train"])), np.int64)
+    held_out = is_validation(hashes, validation_bound(hashes, lengths, validation_fraction, seed), seed)
     sides = {"train": ~held_out, "validation": held_out}
     return DatasetDict({side: parts["train"].select(np.flatnonzero(chosen)) for side, chosen in sides.items()})
 
 
-def _hashes(documents: Dataset) -> np.ndarray:
-    texts = (text for batch in documents.iter(1000) for text in batch["text"])
-    return np.fromiter(map(document_hash, texts), np.uint64, len(documents))
+def each_text(documents: Dataset, column: str = "text") -> Iterator:
+    """The values of a column, read a thousand at a time."""
+    for batch in documents.select_columns([column]).iter(1000):
+        yield from batch[column]
 
 
-def report_duplicates(duplicates: int, across: int | None, are_dropped: bool) -> None:
-    """Say how many documents have the text of an earlier one, and how many across a split that the user gave."""
+def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -> tuple[np.ndarray, int, int | None]:
+    """Find documents that have the text of an earlier one; the log says how many there are.
+
+    Args:
+      hashes: `document_hash` of each document, (documents,) uint64.
+      border: where the validation documents begin, if the source has a validation split of its own.
+      are_dropped: whether the caller leaves duplicates out.
+
+    Returns:
+      (documents,) bool, `False` for duplicates; their number; and how many validation documents are also in training,
+      `None` without a border.
+    """
+    first = first_occurrences(hashes)
+    duplicates = int(np.count_nonzero(~first))
+    across = None if border is None else int(np.isin(hashes[border:], hashes[:border]).sum())
     if duplicates:
         done = "left out" if are_dropped else "kept; drop_duplicates=True leaves them out"
         logger.info("%d documents have the text of an earlier one: %s.", duplicates, done)
     if across and not are_dropped:
         logger.warning("%d validation documents stand in the training split, too.", across)
+    return first, duplicates, across
 
 
 def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, first_bad: str | None) -> None:
-    """Say how many rows were no documents; a `ValueError` where all were none."""
+    """Log how many rows held no document; raises a `ValueError` if all of them did not."""
     skipped, first = empty + missing + bad, f", {bad} bad (the first: {first_bad})" if bad else ""
     counts = f"{empty} empty, {missing} missing or not text{first}"
     if documents == 0:
@@ -124,7 +137,7 @@ def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, f
 
 
 def find_source(source, text_column: str) -> list[Path] | dict[str, Dataset]:
-    """What `source` is: files; or datasets by split: `train`, and `validation` or else `test` where there is one.
+    """Resolve `source` to files, or to datasets by split: `train`, and `validation` or else `test` if there is one.
 
     Of a streaming dataset, the text column is read into a table.
 
@@ -155,16 +168,19 @@ def find_source(source, text_column: str) -> list[Path] | dict[str, Dataset]:
     return {split: _as_table(splits[split], text_column, split) for split in used if split in splits}
 
 
+def is_hub_name(source: str) -> bool:
+    """Whether a source can only be a dataset on the Hub: it looks like a name there and is not on this machine."""
+    path = Path(source).expanduser()
+    return bool(_HUB_NAME.fullmatch(source)) and not path.exists() and not readers.is_known(path)
+
+
 def _find_files(source: str) -> list[Path]:
-    """The files that `source` names; none where it can only be a name on the Hub."""
+    """The files that `source` names; none if it can only be a name on the Hub."""
     path = Path(source).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = _files_of_folder(path)
-        if not found:
-            raise FileNotFoundError(f"The folder {source} holds no file that can be read ({readers.KNOWN}).")
-        return found
+        return _files_of_folder(path)
     if glob.has_magic(source):
         matches = map(Path, glob.glob(os.path.expanduser(source), recursive=True))
         # A link back to a folder above gives the same files again, under ever longer names: each is taken once.
@@ -174,13 +190,13 @@ def _find_files(source: str) -> list[Path]:
         return sorted({(os.path.realpath(file.parent), file.name): file for file in matches}.values())
     # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
     is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
-    if is_reader or not _HUB_NAME.fullmatch(source) or readers.is_known(path):
+    if is_reader or not is_hub_name(source):
         raise FileNotFoundError(f"There is no file or folder {source} (looked from {os.getcwd()}).")
     return []
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
-    """The files of a folder that can be read; the log says how many others there are."""
+    """The files in a folder that can be read; the log says how many others there are."""
     found, others = [], []
     for path, folders, files in _walk(folder):
         others += [path / name for name in folders if name.startswith(".")]
@@ -192,6 +208,8 @@ def _files_of_folder(folder: Path) -> list[Path]:
             "%s: %d files and folders left out that are hidden, of other kinds, or links to nothing (the first: %s).",
             folder, len(others), min(others),
         )  # fmt: skip
+    if not found:
+        raise FileNotFoundError(f"The folder {folder} holds no file that can be read ({readers.KNOWN}).")
     return sorted(found)
 
 
@@ -231,11 +249,12 @@ def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) 
     name = f"{type(dataset).__name__} ({split})"
     if not isinstance(dataset, IterableDataset):
         raise ValueError(f"Each split of a corpus is a Dataset or an IterableDataset, not {name}.")
-    stream, kind = iter(dataset), datasets.Value("string")
+    stream = iter(dataset)
     first = next(stream, None)
     if first is None:
         raise ValueError(f"The corpus is empty: there is no record in {name}.")
-    require_text(list(first), (dataset.features or {}).get(text_column, kind), text_column, name)
+    features = datasets.Features({text_column: datasets.Value("string")})
+    require_text(dataset.features or dict.fromkeys(first, datasets.Value("string")), text_column, name)
     content = hashlib.blake2b(digest_size=16)
 
     def rows() -> Iterator[dict]:
@@ -244,8 +263,7 @@ def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) 
             content.update(repr(text).encode())
             yield {text_column: text}
 
-    # What a stream gives can change without any sign of it, so that no table of an earlier call is taken for it.
-    features = datasets.Features({text_column: kind})
+    # A stream can change without any sign of it: no table of an earlier call is used.
     table = Dataset.from_generator(rows, features=features, fingerprint=uuid.uuid4().hex)
     return Dataset(table.data, info=table.info, split=table.split, fingerprint=content.hexdigest())
 
@@ -280,18 +298,20 @@ def _rows(files, text_column, options, rules) -> Iterator[dict]:
     yield {text_column: None, _MARK: json.dumps([bad_rows.count, bad_rows.first])}
 
 
-def require_text(columns: list[str], kind, text_column: str, name: str) -> None:
-    """Refuse a dataset without the column, or whose column is of another kind."""
-    if text_column not in columns:
-        hint = "Say which one holds the text (text_column)."
-        raise ValueError(f"{name} has no column {text_column!r}; its columns are {', '.join(columns)}. {hint}")
-    if getattr(kind, "dtype", None) not in ("string", "large_string"):
-        raise ValueError(f"Column {text_column!r} of {name} holds {getattr(kind, 'dtype', kind)}, not text.")
+def require_text(
+    features: dict, text_column: str, name: str, hint: str = "Say which one holds the text (text_column)."
+) -> None:
+    """Refuse a dataset without the column, or whose column does not hold text."""
+    if text_column not in features:
+        raise ValueError(f"{name} has no column {text_column!r}; its columns are {', '.join(features)}. {hint}")
+    kind = getattr(features[text_column], "dtype", features[text_column])
+    if kind not in ("string", "large_string"):
+        raise ValueError(f"Column {text_column!r} of {name} holds {kind}, not text.")
 
 
 def _only_text(dataset: Dataset, text_column: str, name: str, bad_rows: BadRows) -> Dataset:
     """The one column, renamed to `text`, without the rows that hold no text; the log says how many were skipped."""
-    require_text(dataset.column_names, dataset.features.get(text_column), text_column, name)
+    require_text(dataset.features, text_column, name)
     dataset = dataset.select_columns([text_column]).rename_columns({text_column: "text"})
     texts = (table["text"] for table in dataset.with_format("arrow").iter(10_000))
     lengths = [pc.utf8_length(pc.utf8_trim_whitespace(part)).fill_null(-1) for part in texts]

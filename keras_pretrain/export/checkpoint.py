@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from safetensors.numpy import save_file
 from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
 from keras_pretrain.export.model_card import MARK, model_card
+from keras_pretrain.export.privacy import public_metrics, remove_paths
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.pretraining import require_vocabulary
 
@@ -26,7 +26,7 @@ _FILES = (
 def save_checkpoint(
     model, tokenizer, directory: str | os.PathLike, *, run: dict | None = None, overwrite: bool = False
 ) -> Path:
-    """Write config, tokenizer, weights and model card as a folder that 🤗 readers load; for ELECTRA, as two.
+    """Write config, tokenizer, weights and model card as a folder that 🤗 readers load.
 
     The weights are one `model.safetensors` in PyTorch's layout and float32, also after mixed-precision training, which
     transformers' TensorFlow classes and pipelines load without torch; no torch is needed to write it. Each file is
@@ -35,13 +35,13 @@ def save_checkpoint(
     else there stays.
 
     Args:
-      model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`, whose networks go to
-        `generator/` and `discriminator/`. The discriminator's encoder is what ELECTRA is trained for.
+      model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`, whose discriminator (the
+        encoder to fine-tune) is written to the directory itself and whose generator to `generator/`.
       tokenizer: its tokenizer.
       directory: made where it is missing.
-      run: facts for the model card, as in the examples' `metrics.json`; by default those of a `metrics.json` that an
-        example wrote into the directory, where there is one. Pictures `training_curves*.png` there are shown. A
-        `README.md` that you wrote or edited stays.
+      run: facts for the model card, as in the `metrics.json` of a run (see `model_card`); by default those of a
+        `metrics.json` that a run of this package wrote into the directory. Paths that older versions recorded are left
+        out. Pictures `training_curves*.png` there are shown. A `README.md` that you wrote or edited stays.
       overwrite: also replace files of the checkpoint that this function did not write, or that were changed since.
 
     Returns:
@@ -59,19 +59,18 @@ def save_checkpoint(
     directory = Path(directory).expanduser()
     networks = {"": model}
     if hasattr(model, "discriminator"):
-        networks = {"generator": model.generator, "discriminator": model.discriminator}
+        networks = {"": model.discriminator, "generator": model.generator}
     for network in networks.values():
         require_vocabulary(network.config, tokenizer)
-    run = run or _read_metrics(directory / "metrics.json")
+    run = public_metrics(run or _read_metrics(directory / "metrics.json") or {})
     curves = sorted(filter(Path.is_file, directory.glob("training_curves*.png")))
     folder = OwnedFolder(directory, "checkpoint", overwrite=overwrite)
     with folder.writing(last=".safetensors", replace_all=True) as stage:
         for part, network in networks.items():
             (stage / part).mkdir(exist_ok=True)
-            name = f"{directory.resolve().name}/{part}".rstrip("/")
-            _write(network, tokenizer, stage / part, name, run, curves)
-            for picture in curves if part else ():
-                shutil.copy(picture, stage / part)
+            about = {"name": directory.resolve().name, "part": part, "is_pair": len(networks) > 1 and not part}
+            pictures = [] if part else [picture.name for picture in curves]
+            _write(network, tokenizer, stage / part, run=run, curves=pictures, **about)
             card = os.path.join(part, "README.md")
             if (
                 os.path.lexists(directory / card)
@@ -89,11 +88,11 @@ def require_writable(directory: str | os.PathLike, *, overwrite: bool = False) -
     Raises:
       FileExistsError: as `save_checkpoint`.
     """
-    names = [os.path.join(part, name) for part in ("", "generator", "discriminator") for name in _FILES]
+    names = [os.path.join(part, name) for part in ("", "generator") for name in _FILES]
     OwnedFolder(directory, "checkpoint", overwrite=overwrite).require_replaceable(names)
 
 
-def _write(model, tokenizer, directory: Path, name: str, run: dict | None, curves: list[Path]) -> None:
+def _write(model, tokenizer, directory: Path, **about) -> None:
     if not model.built:
         model.build_in_name_scope()
     architecture = _architecture(model)
@@ -102,8 +101,8 @@ def _write(model, tokenizer, directory: Path, name: str, run: dict | None, curve
     config.torch_dtype = "float32"  # transformers 5 would load the weights in what a base checkpoint had
     config.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    card = model_card(model, tokenizer, architecture, name, run, [picture.name for picture in curves])
-    (directory / "README.md").write_text(card, encoding="utf-8")
+    remove_paths(directory)
+    (directory / "README.md").write_text(model_card(model, tokenizer, architecture, **about), encoding="utf-8")
     save_file(pytorch_state(model), directory / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -113,7 +112,7 @@ def _is_old_card(file: Path, folder: OwnedFolder) -> bool:
 
 
 def _read_metrics(file: Path) -> dict | None:
-    """What an example of this package wrote; a file of another origin that has the same name is not read."""
+    """What a run of this package wrote; a file of another origin that has the same name is not read."""
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         return metrics if "keras_pretrain" in metrics["versions"] else None

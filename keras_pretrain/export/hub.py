@@ -1,16 +1,45 @@
 """`push_to_hub`: a saved folder → the Hugging Face Hub."""
 
+import contextlib
+import importlib.util
+import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, validate_repo_id
 
-from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED
+from keras_pretrain.export.model_card import card_on_hub
+from keras_pretrain.export.privacy import remove_paths
+from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED, OwnedFolder
 
-# What a run leaves beside its model, and what was not finished.
-_NOT_UPLOADED = ["run/*", "run-*/*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}"]
+logger = logging.getLogger(__name__)
+
+# What a run leaves beside its model, with paths and names of this machine, and what was not finished.
+_NOT_UPLOADED = [
+    "run/*", "run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}",
+    *DEFAULT_IGNORE_PATTERNS,
+]  # fmt: skip
+_LARGE = 1 << 20  # bytes from which a file is linked, not copied
+
+
+class Snapshot(NamedTuple):
+    """A folder as it was when `snapshot` was called.
+
+    Attributes:
+      origin: the folder.
+      folder: its files to upload.
+      cards: the model cards of this package among them that nobody edited.
+    """
+
+    origin: Path
+    folder: Path
+    cards: list[str]
 
 
 def push_to_hub(
@@ -24,8 +53,13 @@ def push_to_hub(
     """Upload a folder, such as `save_checkpoint` or `export_saved_model` wrote, in one commit.
 
     The repository is made where it is missing. What it has already is not sent again: after an upload that was cut
-    off, another goes on with the files that are left. The checkpoints of a run (`run/`) stay at home. `HF_ENDPOINT`,
-    set before Python starts, names another server than huggingface.co.
+    off, another goes on with the files that are left. Files that the repository has and the folder has not are kept,
+    and named in the log. `HF_ENDPOINT`, set before Python starts, names another server than huggingface.co.
+
+    The folder may be written to again while the upload runs: what is uploaded is the folder as it was at the call. The
+    checkpoints of a run (`run/`), its record (`run.yaml`) and its files for TensorBoard are not uploaded. Paths of this
+    machine in `metrics.json` and the config files are left out, and model cards that you did not edit name the
+    repository in their examples.
 
     Args:
       directory: the folder.
@@ -44,17 +78,53 @@ def push_to_hub(
       PermissionError: no token, or one that the Hub refuses.
       ConnectionError: the Hub could not be reached, or failed.
     """
-    directory = Path(directory)
-    if not directory.is_dir() or not any(directory.iterdir()):
+    with snapshot(directory) as taken:
+        return upload(taken, repo_id, private=private, token=token, message=message)
+
+
+@contextlib.contextmanager
+def snapshot(directory: str | os.PathLike) -> Iterator[Snapshot]:
+    """Keep a folder as it is now, for an upload; deleted at the end, after a kill by the next writer of the folder.
+
+    Large files that this package wrote are hard links, which cost no space: its writers replace files and never write
+    into them. All others are copies.
+
+    Raises:
+      FileNotFoundError: no such folder, or nothing to upload in it.
+    """
+    directory = Path(directory).expanduser()
+    files = (path.relative_to(directory).as_posix() for path in sorted(directory.rglob("*")) if path.is_file())
+    names = list(filter_repo_objects(files, ignore_patterns=_NOT_UPLOADED))
+    if not names:
         raise FileNotFoundError(f"There is nothing to upload in {directory}; kp.save_checkpoint writes such a folder.")
+    owner = OwnedFolder(directory, "upload")
+    can_stage = os.access(directory, os.W_OK) and importlib.util.find_spec("fcntl")
+    with owner.staging() if can_stage else tempfile.TemporaryDirectory() as stage:
+        stage = Path(stage)
+        for name in names:
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            _take(directory / name, stage / name, is_ours=owner.owns(name))
+        cards = [name for name in names if name.endswith("README.md") and owner.owns(name)]
+        for name in remove_paths(stage):
+            logger.info("%s is uploaded without the paths of this machine that it has.", directory / name)
+        yield Snapshot(directory, stage, cards)
+
+
+def upload(
+    taken: Snapshot, repo_id: str, *, private: bool | None = None, token: str | None = None, message: str
+) -> str:
+    """Upload what `snapshot` gave. Arguments, result and errors are those of `push_to_hub`."""
     token = check_target(repo_id, token)
     failure = None
     try:
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=directory, commit_message=message, ignore_patterns=_NOT_UPLOADED
-        )
+        for name in taken.cards:
+            card = taken.folder / name
+            part = Path(name).parent.as_posix().removeprefix(".")
+            card.write_text(card_on_hub(card.read_text(encoding="utf-8"), repo_id, part), encoding="utf-8")
+        commit = api.upload_folder(repo_id=repo_id, folder_path=taken.folder, commit_message=message)
+        _report_others(api, repo_id, taken)
     except (OSError, OfflineModeIsEnabled) as error:  # all of requests' and the Hub's errors are OSErrors
         failure = _explain(error, repo_id, token)
     # Outside of `except`: the error that is raised carries no other, whose request would have the token in its headers.
@@ -101,3 +171,22 @@ def _explain(error: Exception, repo_id: str, token: str) -> OSError:
     return ConnectionError(
         f"The Hub {happened}, and {repo_id} is not complete. The same call again sends what is missing. {reason}"
     )
+
+
+def _take(source: Path, target: Path, *, is_ours: bool) -> None:
+    if is_ours and source.stat().st_size >= _LARGE and source.suffix not in (".json", ".md"):
+        with contextlib.suppress(OSError):  # another device, or a file system without links
+            os.link(source, target)
+            return
+    shutil.copy(source, target)
+
+
+def _report_others(api: HfApi, repo_id: str, taken: Snapshot) -> None:
+    """Name the files that the repository has and the folder has not."""
+    sent = {path.relative_to(taken.folder).as_posix() for path in taken.folder.rglob("*")}
+    with contextlib.suppress(OSError):  # the upload is complete all the same
+        others = sorted(set(api.list_repo_files(repo_id)) - sent - {".gitattributes"})
+        if others:
+            logger.info(
+                "%s also has files that are not in %s, and keeps them: %s.", repo_id, taken.origin, ", ".join(others)
+            )

@@ -1,8 +1,8 @@
 """`model_card`: the README.md of a checkpoint, from the model and the run that made it."""
 
+import math
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
@@ -11,23 +11,29 @@ from keras_pretrain.tokenization import cleaning_of
 
 MARK = "<!-- Written by keras_pretrain, which replaces it with the model until you edit it. -->"
 
-_TASKS = {  # class → what the Hub calls it, what it is, what a pipeline is asked
+_TASKS = {  # class → what the Hub calls it, what it is
     "BertForPreTraining": ("fill-mask", "BERT with its masked-language-model and next-sentence heads"),
     "BertForMaskedLM": ("fill-mask", "BERT with its masked-language-model head"),
     "ElectraForMaskedLM": ("fill-mask", "the generator of an ELECTRA"),
-    "ElectraForPreTraining": (
-        "feature-extraction",
-        "the discriminator of an ELECTRA, the encoder to fine-tune",
-    ),
+    "ElectraForPreTraining": ("feature-extraction", "the discriminator of an ELECTRA, the encoder to fine-tune"),
     "BertForSequenceClassification": ("text-classification", "a BERT with a classifier"),
     "ElectraForSequenceClassification": ("text-classification", "an ELECTRA with a classifier"),
 }
-_NOT_HYPERPARAMETERS = ("corpus", "language", "output", "resume", "num_proc", "checkpoint_every", "text_column")
 _LANGUAGES = {"ko": "Korean", "en": "English"}
+_SECTION = re.compile(r"(?<=\n## How to load it\n\n).*?(?=\n\n## )", re.DOTALL)
+_PATH_ROW = re.compile(r"^\| [^|]* \| [^|]*[/\\][^|]* \|\n", re.MULTILINE)
 
 
 def model_card(
-    model, tokenizer, architecture: str, name: str, run: dict | None = None, curves: Iterable[str] = ()
+    model,
+    tokenizer,
+    architecture: str,
+    name: str,
+    run: dict | None = None,
+    curves: Iterable[str] = (),
+    *,
+    part: str = "",
+    is_pair: bool = False,
 ) -> str:
     """The card of a checkpoint, in Markdown, with the Hub's metadata block.
 
@@ -35,62 +41,105 @@ def model_card(
       model: the 🤗 TensorFlow model.
       tokenizer: its tokenizer.
       architecture: the class that readers load, without "TF": `"BertForPreTraining"`.
-      name: what the model is called.
-      run: what an example's `metrics.json` holds: the final figures, `arguments`, `corpus`, `seconds`, `versions`.
-        What is missing is left out.
+      name: the checkpoint's folder, by its last name.
+      run: the content of `metrics.json`: "settings", "corpus", "base", "base_model", "task", "versions", and the
+        metrics at the end of training. Nothing of it may be private. What is missing is left out.
       curves: names of pictures of the training that stand beside the card.
+      part: the sub-folder of the model, such as `"generator"`.
+      is_pair: whether this is an ELECTRA's discriminator with its generator in `generator/`.
+
+    Returns:
+      The text of the card.
     """
     run = run or {}
-    arguments = run.get("arguments", {})
+    mask = tokenizer.mask_token or "[MASK]"
     sections = [
-        f"---\n{_metadata(model.config.model_type, architecture, name, arguments)}\n---\n{MARK}",
-        f"# {name}\n\n{_introduction(model, architecture, arguments)}",
-        f"## How to load it\n\n{_readers(architecture, name, tokenizer)}",
+        f"---\n{_metadata(model.config.model_type, architecture, run)}\n---\n{MARK}",
+        f"# {_title(name, part)}\n\n{_introduction(model, architecture, run)}",
+        f"## How to load it\n\n{_readers(architecture, name, part, mask, is_pair=is_pair)}",
         f"## Model\n\n{_table(_model_facts(model))}",
         f"## Tokenizer\n\n{_describe_tokenizer(tokenizer)}",
     ]
-    training = _describe_training(run, arguments)
+    training = _describe_training(run)
     if training:
         sections.append(f"## Training\n\n{training}")
-    figures = {key: value for key, value in run.items() if isinstance(value, float) and key != "tokens_per_second"}
-    if figures:
+    metrics = {
+        key: f"{value:.4g}"
+        for key, value in sorted(run.items())
+        if isinstance(value, float) and math.isfinite(value) and key != "tokens_per_second"
+    }
+    if metrics:
         sections.append(
-            "## Figures at the end of training\n\n`val_` is on documents that were held out. Nothing else was "
-            f"evaluated.\n\n{_table({key: f'{value:.4g}' for key, value in sorted(figures.items())})}"
+            "## Metrics at the end of training\n\nThe validation split gives the metrics that start with `val_`. "
+            f"The model was not evaluated on other data.\n\n{_table(metrics)}"
         )
     sections += [f"![Training curves]({picture})" for picture in curves]
     return "\n\n".join(sections) + "\n"
 
 
-def _metadata(model_type: str, architecture: str, name: str, arguments: dict) -> str:
-    corpus, base = arguments.get("corpus"), arguments.get("init_from")
+def card_on_hub(card: str, repo_id: str, part: str) -> str:
+    """The card of a checkpoint as it stands in a repository: its examples load the model from there.
+
+    Args:
+      card: of `model_card`, not edited.
+      repo_id: `"owner/name"`.
+      part: where the model lies in the repository; `""` for its root.
+
+    Returns:
+      The text of the card. Rows of tables that older versions filled with paths are left out.
+    """
+    architecture = re.search(r"AutoTokenizer, TF(\w+)", card)
+    if architecture is None:  # of a version to come
+        return card
+    mask = re.search(r'answers\("… (.+) …"\)', card)
+    shown = architecture[1], repo_id, part, mask[1] if mask else ""
+    section = _readers(*shown, is_pair="ElectraPretrainer" in card, on_hub=True)
+    card = _SECTION.sub(lambda _: section, card, count=1)
+    card = re.sub(r"(?<=\n)# .*", lambda _: f"# {_title(repo_id.split('/')[-1], part)}", card, count=1)
+    return _PATH_ROW.sub("", card)
+
+
+def _title(name: str, part: str) -> str:
+    return f"{name}: {part}" if part else name
+
+
+def _metadata(model_type: str, architecture: str, run: dict) -> str:
+    corpus = run.get("corpus") or {}
     return ModelCardData(
-        language=arguments.get("language"),
+        language=corpus.get("language"),
         library_name="transformers",
         pipeline_tag=_TASKS.get(architecture, ("feature-extraction",))[0],
-        datasets=[corpus] if _is_on_hub(corpus) else None,
-        base_model=base if _is_on_hub(base) else None,
+        datasets=[corpus["name"]] if corpus.get("on_hub") and corpus.get("name") else None,
+        base_model=run.get("base_model"),
         tags=["keras_pretrain", model_type, "tensorflow", "safetensors"],
     ).to_yaml()
 
 
-def _introduction(model, architecture: str, arguments: dict) -> str:
-    language = _LANGUAGES.get(arguments.get("language"), "")
+def _introduction(model, architecture: str, run: dict) -> str:
+    language = _LANGUAGES.get((run.get("corpus") or {}).get("language"))
     what = _TASKS.get(architecture, ("", f"a {architecture}"))[1]
-    what = f"{what[0].upper()}{what[1:]}"
-    begun = f" It continues from {_public_name(arguments['init_from'])}." if arguments.get("init_from") else ""
-    of = f" for {language}" if language else ""
-    return f"{what}{of}, {model.count_params():,} parameters, trained with keras_pretrain.{begun}"
+    what = f"{what[0].upper()}{what[1:]}" + (f" for {language}" if language else "")
+    base = f" Training continued from {run['base']}." if run.get("base") else ""
+    return f"{what}, {model.count_params():,} parameters, trained with keras_pretrain.{base}"
 
 
-def _readers(architecture: str, name: str, tokenizer) -> str:
-    """Three lines for each reader."""
+def _readers(architecture: str, name: str, part: str, mask: str, *, is_pair: bool = False, on_hub: bool = False) -> str:
+    """The code for each reader."""
+    path, where = f'"{name}"', ""
+    if part and on_hub:
+        where = f', subfolder="{part}"'
+    elif part:
+        path = f'"{name}/{part}"'
 
     def lines(kind: str) -> str:
+        imports, config, given = f"AutoTokenizer, {kind}", "", ""
+        if where and kind.startswith("TF"):  # transformers' TensorFlow classes would take the config of the root
+            imports = f"AutoConfig, {imports}"
+            config, given = f"config = AutoConfig.from_pretrained({path}{where})\n", ", config=config"
         return (
-            f"from transformers import AutoTokenizer, {kind}\n"
-            f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
-            f'model = {kind}.from_pretrained("{name}")'
+            f"from transformers import {imports}\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({path}{where})\n"
+            f"{config}model = {kind}.from_pretrained({path}{where}{given})"
         )
 
     blocks = {
@@ -99,17 +148,19 @@ def _readers(architecture: str, name: str, tokenizer) -> str:
     }
     task = _TASKS.get(architecture, ("feature-extraction",))[0]
     if task != "feature-extraction":
-        text = f"… {tokenizer.mask_token} …" if task == "fill-mask" else "…"
+        text = f"… {mask} …" if task == "fill-mask" else "…"
+        source = "model=model, tokenizer=tokenizer" if where else f"model={path}"
         blocks["Pipeline"] = (
-            f'from transformers import pipeline\nanswers = pipeline("{task}", model="{name}")\nanswers("{text}")'
+            f'from transformers import pipeline\nanswers = pipeline("{task}", {source})\nanswers("{text}")'
         )
-    if architecture == "BertForPreTraining":
-        blocks["To train on"] = (
-            f'import keras_pretrain as kp\nmodel = kp.BertPretrainer.from_pretrained("{name}")\n'
+    trainer = {"BertForPreTraining": "BertPretrainer", "ElectraForPreTraining": "ElectraPretrainer" if is_pair else ""}
+    if trainer.get(architecture):
+        blocks["To continue training (the generator is in `generator/`)" if is_pair else "To continue training"] = (
+            f"import keras_pretrain as kp\nmodel = kp.{trainer[architecture]}.from_pretrained({path}{where})\n"
             "model.compile(kp.create_optimizer(num_train_steps=10_000))"
         )
     text = "\n\n".join(f"{reader}:\n\n```python\n{block}\n```" for reader, block in blocks.items())
-    return f"`{name}` stands for this folder, or for its name on the Hub.\n\n{text}"
+    return text if on_hub else f"`{name}` stands for the path of this folder.\n\n{text}"
 
 
 def _model_facts(model) -> dict:
@@ -144,23 +195,27 @@ def _describe_tokenizer(tokenizer) -> str:
     )
 
 
-def _describe_training(run: dict, arguments: dict) -> str:
+def _describe_training(run: dict) -> str:
     parts = []
-    if "corpus" in arguments:
-        language = _LANGUAGES.get(arguments.get("language"))
-        corpus = _public_name(arguments["corpus"]) if arguments["corpus"] else "the sample inside keras_pretrain"
-        size = ", ".join(f"{count:,} documents for {part}" for part, count in (run.get("corpus") or {}).items())
-        parts.append("Corpus: " + "; ".join(filter(None, [corpus, language, size])) + ".")
+    corpus, task = run.get("corpus") or {}, run.get("task") or {}
+    if corpus:
+        sizes = ", ".join(
+            f"{corpus[part]:,} documents for {part}" for part in ("train", "validation") if part in corpus
+        )
+        facts = [corpus.get("name") or "a local corpus", _LANGUAGES.get(corpus.get("language")), sizes]
+        parts.append(f"Corpus: {'; '.join(filter(None, facts))}.")
+    if task.get("name"):
+        parts.append(f"Task: {task['name']}.")
     settings = {
-        name.replace("_", " "): _public_name(value) if name.startswith("init_") else value
-        for name, value in sorted(arguments.items())
-        if name not in _NOT_HYPERPARAMETERS and value is not None
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in sorted((run.get("settings") or {}).items())
+        if value is not None
     }
     if settings:
         parts.append(_table(settings))
     if run.get("tokens_per_second"):
-        parts.append(f"{run['tokens_per_second']:,.0f} tokens a second.")
-    versions = ", ".join(f"{name} {number}" for name, number in run.get("versions", {}).items())
+        parts.append(f"{run['tokens_per_second']:,.0f} tokens per second.")
+    versions = ", ".join(f"{name} {number}" for name, number in (run.get("versions") or {}).items())
     if versions:
         parts.append(f"Made with {versions}.")
     return "\n\n".join(parts)
@@ -168,18 +223,3 @@ def _describe_training(run: dict, arguments: dict) -> str:
 
 def _table(facts: dict) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())])
-
-
-def _is_on_hub(name: str | None) -> bool:
-    """A name such as `klue/bert-base`, and no folder or file of this machine."""
-    return (
-        bool(name)
-        and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name))
-        and not Path(name).exists()
-        and not Path(name).suffix
-    )
-
-
-def _public_name(name: str) -> str:
-    """A folder's last part: where it lies on somebody's disk is nobody else's business."""
-    return name if _is_on_hub(name) else Path(name).name

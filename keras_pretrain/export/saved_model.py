@@ -8,10 +8,13 @@ from pathlib import Path
 
 import tensorflow as tf
 import tf_keras
+import transformers
 from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
 
 from keras_pretrain.export.graph_tokenizer import GraphTokenizer
 from keras_pretrain.folders import OwnedFolder
+from keras_pretrain.models.electra import ElectraPretrainer
+from keras_pretrain.models.loading import check_checkpoint, find_checkpoint
 from keras_pretrain.models.pretraining import require_vocabulary
 from keras_pretrain.tokenization import cleaning_of
 
@@ -213,6 +216,29 @@ class ServedModel(tf.Module):
                 signatures["classify_pairs"] = _trace(_after(self.tokenize, of_ids), _PAIR)
         default = next(name for name in ("classify", "fill_mask", "encode") if name in signatures)
         return signatures | {"serving_default": signatures[default]}
+
+
+def export_checkpoint(checkpoint: str | os.PathLike, directory: str | os.PathLike, **settings) -> Path:
+    """As `export_saved_model`, for a checkpoint.
+
+    Args:
+      checkpoint: a folder or a name on the Hub: a BERT, an ELECTRA with or without its generator, or a classifier.
+      directory, **settings: as for `export_saved_model`.
+
+    Raises:
+      FileNotFoundError, ValueError: as `models.loading.check_checkpoint`; and as `export_saved_model`.
+    """
+    found = check_checkpoint(checkpoint)
+    if found.model_type == "electra" and find_checkpoint(checkpoint, generator=True).folder != found.folder:
+        model = ElectraPretrainer.from_pretrained(checkpoint)
+    else:
+        architecture = (found.config.get("architectures") or [""])[0]
+        kind = getattr(transformers, f"TF{architecture}", None)
+        if kind is None:
+            raise ValueError(f"{found.name} has the architecture {architecture!r}, which TensorFlow does not have.")
+        with found.readable() as folder:
+            model = kind.from_pretrained(folder)
+    return export_saved_model(model, found.tokenizer(), directory, **settings)
 
 
 def _after(tokenize: Callable, function: Callable) -> Callable:

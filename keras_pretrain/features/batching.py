@@ -1,6 +1,7 @@
 """Examples → batches: a `tf.data.Dataset` with static shapes, masked afresh each epoch."""
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,9 @@ from datasets import Dataset
 from keras_pretrain.features.building import recorded_settings
 from keras_pretrain.features.masking import IGNORED, MaskingCollator
 
-# What a random stream is for: a part of its seed, so that order, training masks and validation masks are independent.
+# Part of each random stream's seed, so that order, training masks and validation masks are independent.
 _ORDER, _MASKS = 1, {True: 2, False: 3}
-_PREFETCHED = 4  # batches made while the model is busy
+_PREFETCHED = 4  # batches that are made ahead
 _ROWS_AT_ONCE = 256
 
 
@@ -29,17 +30,19 @@ def to_tf_dataset(
 ):
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
-    Every batch is a pure function of `seed`, `batch_size` and step. While training, each iterator over the dataset
-    (each epoch of `fit`, but also a look at its first batch) is a new epoch: another order, other masks, and the few
-    examples that do not fill a last batch stay out. Otherwise order and masks are the same each time and the last batch
-    is filled up with rows that have no attention and no loss, so that every example counts, and XLA compiles one shape.
+    Every batch is a pure function of `seed`, `batch_size` and the step's number. With `training=True`, each iterator
+    over the dataset (also one that only looks at the first batch) is a new epoch: another order, other masks, and the
+    few examples that do not fill a last batch are left out. `fit` of this package's models counts the steps that it
+    has trained: after `fit(dataset.repeat())`, the next `fit` continues with the next batch, and after `fit(dataset)`
+    with the next epoch. With `training=False`, order and masks are always the same, and the last batch is filled up
+    with rows without attention and loss, so that every example counts and XLA compiles one shape.
 
     Args:
       features: examples from `build_features`, or a dataset with its columns.
       tokenizer: the tokenizer they were made with.
-      batch_size: rows of every batch.
+      batch_size: rows of every batch; with several replicas, the global batch size.
       mask_prob: share of the ordinary tokens to predict (see `MaskingCollator`); without effect for `"rtd"`.
-      seed: of order and masks.
+      seed: of order and masks; 0 or above.
       training: shuffle and mask afresh each epoch.
       block_size: length of every row; by default what the features were built for.
       objective: what the features were built for, where they do not say so: `"mlm"` or `"rtd"`.
@@ -52,8 +55,8 @@ def to_tf_dataset(
 
     Raises:
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
-        an example longer than `block_size`, or features that do not say whether they are to be masked here (`"mlm"`) or
-        by the model (`"rtd"`), as when they were selected from or saved, and no `objective`.
+        an example longer than `block_size`, a negative seed, or features that do not say whether they are to be masked
+        here (`"mlm"`) or by the model (`"rtd"`), as when they were selected from or saved, and no `objective`.
     """
     batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size, objective)
     dataset = _as_dataset(batches)
@@ -61,30 +64,62 @@ def to_tf_dataset(
     return dataset
 
 
-def dataset_of_part(batches: "Batches", is_repeated: bool, pipeline: int, pipelines: int, replicas: int):
-    """What the replicas of one worker train on: of each batch, a part for each of them in turn.
+@dataclass
+class Position:
+    """Where the next pass over the training batches begins.
+
+    Each `fit` has a position of its own, which its iterators move. A thread that still prefetches for an earlier `fit`
+    therefore moves nothing that a later one reads.
+
+    Attributes:
+      step: counted through all epochs.
+      is_repeated: each pass has the length of an epoch, wherever it begins, as `repeat` needs it. Otherwise a pass ends
+        with its epoch, and one that begins within an epoch is filled up to an epoch's length with batches that nobody
+        takes.
+    """
+
+    step: int
+    is_repeated: bool
+
+
+def dataset_from(batches: "Batches", position: Position):
+    """The training batches from a position on, which is read when the first batch is asked for."""
+    dataset = _as_dataset(batches, position=position)
+    return dataset.repeat() if position.is_repeated else dataset
+
+
+def dataset_of_part(
+    batches: "Batches",
+    is_repeated: bool,
+    pipeline: int,
+    pipelines: int,
+    replicas: int,
+    position: Position | None = None,
+):
+    """The dataset of one worker: the rows of its replicas in each batch, one element for each replica in turn.
 
     Args:
       batches: of the whole.
       is_repeated: whether the epochs follow one another without end.
-      pipeline, pipelines: the worker's number and how many there are.
-      replicas: of all workers.
+      pipeline, pipelines: the worker's number, and the number of workers.
+      replicas: the number of replicas, summed over all workers.
+      position: where to begin; by default each iterator is a new epoch.
 
     Raises:
-      ValueError: a batch cannot be divided so.
+      ValueError: the batch size is not a multiple of the number of replicas.
     """
     if batches.batch_size % replicas:
         raise ValueError(
-            f"A batch of {batches.batch_size} cannot be divided among {replicas} replicas. batch_size is that of all "
-            "of them together."
+            f"A batch of {batches.batch_size} cannot be divided among {replicas} replicas. batch_size is the global "
+            "batch size: choose a multiple of the number of replicas."
         )
     rows = batches.batch_size // pipelines
-    dataset = _as_dataset(batches, slice(pipeline * rows, (pipeline + 1) * rows), replicas // pipelines)
+    dataset = _as_dataset(batches, slice(pipeline * rows, (pipeline + 1) * rows), replicas // pipelines, position)
     return dataset.repeat() if is_repeated else dataset
 
 
-def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1):
-    """Some rows of each batch, in so many elements."""
+def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1, position: Position | None = None):
+    """Some rows of each batch, split into `parts` elements."""
     # TensorFlow is imported where it is first needed: preparing a corpus does not need it.
     import tensorflow as tf
 
@@ -98,21 +133,21 @@ def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1):
         labels["next_sentence_label"] = tf.TensorSpec(shape[:2], tf.int32, name="next_sentence_label")
     signature = (inputs, labels) if batches.is_masked else inputs
     dataset = tf.data.Dataset.from_generator(
-        lambda: batches.next_pass(rows, parts), output_signature=signature
+        lambda: batches.next_pass(rows, parts, position), output_signature=signature
     ).unbatch()
     length = tf.data.experimental.assert_cardinality(len(batches) * parts)
     dataset = dataset.apply(length).prefetch(_PREFETCHED * parts)
     options = tf.data.Options()
-    # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute: the end of
-    # an iterator waits for it, so that a validation of 3 s took 5.1 and one of 6 s took 10.2.
+    # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute. The end of
+    # an iterator waits for that thread: a validation of 3 s took 5.1 s, and one of 6 s took 10.2 s.
     options.autotune.enabled = False
-    # What `tf.distribute` does with it where `dataset_of_part` is not used: there are no files to deal out.
+    # For `tf.distribute`, where `dataset_of_part` is not used: there are no files to distribute.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
 
 
 def batches_behind(dataset) -> tuple["Batches | None", bool]:
-    """The `Batches` that a `tf.data.Dataset` gives in their own order, and whether it repeats them."""
+    """The `Batches` behind a `tf.data.Dataset` that keeps their order, or `None`, and whether they are repeated."""
     is_repeated = False
     is_infinite = hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1
     while not hasattr(dataset, "keras_pretrain_batches"):
@@ -127,14 +162,17 @@ def batches_behind(dataset) -> tuple["Batches | None", bool]:
 
 
 class Batches:
-    """The batches of any step, computed from its number alone.
+    """The batches of any step, computed from the step's number alone.
 
-    Steps are numbered through all epochs. A few are made at once, about 256 rows, because numpy's calls cost as much
-    for 16 rows as for 256; masks follow from the number of that group.
+    Steps are numbered through all epochs. Several steps, about 256 rows, are made at once, because NumPy's calls cost
+    as much for 16 rows as for 256; the masks follow from the number of that group of steps.
+
+    Attributes:
+      next_step: where the next `fit` begins. An iterator outside of `fit` takes the next epoch from here on.
     """
 
     def __init__(self, features: Dataset, tokenizer, batch_size, mask_prob, seed, training, block_size, objective=None):
-        _check(features, tokenizer, batch_size, training)
+        _check(features, tokenizer, batch_size, training, seed)
         recorded = recorded_settings(features, objective, block_size)
         rows = _Rows(features)
         self.is_masked = recorded["objective"] != "rtd"
@@ -151,24 +189,29 @@ class Batches:
         self.seed = seed
         self.training = training
         self.steps_at_once = max(1, _ROWS_AT_ONCE // batch_size)
-        self.next_step = 0  # of all epochs: where the next pass begins
-        self._runs_on = False
+        self.next_step = 0
         self._order = (None, None)  # of the epoch that was last asked for
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return len(self.rows) // self.batch_size if self.training else -(-len(self.rows) // self.batch_size)
 
     @property
     def names(self) -> list[str]:
-        """Of a batch's tensors."""
+        """The names of a batch's tensors."""
         labels = ["labels"] if self.is_masked else []
         labels += ["next_sentence_label"] if self.next_sentence_label is not None else []
         return ["input_ids", "token_type_ids", "attention_mask", *labels]
 
     def description(self) -> dict:
-        """What the batches follow from, for JSON; of the examples, a checksum."""
+        """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
         return {
+            "tokenizer": {
+                "vocab_size": len(self.collator.is_special),
+                "pad_token_id": self.collator.pad_token_id,
+                "mask_token_id": self.collator.mask_token_id,
+                "special_ids": np.flatnonzero(self.collator.is_special).tolist(),
+            },
             "examples": len(self.rows),
             "checksum": self._checksum(),
             "training": self.training,
@@ -183,34 +226,36 @@ class Batches:
         labels = self.next_sentence_label
         return self.rows.checksum() if labels is None else zlib.crc32(labels, self.rows.checksum())
 
-    def seek(self, step: int, runs_on: bool) -> None:
-        """Let the next pass begin at `step`, counted through all epochs.
+    def start(self, is_repeated: bool) -> Position:
+        """The position of a `fit` that begins now: the next step or, if the data are not repeated, the next epoch."""
+        return Position(self.next_step if is_repeated else self.whole_epochs(self.next_step), is_repeated)
+
+    def whole_epochs(self, step: int) -> int:
+        """A step's number, rounded up to the beginning of an epoch."""
+        return -(-step // len(self)) * len(self)
+
+    def next_pass(self, rows: slice = slice(None), parts: int = 1, position: Position | None = None):
+        """Generate the batches of an epoch, several steps at a time.
 
         Args:
-          runs_on: passes follow one another without a gap, as `repeat` makes them: each has the length of an epoch,
-            wherever it begins. Otherwise the first pass ends with its epoch, and is filled up to an epoch's length
-            with batches that nobody is going to take.
-        """
-        self.next_step, self._runs_on = step, runs_on
-
-    def next_pass(self, rows: slice = slice(None), parts: int = 1):
-        """Generate the batches of an epoch, or what `seek` asked for, several steps at a time.
-
-        Args:
-          rows: of each batch.
-          parts: how many equal parts these are given in, as if they were several steps.
+          rows: which rows of each batch.
+          parts: how many equal parts the rows are split into, as if they were several steps.
+          position: where to begin; it is moved to the end of the pass. Without it, the pass is a new epoch.
         """
         first, count = 0, len(self)
-        if self.training:
-            first = self.next_step
-            count = len(self) if self._runs_on else len(self) - first % len(self)
-            self.next_step += count
+        if self.training and position is None:
+            first = self.start(is_repeated=False).step
+            self.next_step = first + count
+        elif self.training:
+            first = position.step
+            count = count if position.is_repeated else count - first % count
+            position.step += count
         for start, number in ((first, count), (first, len(self) - count)):
             for steps in self.steps(start, number, rows):
                 yield _map(lambda values: values.reshape(-1, values.shape[1] // parts, *values.shape[2:]), steps)
 
     def steps(self, first: int, count: int, rows: slice = slice(None)):
-        """Generate `count` steps from `first` on; each array has one more axis in front, of several steps."""
+        """Generate `count` steps from `first` on; each array has an additional first axis, of several steps."""
         while count > 0:
             epoch, within = divmod(first, len(self))
             number, offset = divmod(within, self.steps_at_once)
@@ -221,11 +266,11 @@ class Batches:
             count -= end - offset
 
     def batch(self, step: int):
-        """`(inputs, labels)` of one step as numpy arrays, or `inputs` alone where the model masks."""
+        """`(inputs, labels)` of one step as NumPy arrays, or `inputs` alone if the model masks."""
         return _map(lambda values: values[0], next(self.steps(step, 1)))
 
     def tokens(self, step: int) -> int:
-        """How many tokens a step has, padding not counted."""
+        """How many tokens a step has, without padding."""
         epoch, number = divmod(step, len(self))
         chosen = self.order(epoch)[number * self.batch_size :][: self.batch_size]
         return int(self.rows.lengths[chosen].sum())
@@ -237,13 +282,13 @@ class Batches:
         cached, order = self._order
         if cached != epoch:
             order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.rows))
-            self._order = epoch, order  # at once: two iterators may run in two threads
+            self._order = epoch, order  # in one assignment: two iterators may run in two threads
         return order
 
     def _group(self, epoch: int, number: int, wanted: slice):
-        """As `batch`, each array of shape (steps, wanted rows, …).
+        """As `batch`, each array of shape (steps, wanted rows, ...).
 
-        Masks are drawn for 256 rows at a time. Those that a large batch has besides, and are not wanted, are not made.
+        Masks are drawn for 256 rows at a time; groups of rows that are not wanted are not made.
         """
         first = number * self.steps_at_once
         steps = min(self.steps_at_once, len(self) - first)
@@ -267,10 +312,10 @@ class Batches:
         return made if self.is_masked else made[0]
 
     def _rows(self, chosen: np.ndarray, rows: int, place: tuple[int, ...]):
-        """Some examples padded and masked, `(inputs, labels)`, filled up to `rows`.
+        """Some examples, padded and masked: `(inputs, labels)`, filled up to `rows`.
 
         Args:
-          place: what the masks follow from, besides the seed.
+          place: what the masks depend on, besides the seed.
         """
         rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
         inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=rows)
@@ -281,7 +326,7 @@ class Batches:
 
 
 def _join(batches: list, function):
-    """Apply a function to the list of what several batches have in one place."""
+    """Combine several batches of one structure: apply a function to the list of their arrays in each place."""
     first = batches[0]
     if isinstance(first, dict):
         return {name: _join([batch[name] for batch in batches], function) for name in first}
@@ -296,7 +341,7 @@ def _map(function, batch):
 
 
 class _Rows:
-    """Examples as slices of the Arrow buffers they lie in: nothing is copied before a batch needs it."""
+    """Examples as slices of their Arrow buffers: nothing is copied before a batch needs it."""
 
     def __init__(self, features: Dataset):
         self._chunks = []
@@ -318,7 +363,7 @@ class _Rows:
         return len(self.lengths)
 
     def checksum(self) -> int:
-        """Of all lengths, ids and token types."""
+        """A checksum of all lengths, ids and token types."""
         checksum = zlib.crc32(self.lengths)
         for ids, offsets, types, type_offsets in self._chunks:
             for values, ends in ((ids, offsets), (types, type_offsets)):
@@ -338,13 +383,13 @@ class _Rows:
 
 
 def _as_list(column: pa.Array) -> pa.Array:
-    """Lists of any length, where the type says that all have one (as already padded data may)."""
+    """Convert lists of one fixed length, which padded data may have, to lists of any length."""
     if pa.types.is_fixed_size_list(column.type):
         return column.cast(pa.list_(column.type.value_type))
     return column
 
 
-def _check(features: Dataset, tokenizer, batch_size: int, training: bool) -> None:
+def _check(features: Dataset, tokenizer, batch_size: int, training: bool, seed: int) -> None:
     missing = [name for name in ("input_ids", "token_type_ids") if name not in features.column_names]
     if missing:
         raise ValueError(
@@ -353,6 +398,8 @@ def _check(features: Dataset, tokenizer, batch_size: int, training: bool) -> Non
         )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or above, not {seed}.")
     if len(features) == 0:
         raise ValueError("There are no examples.")
     if training and len(features) < batch_size:

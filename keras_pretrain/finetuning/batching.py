@@ -13,8 +13,8 @@ from keras_pretrain.tokenization import choose_text_cleaning
 
 logger = logging.getLogger(__name__)
 
-_SHARES = (0.5, 0.85, 1.0)  # of the examples that fit into each length: three programs to compile
-_MULTIPLE = 8  # lengths are multiples of it
+_SHARES = (0.5, 0.85, 1.0)  # the share of the examples that fit into each length; each is a program to compile
+_MULTIPLE = 8  # lengths are multiples of this
 _PREFETCHED = 4
 
 
@@ -43,19 +43,18 @@ class EncodedExamples:
 def encode_examples(
     examples: Dataset, tokenizer, config=None, *, max_length: int = 128, cleaning: str | None = None
 ) -> EncodedExamples:
-    """Clean and tokenize `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, whose longer side is cut first.
+    """Clean and tokenize to `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, truncating the longer side first.
 
-    Special tokens that are written in a text, such as `[SEP]`, are tokenized as the characters they are; tokens that
-    were added to the tokenizer on purpose stay what they are.
+    Special tokens that appear in a text, such as `[SEP]`, are tokenized as ordinary characters; tokens that were added
+    to the tokenizer keep their ids.
 
     Args:
-      examples: columns `text`, and perhaps `pair` and `label`.
-      tokenizer: the model's; stays as it is.
-      config: the model's, whose `label2id` numbers the classes; without it labels are not read.
-      max_length: the most tokens of an example.
-      cleaning: as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text was
-        cleaned, and `"none"` where nothing is. A text that cleaning empties stays an example, and a warning counts
-        them.
+      examples: columns `text` and optionally `pair` and `label`.
+      tokenizer: the model's; it is not changed.
+      config: the model's; its `label2id` numbers the classes. Without it, labels are not read.
+      max_length: the maximum number of tokens of an example.
+      cleaning: as in `clean_text`; by default the one recorded with the tokenizer, which is that of the pretraining
+        text, or `"none"` without a record. A text that cleaning empties stays an example; a warning counts them.
 
     Raises:
       ValueError: a label that the config does not have, or an unknown cleaning.
@@ -101,7 +100,7 @@ def _encode(tokenizer, columns: list[list[str]], max_length: int) -> tuple[list[
 
 
 def choose_lengths(lengths: np.ndarray) -> tuple[int, ...]:
-    """The few lengths that batches are padded to: half of the examples fit into the first, all into the last.
+    """Choose the few lengths that batches are padded to: half of the examples fit into the first, all into the last.
 
     Args:
       lengths: tokens of each example.
@@ -116,17 +115,17 @@ def choose_lengths(lengths: np.ndarray) -> tuple[int, ...]:
 def plan_batches(
     lengths: np.ndarray, fixed: tuple[int, ...], batch_size: int, rng: np.random.Generator | None = None
 ) -> list[np.ndarray]:
-    """Which examples stand together: those that are padded to the same length.
+    """Group the examples that are padded to the same length into batches.
 
     Args:
       lengths: tokens of each example.
-      fixed: as of `choose_lengths`.
-      batch_size: examples of a batch.
-      rng: of the order, for training: what does not fill a batch goes on to the next length, and what is left at the
-        end, less than a batch, stays out. Without it examples are sorted by length, and the last batch may be short.
+      fixed: from `choose_lengths`.
+      batch_size: examples per batch.
+      rng: shuffles, for training: examples that do not fill a batch move on to the next length, and the remainder at
+        the end, less than a batch, is left out. Without it, examples are sorted by length, and batches may be short.
 
     Returns:
-      Indices of the examples of each batch.
+      The indices of the examples of each batch.
     """
     if rng is None:
         order = np.argsort(lengths, kind="stable")
@@ -146,13 +145,15 @@ def plan_batches(
 def to_tf_dataset(
     encoded: EncodedExamples, tokenizer, *, batch_size: int = 32, lengths: tuple[int, ...] | None = None, seed=42
 ):
-    """Training batches for `fit`, shuffled anew each epoch; examples of like length stand together.
+    """Training batches for `fit`, reshuffled each epoch; each batch holds examples of similar length.
+
+    Under `tf.distribute.MirroredStrategy`, Keras divides each batch among the replicas.
 
     Args:
-      encoded: as of `encode_examples`.
-      tokenizer: whose padding token fills the rows.
-      batch_size: examples of a batch.
-      lengths: as of `choose_lengths`, from the examples by default. Give them to the model's `compile`, too.
+      encoded: from `encode_examples`.
+      tokenizer: its padding token fills the rows.
+      batch_size: the global batch size, summed over all replicas.
+      lengths: from `choose_lengths`, by default for these examples. Pass the same to the model's `compile`.
       seed: the same seed gives the same batches in each epoch.
 
     Returns:
@@ -186,7 +187,7 @@ def to_tf_dataset(
 
 
 def pad(encoded: EncodedExamples, chosen: np.ndarray, tokenizer, length: int, rows: int | None = None) -> dict:
-    """Some examples as inputs of one shape, (rows, length) int32 each; further rows are padding."""
+    """Some examples as inputs of one shape, (rows, length) int32 each; rows without an example are padding."""
     collator = MaskingCollator(tokenizer, block_size=length, mask_prob=0.0)
     ids, types = ([values[i] for i in chosen] for values in (encoded.input_ids, encoded.token_type_ids))
     inputs, _ = collator.collate(ids, types, np.random.default_rng(0), rows=rows)

@@ -1,8 +1,10 @@
-"""Labelled examples from wherever they lie: read, split reproducibly, and refused where they are not sound."""
+"""Labelled examples from files or datasets: read, checked, and split reproducibly into training and validation."""
 
+import contextlib
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +18,8 @@ from keras_pretrain.corpus.loading import replace_surrogates
 from keras_pretrain.corpus.readers import BadRows, ReadingOptions
 
 logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def load_examples(
@@ -33,31 +37,32 @@ def load_examples(
     dialect: str | dict | None = None,
     on_bad_rows: str = "error",
 ) -> DatasetDict:
-    """Load labelled examples and split some off for validation.
+    """Load labelled examples and split off a validation part.
 
     Args:
       source: a file (`.csv`, `.tsv`, `.json`, `.jsonl`, each also with `.gz`, or `.parquet`), a `Dataset`, or a
         `DatasetDict` with `train` and perhaps `validation`.
-      validation: the same again, or the share of the examples that becomes `validation`, drawn by `seed`: of each
-        class the same share; with a `group_column`, of the groups. Without effect where the source has a `validation`.
-      text_column, pair_column, label_column: which columns hold the text, the second text of a pair, and the label.
-      group_column: examples that have the same value here (near-duplicates, texts of one author) are never divided
-        between training and validation.
-      keep_labels: examples with other labels are left out, and the log says how many.
+      validation: examples in one of the same forms, or the share of `source` that becomes `validation`, drawn by
+        `seed`: the same share of each class or, with a `group_column`, of the groups. Ignored if the source has a
+        `validation`.
+      text_column, pair_column, label_column: the columns of the text, the second text of a pair, and the label.
+      group_column: examples with the same value here (near-duplicates, texts of one author) are never divided between
+        training and validation.
+      keep_labels: examples with other labels are left out; the log says how many.
       regression: labels are numbers to be predicted, not classes.
-      seed: of the draw.
+      seed: of the split.
       encoding, dialect, on_bad_rows: how files are read, as in `load_corpus`. `.tsv` files are read without quoting;
         with `on_bad_rows="skip"`, rows that cannot be read are left out, and the log says how many.
 
     Returns:
-      A `DatasetDict` with `train` and `validation`, columns `text` (str), `pair` (str, where there are pairs) and
-      `label` (str; float for regression).
+      A `DatasetDict` with `train` and `validation`, columns `text` (str), `pair` (str, if there are pairs) and `label`
+      (str; float for regression).
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: rows that cannot be read, a missing column, an empty text, a missing label, numbers with a fraction
-        for classes or classes for regression, one class only, a class of validation that training does not have, a
-        class or group too small to be split, an option with a value that is not allowed. Of a file, the message names
+        for classes or classes for regression, only one class, a class in validation that training does not have, a
+        class or group too small to be split, an option with a value that is not allowed. For a file, the message names
         the line.
     """
     columns = {"text": text_column, "pair": pair_column, "label": label_column, "group": group_column}
@@ -65,27 +70,29 @@ def load_examples(
     parts = dict(source) if isinstance(source, dict) else {"train": source}
     if "train" not in parts:
         raise ValueError(f"The examples need a split named 'train'; these have {sorted(parts)}.")
-    parts = {name: parts[name] for name in ("train", "validation") if name in parts}
-    if "validation" not in parts and not isinstance(validation, (int, float)):
-        parts["validation"] = validation
+    if not isinstance(validation, (int, float)):
+        parts.setdefault("validation", validation)
     options = ReadingOptions(encoding=encoding, dialect=dialect, on_bad_rows=on_bad_rows)
-    parts = {name: _read(part, columns, name, keep_labels, regression, options) for name, part in parts.items()}
+    parts = {
+        name: _read(parts[name], columns, name, keep_labels, regression, options)
+        for name in ("train", "validation")
+        if name in parts
+    }
     if "validation" not in parts:
         check_examples(parts["train"], regression=regression)
-        train, held_out = _split(parts["train"], validation, regression, seed)
-        parts = {"train": parts["train"].select(train), "validation": parts["train"].select(held_out)}
-    parts = {
-        name: part.remove_columns([c for c in ("group",) if c in part.column_names]) for name, part in parts.items()
-    }
-    check_examples(parts["train"], parts["validation"], regression=regression)
+        chosen = _split(parts["train"], validation, regression, seed)
+        parts = {name: parts["train"].select(rows) for name, rows in zip(("train", "validation"), chosen, strict=True)}
+    if group_column is not None:
+        parts = {name: part.remove_columns("group") for name, part in parts.items()}
+    check_examples(**parts, regression=regression)
     return DatasetDict(parts)
 
 
 def check_examples(train: Dataset, validation: Dataset | None = None, *, regression: bool = False) -> list[str]:
-    """Refuse, before training, examples that nothing can be learned from or judged by.
+    """Refuse, before training, examples that a model cannot be trained or evaluated on.
 
     Args:
-      train, validation: columns `text`, `label`, and `pair` where there are pairs.
+      train, validation: columns `text`, `label`, and `pair` if there are pairs.
 
     Returns:
       The classes, whole numbers in their order, others sorted; `["value"]` for regression.
@@ -93,32 +100,30 @@ def check_examples(train: Dataset, validation: Dataset | None = None, *, regress
     Raises:
       ValueError: as for `load_examples`.
     """
-    parts = {"train": train} | ({} if validation is None else {"validation": validation})
-    for name, part in parts.items():
-        missing = [column for column in ("text", "label") if column not in part.column_names]
-        if missing:
-            raise ValueError(f"{name} has no column {missing[0]!r}; its columns are {', '.join(part.column_names)}.")
-        if len(part) == 0:
-            raise ValueError(f"There are no examples in {name}.")
-        _check_texts(part, name)
-    if validation is not None and ("pair" in train.column_names) != ("pair" in validation.column_names):
+    values = {}
+    for name, part in {"train": train, "validation": validation}.items():
+        if part is not None:
+            present = ["text", "label", *(["pair"] if "pair" in part.column_names else [])]
+            columns = {column: column for column in present}
+            values[name] = _check(*_columns_of_dataset(part, columns, name), name, regression, columns)
+    if len({"pair" in each for each in values.values()}) > 1:
         raise ValueError("train and validation must both have pairs, or neither.")
-    labels = {name: _labels(part, name, regression) for name, part in parts.items()}
+    labels = values["train"]["label"]
     if regression:
-        if np.ptp(labels["train"]) == 0:
-            raise ValueError(f"All labels of train are {labels['train'][0]}: there is nothing to learn.")
+        if np.ptp(labels) == 0:
+            raise ValueError(f"All labels of train are {labels[0]}: there is nothing to learn.")
         return ["value"]
-    classes = sort_labels(set(labels["train"]))
+    classes = sort_labels(set(labels))
     if len(classes) < 2:
         raise ValueError(f"All examples of train have the label {classes[0]!r}: a classifier needs two at least.")
-    unseen = sort_labels(set(labels.get("validation", ())) - set(classes))
-    if unseen:
-        raise ValueError(
-            f"validation has labels that train has not: {', '.join(map(repr, unseen))} (train has "
-            f"{', '.join(map(repr, classes))}). Put examples of them into train, or leave them out (keep_labels)."
-        )
     if validation is not None:
-        _warn_of_repeats(train, validation)
+        unseen = sort_labels(set(values["validation"]["label"]) - set(classes))
+        if unseen:
+            raise ValueError(
+                f"validation has labels that train has not: {', '.join(map(repr, unseen))} (train has "
+                f"{', '.join(map(repr, classes))}). Put examples of them into train, or leave them out (keep_labels)."
+            )
+        _warn_of_repeats(**values)
     return classes
 
 
@@ -129,78 +134,93 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 
 def _read(source, columns: dict, name: str, keep_labels, regression: bool, options: ReadingOptions) -> Dataset:
     if isinstance(source, Dataset):
-        values, where = _values_of_dataset(source, columns, name), name
-        places = [f"{name}, example {i}" for i in range(1, len(source) + 1)]
+        where, (values, places) = name, _columns_of_dataset(source, columns, name)
+        kind = source.features[columns["label"]]
+        if isinstance(kind, datasets.ClassLabel):
+            values["label"] = [None if label is None else kind.int2str(label) for label in values["label"]]
     elif isinstance(source, (str, os.PathLike)):
-        values, places = _values_of_file(Path(source), columns, options)
-        where = str(source)
+        where, (values, places) = str(source), _columns_of_file(Path(source), columns, options)
     else:
         raise ValueError(f"Examples are a file, a Dataset or a DatasetDict, not a {type(source).__name__}.")
     if keep_labels is not None:
-        rows = _rows_with(values["label"], {str(label) for label in keep_labels}, where)
+        rows = _rows_with(values["label"], set(map(str, keep_labels)), where)
         values = {target: [column[i] for i in rows] for target, column in values.items()}
         places = [places[i] for i in rows]
-    if not places:
-        raise ValueError(f"There are no examples in {where}.")
-    convert = _to_number if regression else _to_class
-    values["label"] = [convert(label, place) for label, place in zip(values["label"], places, strict=True)]
-    for target in ("text", "pair"):
-        wrong = next((value for value in values.get(target, ()) if not isinstance(value, (str, type(None)))), None)
-        if wrong is not None:
-            raise ValueError(f"Column {columns[target]!r} of {where} holds {wrong!r}, not text.")
-        if target in values and not isinstance(source, Dataset):
-            _refuse_empty(values[target], target, where, places)
-    if "group" in values:
-        values["group"] = [str(group) for group in values["group"]]
-    return Dataset.from_dict(values)
+    return Dataset.from_dict(_check(values, places, where, regression, columns))
 
 
-def _values_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str, list]:
-    absent = [column for column in columns.values() if column not in dataset.column_names]
-    if absent:
-        raise ValueError(f"{name} has no column {absent[0]!r}; its columns are {', '.join(dataset.column_names)}.")
+def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> tuple[dict[str, list], list[str]]:
+    """The values of each column, and the place of each example."""
+    missing = [column for column in columns.values() if column not in dataset.column_names]
+    if missing:
+        raise ValueError(f"{name} has no column {missing[0]!r}; its columns are {', '.join(dataset.column_names)}.")
     values = {target: dataset[column][:] for target, column in columns.items()}
-    kind = dataset.features[columns["label"]]
-    if isinstance(kind, datasets.ClassLabel):
-        values["label"] = [None if label is None else kind.int2str(label) for label in values["label"]]
-    return values
+    return values, [f"example {i}" for i in range(1, len(dataset) + 1)]
 
 
-def _values_of_file(path: Path, columns: dict, options: ReadingOptions) -> tuple[dict[str, list], list[str]]:
+def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> tuple[dict[str, list], list[str]]:
     """The values of each column, and the place of each example; the log says how many rows were skipped."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path} (looked from {os.getcwd()}).")
     for holds, column in columns.items():
         readers.check_columns(path, column, options, holds)
-    values, places, bad_rows = {target: [] for target in columns}, [], BadRows()
-    for place, row in readers.records(path, list(columns.values()), options, bad_rows):
-        places.append(f"{path}, {place}")
-        for target, value in zip(columns, row, strict=True):
-            values[target].append(replace_surrogates(value) if isinstance(value, str) else value)
+    bad_rows = BadRows()
+    records = list(readers.records(path, list(columns.values()), options, bad_rows))
     if bad_rows.count:
         logger.warning(
             "%s: %d of %d rows skipped: %d bad (the first: %s).",
-            path, bad_rows.count, len(places) + bad_rows.count, bad_rows.count, bad_rows,
+            path, bad_rows.count, len(records) + bad_rows.count, bad_rows.count, bad_rows,
         )  # fmt: skip
-    return values, places
+    rows = [[replace_surrogates(value) if isinstance(value, str) else value for value in row] for _, row in records]
+    return {target: [row[i] for row in rows] for i, target in enumerate(columns)}, [place for place, _ in records]
 
 
 def _rows_with(labels: list, wanted: set[str], where: str) -> list[int]:
-    """The places of the wanted labels; the log says how many others there are."""
-    rows = [i for i, label in enumerate(labels) if str(label) in wanted]
-    others = Counter(str(label) for label in labels if str(label) not in wanted)
-    absent = wanted - {str(labels[i]) for i in rows}
+    """The rows with the wanted labels; the log says how many others there are."""
+    counts = Counter(map(str, labels))
+    others = Counter({label: count for label, count in counts.items() if label not in wanted})
+    absent = wanted - set(counts)
     if absent:
         raise ValueError(f"{where} has no example with the label {sort_labels(absent)[0]!r}; it has {sorted(others)}.")
     if others:
-        logger.info("%s: %d examples with other labels left out (%s).", where, sum(others.values()), _tell(others))
-    return rows
+        shown = ", ".join(f"{label} {count}" for label, count in others.most_common(5))
+        logger.info("%s: %d examples with other labels left out (%s).", where, others.total(), shown)
+    return [i for i, label in enumerate(labels) if str(label) in wanted]
+
+
+def _check(values: dict, places: list[str], where: str, regression: bool, columns: dict[str, str]) -> dict:
+    """The examples with their labels converted; refuses those that have no text or no sound label.
+
+    Args:
+      values: by column, `text`, `label`, and perhaps `pair` and `group`.
+      places: of each example.
+      where: in which file or split.
+      columns: the names of the columns in the source.
+    """
+    if not places:
+        raise ValueError(f"There are no examples in {where}.")
+    convert = _to_number if regression else _to_class
+    labels = [convert(label, f"{where}, {place}") for label, place in zip(values["label"], places, strict=True)]
+    for target in ("text", "pair"):
+        texts = values.get(target, ())
+        wrong = next((text for text in texts if not isinstance(text, (str, type(None)))), None)
+        if wrong is not None:
+            raise ValueError(f"Column {columns[target]!r} of {where} holds {wrong!r}, not text.")
+        empty = [i for i, text in enumerate(texts) if not (text or "").strip()]
+        if empty:
+            raise ValueError(
+                f"{len(empty)} of {len(texts)} examples of {where} have an empty {target} (the first: "
+                f"{places[empty[0]]}). Leave them out, or say which column holds the text."
+            )
+    groups = {"group": list(map(str, values["group"]))} if "group" in values else {}
+    return values | {"label": labels} | groups
 
 
 def _to_class(label, where: str) -> str:
-    if label is None or (isinstance(label, float) and math.isnan(label)) or str(label).strip() == "":
+    text = str(label).strip()
+    if label is None or label != label or not text:
         raise ValueError(f"{where}, has no label.")
-    if isinstance(label, float) or (isinstance(label, str) and _has_fraction(label)):
+    if isinstance(label, float) or (_NUMBER.fullmatch(text) and not _is_whole(text)):
         raise ValueError(
             f"{where}, has the label {label!r}, a number with a fraction: for classification labels are names or whole "
             "numbers. To predict numbers, give regression=True (--regression in the examples)."
@@ -211,88 +231,50 @@ def _to_class(label, where: str) -> str:
 
 
 def _to_number(label, where: str) -> float:
-    try:
-        number = float(label)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{where}, has the label {label!r}; for regression labels are numbers.")
-    return number
-
-
-def _check_texts(part: Dataset, name: str) -> None:
-    for column in ("text", "pair"):
-        if column not in part.column_names:
-            continue
-        texts = part[column][:]
-        _refuse_empty(texts, column, name, [f"example {i}" for i in range(1, len(texts) + 1)])
-
-
-def _refuse_empty(texts: list[str | None], column: str, name: str, places: list[str]) -> None:
-    empty = [place for place, text in zip(places, texts, strict=True) if text is None or not text.strip()]
-    if empty:
-        raise ValueError(
-            f"{len(empty)} of {len(texts)} examples of {name} have an empty {column} (the first: {empty[0]}). Leave "
-            "them out, or say which column holds the text."
-        )
-
-
-def _labels(part: Dataset, name: str, regression: bool) -> list:
-    labels = part["label"][:]
-    convert = _to_number if regression else _to_class
-    return [convert(label, f"{name}, example {i}") for i, label in enumerate(labels, start=1)]
-
-
-def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
-
-    if not 0 < fraction < 1:
-        raise ValueError(f"The share of validation must be above 0 and below 1, not {fraction}.")
-    labels, groups = examples["label"][:], None
-    if "group" in examples.column_names:
-        groups = examples["group"][:]
-        if len(set(groups)) < 2:
-            raise ValueError(f"All examples are of the group {groups[0]!r}: validation needs another one.")
-        splitter = GroupShuffleSplit
-    elif regression:
-        splitter = ShuffleSplit
-    else:
-        splitter = StratifiedShuffleSplit
-        rare = [label for label, count in Counter(labels).items() if count < 2]
-        if rare:
-            raise ValueError(f"The label {rare[0]!r} has one example, and validation needs another. Leave it out.")
-        classes = len(set(labels))
-        if classes > min(fraction, 1 - fraction) * len(labels):
-            raise ValueError(f"{len(labels)} examples of {classes} classes are too few to split off {fraction:.0%}.")
-    if len(examples) < 2:
-        raise ValueError("There is one example, and validation needs another.")
-    split = splitter(n_splits=1, test_size=fraction, random_state=seed).split(np.zeros(len(labels)), labels, groups)
-    train, held_out = next(split)
-    return np.sort(train), np.sort(held_out)
-
-
-def _warn_of_repeats(train: Dataset, validation: Dataset) -> None:
-    columns = [column for column in ("text", "pair") if column in train.column_names]
-    seen = set(zip(*(train[column][:] for column in columns), strict=True))
-    repeats = sum(row in seen for row in zip(*(validation[column][:] for column in columns), strict=True))
-    if repeats:
-        logger.warning(
-            "%d of %d examples of validation stand in train, too: the figures will flatter the model. A group_column "
-            "keeps such examples together.", repeats, len(validation),
-        )  # fmt: skip
-
-
-def _tell(counts: Counter) -> str:
-    return ", ".join(f"{label} {count}" for label, count in counts.most_common(5))
+    with contextlib.suppress(TypeError, ValueError):
+        if math.isfinite(number := float(label)):
+            return number
+    raise ValueError(f"{where}, has the label {label!r}; for regression labels are numbers.")
 
 
 def _is_whole(label: str) -> bool:
     return label.isascii() and label.removeprefix("-").isdigit()
 
 
-def _has_fraction(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return not _is_whole(label.strip()) and any(character.isdigit() for character in label)
+def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of training and of validation."""
+    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+
+    if not 0 < fraction < 1:
+        raise ValueError(f"The share of validation must be above 0 and below 1, not {fraction}.")
+    if len(examples) < 2:
+        raise ValueError("There is one example, and validation needs another.")
+    labels, groups = examples["label"][:], None
+    if "group" in examples.column_names:
+        splitter, groups = GroupShuffleSplit, examples["group"][:]
+        if len(set(groups)) < 2:
+            raise ValueError(f"All examples are of the group {groups[0]!r}: validation needs another one.")
+    elif regression:
+        splitter = ShuffleSplit
+    else:
+        splitter, counts = StratifiedShuffleSplit, Counter(labels)
+        rarest, count = counts.most_common()[-1]
+        if count < 2:
+            raise ValueError(f"The label {rarest!r} has one example, and validation needs another. Leave it out.")
+        if len(counts) > min(fraction, 1 - fraction) * len(labels):
+            raise ValueError(
+                f"{len(labels)} examples of {len(counts)} classes are too few to split off {fraction:.0%}."
+            )
+    split = splitter(n_splits=1, test_size=fraction, random_state=seed).split(np.zeros(len(labels)), labels, groups)
+    return tuple(map(np.sort, next(split)))
+
+
+def _warn_of_repeats(train: dict, validation: dict) -> None:
+    columns = [column for column in ("text", "pair") if column in train]
+    seen = set(zip(*(train[column] for column in columns), strict=True))
+    repeats = sum(row in seen for row in zip(*(validation[column] for column in columns), strict=True))
+    if repeats:
+        logger.warning(
+            "%d of %d examples of validation stand in train, too: the figures will flatter the model. A group_column "
+            "keeps such examples together.", repeats, len(validation["text"]),
+        )  # fmt: skip

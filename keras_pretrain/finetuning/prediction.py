@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 from datasets import Dataset
 from scipy.special import softmax
-from transformers import AutoTokenizer
 
 from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, pad, plan_batches
 from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics
-from keras_pretrain.models.classifier import find_encoder, load_classifier
+from keras_pretrain.models.classifier import load_classifier
+from keras_pretrain.models.loading import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,27 @@ def predict(
     max_length=128,
     batch_size=64,
     cleaning: str | None = None,
+    **download,
 ) -> Predictions:
     """Labels and probabilities for texts, or for pairs of texts.
 
     Args:
-      model: the folder of a fine-tuned model, or the model itself, which then needs its `tokenizer`.
+      model: the folder or Hub name of a fine-tuned model, or the model itself, which then needs its `tokenizer`.
       texts, pairs: as many of one as of the other.
+      tokenizer: by default the checkpoint's.
       max_length: longer examples are cut.
       batch_size: examples of a batch.
       cleaning: of the texts, as in `clean_text`; by default what is recorded with the tokenizer, which is how the texts
         of fine-tuning were cleaned.
+      **download: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
+        for `models.loading.find_checkpoint`.
+
+    Returns:
+      `Predictions`.
 
     Raises:
-      ValueError: no texts, an empty one, not as many pairs, or an unknown cleaning.
+      FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
+      ValueError: no texts, an empty one, not as many pairs, an unknown cleaning, or a damaged checkpoint.
     """
     texts = list(texts)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
@@ -98,35 +106,39 @@ def predict(
         raise ValueError("The pairs are a list of texts, none of them empty.")
     if pairs is not None and len(pairs) != len(texts):
         raise ValueError(f"There are {len(texts)} texts and {len(pairs)} pairs; each text needs its own.")
-    model, tokenizer = _load(model, tokenizer)
+    model, tokenizer = _load(model, tokenizer, download)
     columns = {"text": texts} | ({} if pairs is None else {"pair": list(pairs)})
     encoded = encode_examples(Dataset.from_dict(columns), tokenizer, max_length=max_length, cleaning=cleaning)
     return Predictor(model, tokenizer, batch_size).predict(encoded)
 
 
 def evaluate(
-    model, examples: Dataset, *, tokenizer=None, max_length=128, batch_size=64, cleaning: str | None = None
+    model, examples: Dataset, *, tokenizer=None, max_length=128, batch_size=64, cleaning: str | None = None, **download
 ) -> dict[str, float]:
     """A fine-tuned model's figures on labelled examples that it was not trained on.
 
     Args:
-      model, tokenizer, max_length, batch_size, cleaning: as for `predict`.
+      model, tokenizer, max_length, batch_size, cleaning, **download: as for `predict`.
       examples: columns `text`, `label`, and `pair` where there are pairs.
 
     Returns:
       `loss`, and `accuracy`, `f1_macro` and `f1` (with two classes, of the second), or `pearson` and `spearman`.
 
     Raises:
-      ValueError: a label that the model does not have, or an unknown cleaning.
+      FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
+      ValueError: a label that the model does not have, an unknown cleaning, or a damaged checkpoint.
     """
-    model, tokenizer = _load(model, tokenizer)
+    model, tokenizer = _load(model, tokenizer, download)
     encoded = encode_examples(examples, tokenizer, model.config, max_length=max_length, cleaning=cleaning)
     return Predictor(model, tokenizer, batch_size).evaluate(encoded)
 
 
-def _load(model, tokenizer):
+def _load(model, tokenizer, download: dict):
     if isinstance(model, (str, os.PathLike)):
-        return load_classifier(model), tokenizer or AutoTokenizer.from_pretrained(find_encoder(model))
+        tokenizer = tokenizer or find_checkpoint(model, **download).tokenizer()
+        return load_classifier(model, **download), tokenizer
     if tokenizer is None:
-        raise ValueError("A model that is given as such needs its tokenizer: predict(model, ..., tokenizer=tokenizer).")
+        raise ValueError("A model object needs its tokenizer: set tokenizer.")
+    if download:
+        raise TypeError(f"Unknown arguments for a model object: {', '.join(download)}.")
     return model, tokenizer

@@ -1,41 +1,61 @@
 """`finetune`: a classifier or regressor on top of a pretrained encoder, with several seeds in one call."""
 
 import copy
+import json
 import logging
+import math
+import operator
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from keras_pretrain.corpus.cleaning import check_cleaning
 from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, to_tf_dataset
-from keras_pretrain.finetuning.examples import check_examples
+from keras_pretrain.finetuning.examples import check_examples, sort_labels
+from keras_pretrain.finetuning.finished_seeds import FinishedSeeds, checksum
 from keras_pretrain.finetuning.metrics import spread
 from keras_pretrain.finetuning.prediction import Predictor
-from keras_pretrain.models.classifier import find_encoder, load_classifier
+from keras_pretrain.models.classifier import load_classifier
+from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.models.pretraining import require_fit
 from keras_pretrain.models.sizes import finetuning_learning_rate
 from keras_pretrain.tokenization import choose_text_cleaning, cleaning_of, record_cleaning
 from keras_pretrain.training.optimization import create_optimizer
+from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
+
+_LARGEST_SEED = 2**31 - 1  # the model's seed is an int32
+_INCIDENTAL = ("transformers_version", "_name_or_path", "architectures")  # of a config: no effect on training
+_OPTIONAL = ("learning_rate", "patience")
+_RANGES = {
+    "learning_rate": (lambda rate: 0 < rate < math.inf, "above 0 and finite"),
+    "layerwise_decay": (lambda decay: 0 < decay <= 1, "above 0 and at most 1"),
+    "warmup_ratio": (lambda share: 0 <= share <= 1, "a share, from 0 to 1"),
+    "weight_decay": (lambda decay: 0 <= decay < math.inf, "at least 0 and finite"),
+    "dropout": (lambda share: 0 <= share < 1, "a share, at least 0 and below 1"),
+}
+_SMALLEST = {"epochs": 1, "batch_size": 1, "patience": 1, "max_length": 4}
 
 
 @dataclass
 class FineTuned:
-    """What `finetune` gives.
+    """The result of `finetune`.
 
     Attributes:
       model: with the weights of the seed that was best on validation.
-      tokenizer: the checkpoint's; its recorded cleaning is the one that was used.
-      metrics: for each figure on validation `mean`, `std` and `values` (one a seed).
+      tokenizer: the checkpoint's; the cleaning recorded with it is the one that was used.
+      metrics: `{name: {"mean", "std", "values"}}` on validation, one value per seed.
       seeds: in the order of the values.
       best_seed: that of the model.
-      settings: the learning rate, the cleaning and the other settings that the runs were made with.
-      histories: Keras' figures of each epoch, one dictionary a seed.
+      settings: learning rate, cleaning and the other settings of the runs.
+      histories: Keras' metrics of each epoch, one dictionary per seed.
     """
 
     model: tf_keras.Model
@@ -46,10 +66,20 @@ class FineTuned:
     settings: dict
     histories: list[dict] = field(repr=False)
 
-    @property
-    def by_seed(self) -> list[dict[str, float]]:
-        """The figures of each run, in the order of the seeds."""
-        return [{name: each["values"][i] for name, each in self.metrics.items()} for i in range(len(self.seeds))]
+    def report(self) -> dict:
+        """The metrics and settings for a JSON file, which has no NaN: what is not a finite number is `None`.
+
+        Returns:
+          The mean of each metric under its own name, `by_seed` (`{seed: {name: value}}`), `std` (`{name: value}`),
+          `saved_seed` and `settings`.
+        """
+        means, stds = ({name: each[what] for name, each in self.metrics.items()} for what in ("mean", "std"))
+        by_seed = {
+            seed: {name: each["values"][i] for name, each in self.metrics.items()} for i, seed in enumerate(self.seeds)
+        }
+        report = {"by_seed": by_seed, "std": stds, "saved_seed": self.best_seed, "settings": self.settings}
+        strict = json.dumps(means | report, default=operator.methodcaller("item"))  # numpy's numbers
+        return json.loads(strict, parse_constant=lambda name: None)
 
 
 def finetune(
@@ -70,37 +100,50 @@ def finetune(
     class_weight: str | dict | None = None,
     patience: int | None = None,
     seeds=(42,),
+    directory: str | os.PathLike | None = None,
+    resume: bool = True,
     tokenizer=None,
     callbacks=(),
+    jit_compile: bool = True,
     verbose="auto",
 ) -> FineTuned:
-    """Train a checkpoint's encoder and a new head on a task, once for each seed, and judge it on validation.
+    """Train a checkpoint's encoder with a new head on a task, once per seed, and measure each run on validation.
 
-    A seed decides the head's first weights, the order of the batches and dropout. Everything is compiled once for all
-    seeds. With `patience`, the weights of the best epoch are kept, chosen on the same validation that is reported:
-    for a figure that owes nothing to this choice, `evaluate` on a third set.
+    A seed determines the head's initial weights, the order of the batches and dropout. With `patience`, the best epoch
+    is selected on the validation split that is reported; for an unbiased metric, call `evaluate` on a third split.
+
+    With a `directory`, the result of each seed and the best weights so far are stored there. The same call again, for
+    example after the process was killed or with more seeds, trains only the seeds that are not finished, and returns
+    the same metrics and weights as an undisturbed call. `callbacks` are not compared between calls.
+
+    To train on several GPUs of one machine, call this function inside `tf.distribute.MirroredStrategy().scope()`. With
+    dropout off, weights match those of one device up to rounding.
 
     Args:
       checkpoint: a BERT or an ELECTRA, as for `models.classifier.load_classifier`.
-      train, validation: as of `load_examples`.
-      regression: predict a number (such as the likeness of two sentences), not a class.
-      epochs: the most passes over `train`.
-      batch_size: examples of a batch.
-      learning_rate: the peak; by default from the encoder's size (`models.sizes.finetuning_learning_rate`).
+      train, validation: from `load_examples`.
+      regression: predict a number (such as the similarity of two sentences) instead of a class.
+      epochs: the maximum number of passes over `train`.
+      batch_size: the global batch size, summed over all replicas.
+      learning_rate: the peak; by default chosen by the encoder's size (`models.sizes.finetuning_learning_rate`).
       layerwise_decay: each layer's learning rate is that of the next higher one times this (ELECTRA's paper: 0.8 to
         0.9); 1.0 is one learning rate for all.
       warmup_ratio, weight_decay: as for `create_optimizer`.
       dropout: of hidden states and attention.
-      max_length: longer examples are cut; the log says how many.
-      cleaning: of the texts, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining
-        text was cleaned, and `"none"` where nothing is. It is recorded with the tokenizer that is returned, so that
-        `predict` and `evaluate` do the same.
-      class_weight: what an example's loss counts, by its class: `"balanced"` (each class as much as any other) or a
-        dictionary from label to weight.
-      patience: stop when validation has not become better for so many epochs: in accuracy, for regression in loss.
+      max_length: longer examples are truncated; the log says how many.
+      cleaning: of the texts, as in `clean_text`; by default the one recorded with the tokenizer, which is that of the
+        pretraining text, or `"none"` without a record. It is recorded with the returned tokenizer, so `predict` and
+        `evaluate` clean in the same way.
+      class_weight: the weight of an example's loss, by its class: `"balanced"` (each class has the same total weight)
+        or a dictionary from label to weight.
+      patience: stop after this many epochs without improvement on validation: of the accuracy, or of the loss for
+        regression.
       seeds: one run each.
+      directory: of the runs, for example `"my_classifier/run"`; another one for other settings or other data.
+      resume: `False` deletes the results that fine-tuning stored in the directory, and starts anew.
       tokenizer: by default the checkpoint's.
-      callbacks: for `fit`, of every run. `val_loss`, `val_accuracy` and the other figures are in their `logs`.
+      callbacks: for each run's `fit`. Their `logs` contain `val_loss`, `val_accuracy` and the other metrics.
+      jit_compile: `False` trains without XLA.
       verbose: as for `fit`.
 
     Returns:
@@ -108,99 +151,130 @@ def finetune(
 
     Raises:
       ValueError: examples that `check_examples` refuses, a checkpoint of another architecture, a tokenizer that is not
-        the checkpoint's, or a setting outside its range (an unknown cleaning, for example). All before training starts.
+        the checkpoint's, a setting outside its range, a batch size that the replicas cannot divide, or a directory with
+        results of other settings or data. All of these before training starts; settings before anything is loaded.
+      OSError: the directory cannot be written to, or another process is training in it.
+      FloatingPointError: training diverges.
     """
-    seeds = [int(seed) for seed in seeds]
-    _check_settings(epochs, batch_size, dropout, max_length, patience, seeds, class_weight, regression)
+    seeds = [operator.index(seed) for seed in seeds]
+    settings = {
+        "learning_rate": learning_rate, "layerwise_decay": layerwise_decay, "warmup_ratio": warmup_ratio,
+        "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "dropout": dropout,
+        "max_length": max_length, "patience": patience,
+    }  # fmt: skip
+    _check_settings(settings, seeds, class_weight, regression, cleaning)
+    replicas = _count_replicas(batch_size)
     labels = check_examples(train, validation, regression=regression)
     class_weight = _weigh_classes(class_weight, train, labels)
-    tokenizer = tokenizer or AutoTokenizer.from_pretrained(find_encoder(checkpoint))
-    model = load_classifier(checkpoint, labels=labels, dropout=dropout, seed=seeds[0])
+    if len(train) < replicas:
+        raise ValueError(f"{len(train)} training examples cannot be divided among {replicas} replicas.")
+    tokenizer = tokenizer or find_checkpoint(checkpoint).tokenizer()
+    # The seed has no effect here: each run sets its own. A fixed one makes the checksum of the weights reproducible.
+    model = load_classifier(checkpoint, labels=labels, dropout=dropout, seed=0)
     require_fit(model.config, tokenizer, max_length)
     tokenizer = _with_cleaning(tokenizer, cleaning)
 
-    encoded = encode_examples(train, tokenizer, model.config, max_length=max_length)
+    encoded, judged = (
+        encode_examples(each, tokenizer, model.config, max_length=max_length) for each in (train, validation)
+    )
     lengths = choose_lengths(encoded.lengths)
-    batch_size = min(batch_size, len(encoded))
-    if learning_rate is None:
-        learning_rate = finetuning_learning_rate(model.config)
-    settings = {
-        "learning_rate": learning_rate,
-        "layerwise_decay": layerwise_decay,
-        "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay,
-    }
-    num_train_steps = epochs * (len(encoded) // batch_size)
-    model.compile(create_optimizer(num_train_steps=num_train_steps, **settings), lengths=lengths)
-    _report(train, validation, labels, encoded, lengths, max_length, settings, regression)
-    judge = Judge(model, tokenizer, encode_examples(validation, tokenizer, model.config, max_length=max_length))
-    start = _State(model)
-    runs, histories, best = [], [], None
-    for number, seed in enumerate(seeds, start=1):
-        if len(seeds) > 1:
-            logger.info("Seed %d (%d of %d).", seed, number, len(seeds))
-        start.restore(seed)
-        batches = to_tf_dataset(encoded, tokenizer, batch_size=batch_size, lengths=lengths, seed=seed)
-        stopping = [_early_stopping(regression, patience)] if patience is not None else []
+    batch_size = min(batch_size, len(encoded) // replicas * replicas)
+    settings |= {"batch_size": batch_size, "cleaning": choose_text_cleaning(tokenizer)}
+    settings["learning_rate"] = learning_rate or finetuning_learning_rate(model.config)
+    optimizer = create_optimizer(
+        num_train_steps=epochs * (len(encoded) // batch_size),
+        **{name: settings[name] for name in ("learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay")},
+    )
+    model.compile(optimizer, lengths=lengths, jit_compile=jit_compile)
+    _report(train, validation, encoded.lengths, settings, regression)
+    judge = _Judge(Predictor(model, tokenizer), judged)
+    model.optimizer.build(model.trainable_variables)
+    variables, with_pooler = [*model.weights, *model.optimizer.variables], model.drew_pooler
+    untrained = [variable.numpy() for variable in variables]
+
+    def run(seed: int) -> dict:
+        for variable, value in zip(variables, untrained, strict=True):
+            variable.assign(value)
+        model.redraw_head(seed, with_pooler=with_pooler)
+        model.seed.assign(seed)
+        model.stop_training = False
         history = model.fit(
-            batches,
+            to_tf_dataset(encoded, tokenizer, batch_size=batch_size, lengths=lengths, seed=seed),
             epochs=epochs,
             class_weight=class_weight,
-            callbacks=[judge, *stopping, *callbacks],
+            callbacks=[judge, *_early_stopping(regression, patience), *callbacks],
             verbose=verbose,
-        )
-        histories.append(history.history)
-        runs.append(judge.evaluate())
-        score = -runs[-1]["loss"] if regression else runs[-1]["accuracy"]
-        if best is None or score > best[0]:
-            best = score, seed, model.get_weights()
-    model.set_weights(best[2])
-    settings |= {"epochs": epochs, "batch_size": batch_size, "dropout": dropout, "max_length": max_length}
-    settings["cleaning"] = choose_text_cleaning(tokenizer)
-    return FineTuned(model, tokenizer, spread(runs), seeds, best[1], settings, histories)
+        ).history
+        history = {name: [float(value) for value in values] for name, values in history.items()}
+        return {"metrics": judge.evaluate(), "history": history}
+
+    identity = settings | {
+        "class_weight": class_weight,
+        "weights": checksum(*model.get_weights()),
+        "precision": tf_keras.mixed_precision.global_policy().name,
+        "jit_compile": jit_compile,
+        "replicas": replicas,
+    }
+    for name, each in (("train", encoded), ("validation", judged)):
+        identity[name] = checksum(each.lengths, *each.input_ids, *each.token_type_ids, each.labels)
+    config = model.config.to_dict()
+    identity |= {f"config.{name}": value for name, value in config.items() if name not in _INCIDENTAL}
+    with FinishedSeeds.open(directory, identity, resume=resume) as finished:
+        best = _train_missing(finished, seeds, run, model, regression)
+        model.set_weights(finished.weights)
+    results = [finished.results[seed] for seed in seeds]
+    metrics, histories = spread([each["metrics"] for each in results]), [each["history"] for each in results]
+    return FineTuned(model, tokenizer, metrics, seeds, best, settings, histories)
 
 
-class Judge(tf_keras.callbacks.Callback):
-    """Adds the task's figures on validation to the logs of each epoch, as `val_loss`, `val_accuracy` and so on.
+class _Judge(tf_keras.callbacks.Callback):
+    """Adds the task's metrics on validation to the logs of each epoch, as `val_loss`, `val_accuracy` and so on."""
 
-    Args:
-      model, tokenizer: what predicts.
-      encoded: of `encode_examples`, with labels.
-    """
-
-    def __init__(self, model, tokenizer, encoded: EncodedExamples, batch_size: int = 64):
+    def __init__(self, predictor: Predictor, encoded: EncodedExamples):
         super().__init__()
-        self._predictor = Predictor(model, tokenizer, batch_size)
-        self._encoded = encoded
+        self._predictor, self._encoded = predictor, encoded
 
     def evaluate(self) -> dict[str, float]:
-        """The figures for the model as it is now."""
-        return self._predictor.evaluate(self._encoded)
+        try:
+            return self._predictor.evaluate(self._encoded)
+        except ValueError as error:  # scikit-learn's
+            raise FloatingPointError(
+                "The model's predictions are not finite numbers: training has diverged. The usual causes are a "
+                "learning_rate that is too high, or mixed_float16 without loss scaling. Choose a lower learning_rate."
+            ) from error
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update({f"val_{name}": value for name, value in self.evaluate().items()})
 
 
-class _State:
-    """Weights and optimizer as they were before the first step, to begin a run of another seed with."""
+def _train_missing(finished: FinishedSeeds, seeds: list[int], run, model, regression: bool) -> int:
+    """Run the seeds that are not finished; returns the best seed, whose weights are then kept in `finished`."""
 
-    def __init__(self, model):
-        self._model = model
-        model.optimizer.build(model.trainable_variables)
-        self._variables = [*model.weights, *model.optimizer.variables]
-        self._values = [variable.numpy() for variable in self._variables]
-        self._with_pooler = model.drew_pooler
+    def find_best() -> int:
+        """The first seed with the best validation result among those that are finished."""
+        metrics = {seed: finished.results[seed]["metrics"] for seed in seeds if seed in finished.results}
+        scores = {seed: -each["loss"] if regression else each["accuracy"] for seed, each in metrics.items()}
+        return max(scores, key=lambda seed: -math.inf if math.isnan(scores[seed]) else scores[seed])
 
-    def restore(self, seed: int) -> None:
-        for variable, value in zip(self._variables, self._values, strict=True):
-            variable.assign(value)
-        self._model.redraw_head(seed, with_pooler=self._with_pooler)
-        self._model.seed.assign(seed)
-        self._model.stop_training = False
+    missing = [seed for seed in seeds if seed not in finished.results]
+    if len(missing) < len(seeds):
+        known = ", ".join(str(seed) for seed in seeds if seed not in missing)
+        logger.info("These seeds are finished and not trained again: %s.", known)
+    for seed in missing:
+        if len(seeds) > 1:
+            logger.info("Seed %d (%d of %d).", seed, seeds.index(seed) + 1, len(seeds))
+        finished.results[seed] = run(seed)
+        finished.save(seed, model.get_weights() if find_best() == seed else None)
+    best = find_best()
+    if finished.weights_seed != best:  # the directory has the weights of a seed that is not asked for now
+        logger.info("Seed %d is trained again: it is the best of these, and its weights were not kept.", best)
+        finished.results[best] = run(best)
+        finished.save(best, model.get_weights())
+    return best
 
 
 def _with_cleaning(tokenizer, cleaning: str | None):
-    """The tokenizer; a copy where another cleaning has to be recorded with it."""
+    """The tokenizer; a copy if another cleaning has to be recorded with it."""
     cleaning = choose_text_cleaning(tokenizer, cleaning)
     if cleaning != (cleaning_of(tokenizer) or "none"):
         tokenizer = copy.deepcopy(tokenizer)
@@ -209,17 +283,19 @@ def _with_cleaning(tokenizer, cleaning: str | None):
     return tokenizer
 
 
-def _early_stopping(regression: bool, patience: int) -> tf_keras.callbacks.EarlyStopping:
+def _early_stopping(regression: bool, patience: int | None) -> list[tf_keras.callbacks.Callback]:
+    if patience is None:
+        return []
     monitor, mode = ("val_loss", "min") if regression else ("val_accuracy", "max")
-    return tf_keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
+    return [tf_keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)]
 
 
 def _weigh_classes(class_weight, train: Dataset, labels: list[str]) -> dict[int, float] | None:
     """For `fit`: from the number of a class to its weight."""
     if class_weight is None:
         return None
-    counts = Counter(map(str, train["label"][:]))
     if class_weight == "balanced":
+        counts = Counter(map(str, train["label"][:]))
         return {i: len(train) / (len(labels) * counts[label]) for i, label in enumerate(labels)}
     given = {str(label): weight for label, weight in class_weight.items()}
     if set(given) != set(labels):
@@ -227,31 +303,55 @@ def _weigh_classes(class_weight, train: Dataset, labels: list[str]) -> dict[int,
     return {i: float(given[label]) for i, label in enumerate(labels)}
 
 
-def _check_settings(epochs, batch_size, dropout, max_length, patience, seeds, class_weight, regression) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}.")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is a share, at least 0 and below 1, not {dropout}.")
-    if max_length < 4:
-        raise ValueError(f"max_length must be at least 4, not {max_length}.")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"Give at least one seed, each once, not {seeds}.")
-    if isinstance(class_weight, str) and class_weight != "balanced":
-        raise ValueError(f"class_weight is 'balanced' or a dictionary from label to weight, not {class_weight!r}.")
+def _check_settings(settings: dict, seeds: list[int], class_weight, regression: bool, cleaning: str | None) -> None:
+    given = {name: value for name, value in settings.items() if value is not None or name not in _OPTIONAL}
+    for name, value in given.items():
+        if name in _RANGES and not _RANGES[name][0](value):
+            raise ValueError(f"{name} must be {_RANGES[name][1]}, not {value}.")
+        if name in _SMALLEST and not (isinstance(value, (int, np.integer)) and value >= _SMALLEST[name]):
+            raise ValueError(f"{name} must be at least {_SMALLEST[name]} and a whole number, not {value!r}.")
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed <= _LARGEST_SEED for seed in seeds):
+        raise ValueError(f"Give at least one seed, each once, from 0 to {_LARGEST_SEED}, not {seeds}.")
     if class_weight is not None and regression:
         raise ValueError("class_weight is for classes, and regression has none.")
+    if class_weight not in (None, "balanced"):
+        weights = class_weight.values() if isinstance(class_weight, dict) else ()
+        if not any(weights) or not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError(
+                "class_weight is 'balanced' or a dictionary from label to weight, where weights are finite, at least "
+                f"0 and not all 0, not {class_weight!r}."
+            )
+    if cleaning is not None:
+        check_cleaning(cleaning)
 
 
-def _report(train, validation, labels, encoded, lengths, max_length, settings, regression) -> None:
+def _count_replicas(batch_size: int) -> int:
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if Workers(strategy).count > 1:
+        raise ValueError(
+            "finetune trains on the devices of one machine. Use tf.distribute.MirroredStrategy instead of a strategy "
+            "with several workers."
+        )
+    if batch_size % replicas:
+        raise ValueError(
+            f"batch_size is the global batch size, summed over all replicas, and {batch_size} cannot be divided among "
+            f"{replicas} replicas. Choose a multiple of {replicas}."
+        )
+    return replicas
+
+
+def _report(train: Dataset, validation: Dataset, lengths: np.ndarray, settings: dict, regression: bool) -> None:
+    values = train["label"][:]
     if regression:
-        what = f"labels from {min(train['label'][:]):g} to {max(train['label'][:]):g}"
+        what = f"labels from {min(values):g} to {max(values):g}"
     else:
-        counts = Counter(map(str, train["label"][:]))
+        counts = Counter(map(str, values))
+        labels = sort_labels(counts)
         what = ", ".join(f"{label} {counts[label]}" for label in labels[:8]) + (", ..." if len(labels) > 8 else "")
-    cut = int(np.sum(encoded.lengths == max_length))
+    cut = int(np.sum(lengths == settings["max_length"]))
     logger.info(
         "%d examples to train on (%s), %d for validation; lengths %s%s; learning rate %g.",
-        len(train), what, len(validation), ", ".join(map(str, lengths)),
-        f", {cut} cut at {max_length} tokens or just as long" if cut else "", settings["learning_rate"],
+        len(train), what, len(validation), ", ".join(map(str, choose_lengths(lengths))),
+        f", {cut} cut at {settings['max_length']} tokens or just as long" if cut else "", settings["learning_rate"],
     )  # fmt: skip

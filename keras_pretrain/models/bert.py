@@ -7,7 +7,7 @@ from transformers import BertConfig, TFBertForPreTraining
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
-from keras_pretrain.models.loading import weights_format
+from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
 from keras_pretrain.models.sizes import bert_size, new_model_settings
@@ -127,17 +127,24 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
 
     @classmethod
     def from_pretrained(cls, name, *inputs, **kwargs):
-        """As `TFBertForPreTraining.from_pretrained`; `mask_prob` and the other arguments of the class may be given.
+        """As `TFBertForPreTraining.from_pretrained`, for every format of weights.
+
+        Args:
+          name: a folder or a name on the Hub.
+          *inputs, **kwargs: as in transformers; `mask_prob` and the other arguments of the class; and `subfolder`,
+            `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub.
+
+        Returns:
+          A `BertPretrainer`.
 
         Raises:
-          ValueError: the checkpoint is not of a BERT; 🤗 would start from random weights.
+          FileNotFoundError: there is no such checkpoint, or it has no weights.
+          ValueError: the checkpoint is damaged or not of a BERT; transformers would start from random weights.
           ModuleNotFoundError: its weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
         """
-        settings = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
-        kind = BertConfig.get_config_dict(name, **settings)[0].get("model_type", "bert")
-        if kind != "bert":
-            raise ValueError(f"{name} is a checkpoint of model type {kind!r}; BertPretrainer continues from 'bert'.")
-        return super().from_pretrained(name, *inputs, **(weights_format(name, **settings) | kwargs))
+        checkpoint = find_checkpoint(name, ("bert",), **take_download(kwargs))
+        with checkpoint.readable() as folder:
+            return super().from_pretrained(folder, *inputs, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As `TFBertForPreTraining.save_pretrained`. `kp.save_checkpoint` writes what more readers load."""

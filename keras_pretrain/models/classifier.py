@@ -2,14 +2,14 @@
 
 import logging
 import os
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from transformers import AutoConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
+from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
 
 from keras_pretrain.models.encoder import activation, dense, encode
+from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, unpack_batch
 
@@ -180,59 +180,43 @@ def load_classifier(
       labels: the classes; one entry makes a regressor. By default the head and the labels of the checkpoint are kept.
       dropout: of hidden states and attention; by default what the checkpoint's config has.
       seed: of the new head's weights and of dropout.
-      **settings: anything else for the config.
+      **settings: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
+        for `models.loading.find_checkpoint`; anything else is for the config.
+
+    Returns:
+      A `BertClassifier` or an `ElectraClassifier`.
 
     Raises:
-      ValueError: the checkpoint is neither BERT nor ELECTRA, has no encoder's weights, or no head where `labels` are
-        not given.
-      FileNotFoundError: there is no such folder, and no such name on the Hub can be (an OSError where it is not there).
+      FileNotFoundError: there is no such checkpoint, or it has no weights.
+      ValueError: the checkpoint is neither BERT nor ELECTRA or is damaged, has no encoder's weights, or no head where
+        `labels` are not given.
+      ModuleNotFoundError: its weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
     """
-    checkpoint = find_encoder(checkpoint)
-    config = AutoConfig.from_pretrained(checkpoint)
-    if config.model_type not in _CLASSES:
-        raise ValueError(
-            f"{checkpoint} is a checkpoint of model type {config.model_type!r}; what can be fine-tuned here is "
-            f"{' and '.join(map(repr, _CLASSES))}."
-        )
+    found = find_checkpoint(checkpoint, tuple(_CLASSES), **take_download(settings))
+    kind = found.model_type
     if labels is not None:
         settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
         settings["problem_type"] = "regression" if len(labels) == 1 else "single_label_classification"
     if dropout is not None:
         settings |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    if config.model_type == "electra":
+    if kind == "electra":
         settings.setdefault("classifier_dropout", None)  # any other value makes 🤗's ELECTRA head fail
-    model, information = _CLASSES[config.model_type].from_pretrained(
-        checkpoint, seed=seed, output_loading_info=True, ignore_mismatched_sizes=labels is not None, **settings
-    )
+    settings |= {"seed": seed, "ignore_mismatched_sizes": labels is not None}
+    with found.readable() as folder:
+        model, information = _CLASSES[kind].from_pretrained(folder, output_loading_info=True, **settings)
     missing = [*information["missing_keys"], *(name for name, *_ in information["mismatched_keys"])]
     missing = {name.replace(".", "/") for name in missing}  # PyTorch's names or TensorFlow's, as the file has them
     if any("/encoder/" in name or "/embeddings/" in name for name in missing):
         raise ValueError(
-            f"{checkpoint} lacks {len(missing)} weights of the {config.model_type} encoder that its config describes, "
+            f"{found.name} lacks {len(missing)} weights of the {kind} encoder that its config describes, "
             f"{min(missing)} among them."
         )
     if labels is not None:
         model.drew_pooler = any("/pooler/" in name for name in missing)
         model.redraw_head(seed, with_pooler=model.drew_pooler)
     elif missing:
-        raise ValueError(f"{checkpoint} has no classification head; give the labels for a new one.")
+        raise ValueError(f"{found.name} has no classification head; give the labels for a new one.")
     return model
-
-
-def find_encoder(checkpoint: str | os.PathLike) -> str | Path:
-    """The folder or name whose encoder is fine-tuned: of an ELECTRA in two folders, the discriminator's.
-
-    Raises:
-      FileNotFoundError: there is no such folder, and it cannot be a name on the Hub.
-    """
-    folder = Path(checkpoint)
-    if (folder / "discriminator").is_dir():
-        return folder / "discriminator"
-    if not folder.is_dir() and (
-        folder.is_absolute() or len(folder.parts) > 2 or str(checkpoint).startswith((".", "~"))
-    ):
-        raise FileNotFoundError(f"There is no checkpoint {checkpoint} (looked from {os.getcwd()}).")
-    return checkpoint
 
 
 def cut_to_longest(function, lengths):

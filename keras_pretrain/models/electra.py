@@ -2,17 +2,16 @@
 
 import logging
 import os
-from pathlib import Path
 
 import tensorflow as tf
 import tf_keras
-from transformers import AutoConfig, AutoTokenizer, ElectraConfig, TFElectraForMaskedLM, TFElectraForPreTraining
+from transformers import ElectraConfig, TFElectraForMaskedLM, TFElectraForPreTraining
 
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
-from keras_pretrain.models.loading import weights_format
+from keras_pretrain.models.loading import Checkpoint, find_electra, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import (
     PretrainingStep,
@@ -163,31 +162,30 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def from_pretrained(
         cls, discriminator: str | os.PathLike, generator: str | os.PathLike | None = None, tokenizer=None, **settings
     ) -> "ElectraPretrainer":
-        """Continue from two checkpoints, or from what `save_checkpoint` wrote.
+        """Continue from what `save_checkpoint` wrote, or from two checkpoints.
 
         Args:
-          discriminator: a folder or a name on the Hub; or a folder with `generator/` and `discriminator/` in it.
-          generator: the same; needed where `discriminator` is not such a folder.
+          discriminator: a folder or a name on the Hub.
+          generator: the same; by default what lies in `generator/` beside the discriminator.
           tokenizer: by default the discriminator's.
-          **settings: arguments of the class.
+          **settings: arguments of the class; and `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only`
+            of a checkpoint on the Hub, as for `models.loading.find_electra`.
+
+        Returns:
+          An `ElectraPretrainer`.
 
         Raises:
-          ValueError: checkpoints that are not an ELECTRA discriminator and generator of one vocabulary, or whose
-            embeddings differ and would have to be tied.
+          FileNotFoundError: a checkpoint, its weights or the tokenizer are not there.
+          ValueError: checkpoints that are damaged, that are not an ELECTRA discriminator and generator of one
+            vocabulary, or whose embeddings differ and would have to be tied.
+          ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
         """
-        if generator is None:
-            parts = [Path(discriminator) / name for name in ("generator", "discriminator")]
-            if not all(part.is_dir() for part in parts):
-                raise ValueError(
-                    f"{discriminator} has no folders generator/ and discriminator/: name the generator's checkpoint, "
-                    "too, or give ElectraPretrainer a config for a new one."
-                )
-            generator, discriminator = parts
+        found, beside = find_electra(discriminator, generator, **take_download(settings))
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(discriminator)
+            tokenizer = found.tokenizer()
         networks = [
-            _load(TFElectraForMaskedLM, generator, "generator"),
-            _load(TFElectraForPreTraining, discriminator, "discriminator"),
+            _load(TFElectraForMaskedLM, beside, "generator"),
+            _load(TFElectraForPreTraining, found, "discriminator"),
         ]
         if settings.get("tie_embeddings", True):
             _require_equal_embeddings(*networks)
@@ -388,16 +386,15 @@ def _require_equal_embeddings(generator, discriminator) -> None:
             )
 
 
-def _load(kind, checkpoint, role: str):
-    config = AutoConfig.from_pretrained(checkpoint)
-    if config.model_type != "electra":
-        raise ValueError(f"{checkpoint} is a checkpoint of model type {config.model_type!r}, not of an 'electra'.")
-    network, information = kind.from_pretrained(checkpoint, output_loading_info=True, **weights_format(checkpoint))
+def _load(kind, checkpoint: Checkpoint, role: str):
+    with checkpoint.readable() as folder:
+        network, information = kind.from_pretrained(folder, output_loading_info=True)
     heads = {"generator": "generator_predictions", "discriminator": "discriminator_predictions"}
     other = "discriminator" if role == "generator" else "generator"
     if any(heads[other] in name for name in information["unexpected_keys"]):
-        raise ValueError(f"{checkpoint} is an ELECTRA {other}, and was given as the {role}.")
+        raise ValueError(f"{checkpoint.name} is an ELECTRA {other}, and was given as the {role}.")
     new = sorted(name for name in information["missing_keys"])
     if new:
-        logger.warning("%s: %d weights are not in the checkpoint and start at random: %s", checkpoint, len(new), new)
+        message = "%s: %d weights are not in the checkpoint and start at random: %s"
+        logger.warning(message, checkpoint.name, len(new), new)
     return network

@@ -1,44 +1,360 @@
-"""What a checkpoint holds, before 🤗 reads it."""
+"""Checkpoints by folder or by name on the Hub: which network lies where, in which format, and what is wrong with it."""
 
+import contextlib
 import importlib.util
+import json
 import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers.utils import cached_file
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
 
-_WEIGHTS = {  # in the order in which 🤗 takes them
-    "tensorflow": ("model.safetensors", "model.safetensors.index.json", "tf_model.h5", "tf_model.h5.index.json"),
-    "torch": ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-}
+DOWNLOAD = ("subfolder", "revision", "token", "cache_dir", "local_files_only")  # what all loaders pass on
+_KINDS = ("bert", "electra")
+_TENSORFLOW = ("model.safetensors", "model.safetensors.index.json", "tf_model.h5", "tf_model.h5.index.json")
+_TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_SMALL = ("*.json", "*.txt", "*.model")  # all of a repository but the weights
 
 
-def weights_format(name: str | os.PathLike, **settings) -> dict[str, bool]:
-    """What `from_pretrained` of a TensorFlow class must be told of a checkpoint's weights.
+@dataclass(frozen=True)
+class Checkpoint:
+    """One network of a checkpoint. The files of a checkpoint on the Hub are in the Hub's cache: config and tokenizer
+    from the beginning, the weights once they are needed.
+
+    Attributes:
+      name: the folder or name as the user gave it, and the part of it that was found.
+      folder: the folder of `config.json`.
+      config: its content.
+    """
+
+    name: str
+    folder: Path
+    config: dict
+    _hub: dict | None = field(default=None, repr=False)  # arguments of `hf_hub_download`; `None` for a local folder
+
+    @property
+    def model_type(self) -> str:
+        """What the config says; configs older than `model_type` are BERT's."""
+        return self.config.get("model_type", "bert")
+
+    def check(self, *, tokenizer: bool = True) -> None:
+        """Find out without TensorFlow, and without reading the weights, whether the checkpoint can be loaded.
+
+        The weights of a checkpoint on the Hub are neither checked nor downloaded.
+
+        Args:
+          tokenizer: whether it must have a tokenizer.
+
+        Raises:
+          FileNotFoundError: no weights, a missing shard, or no tokenizer.
+          ValueError: weights that are damaged or cut off.
+          ModuleNotFoundError: weights that only torch can read, and no torch.
+        """
+        if self._hub is None:
+            self.weights()
+        if tokenizer:
+            self._require_tokenizer()
+
+    def weights(self) -> list[Path]:
+        """The weight files in the best format that there is, downloaded where needed, one or all shards.
+
+        Raises:
+          FileNotFoundError, ValueError, ModuleNotFoundError: as `check`.
+        """
+        for name in _TENSORFLOW + _TORCH:
+            file = self._find(name)
+            if file is None:
+                continue
+            if name in _TORCH and importlib.util.find_spec("torch") is None:
+                raise ModuleNotFoundError(
+                    f"{self.name} has its weights as {name}, which only torch can read: "
+                    "pip install 'keras_pretrain[torch]', or save the checkpoint as safetensors."
+                )
+            files = [file] if file.suffix != ".json" else self._shards(file)
+            for each in files:
+                _check_weights(each, self.name)
+            return files
+        raise FileNotFoundError(
+            f"{self.name} has no weights: one of {', '.join(_TENSORFLOW + _TORCH[:1])} is needed. "
+            + ("Save the model again." if self._hub is None else "If you are offline, they are not in the Hub's cache.")
+        )
+
+    @contextlib.contextmanager
+    def readable(self) -> Iterator[Path]:
+        """A folder that `from_pretrained` of a TensorFlow class reads, whatever the format of the weights.
+
+        Weights that torch pickled are converted, in a temporary folder: transformers' own conversion cannot leave out
+        a head of another size.
+
+        Raises:
+          FileNotFoundError, ValueError, ModuleNotFoundError: as `check`.
+        """
+        files = self.weights()
+        if files[0].suffix != ".bin":
+            yield self.folder
+            return
+        import torch
+        from safetensors.numpy import save_file
+
+        state = {}
+        for file in files:
+            state |= torch.load(file, map_location="cpu", weights_only=True)
+        with tempfile.TemporaryDirectory() as converted:
+            shutil.copy(self.folder / "config.json", converted)
+            weights = {name: value.float().numpy().copy() for name, value in state.items()}
+            save_file(weights, Path(converted) / "model.safetensors", metadata={"format": "pt"})
+            yield Path(converted)
+
+    def tokenizer(self):
+        """The checkpoint's tokenizer.
+
+        Raises:
+          FileNotFoundError: it has none.
+          ValueError: it cannot be read.
+        """
+        from transformers import AutoTokenizer
+
+        self._require_tokenizer()
+        try:
+            return AutoTokenizer.from_pretrained(self.folder)
+        except Exception as error:  # the tokenizers library raises bare ones
+            raise ValueError(f"The tokenizer of {self.name} cannot be read; save it again. {error}") from error
+
+    def _require_tokenizer(self) -> None:
+        if not any(any(self.folder.glob(pattern)) for pattern in _TOKENIZERS):
+            raise FileNotFoundError(
+                f"{self.name} has no tokenizer (tokenizer.json or vocab.txt): save it there with "
+                "tokenizer.save_pretrained, or give another tokenizer."
+            )
+
+    def _find(self, name: str) -> Path | None:
+        file = self.folder / name
+        if self._hub is None or file.is_file():
+            return file if file.is_file() else None
+        try:
+            return Path(_ask(self.name, hf_hub_download, filename=name, **self._hub))
+        except EntryNotFoundError:  # not in the repository, or not in the cache and offline
+            return None
+
+    def _shards(self, index: Path) -> list[Path]:
+        names = sorted(set(_read_json(index, self.name).get("weight_map", {}).values()))
+        files = {name: self._find(name) for name in names}
+        missing = [name for name, file in files.items() if file is None]
+        if missing or not names:
+            raise FileNotFoundError(
+                f"{self.name} lacks weights that {index.name} lists: {', '.join(missing) or 'all'}."
+            )
+        return list(files.values())
+
+
+def find_checkpoint(
+    name: str | os.PathLike,
+    kinds: Sequence[str] = _KINDS,
+    *,
+    generator: bool = False,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+) -> Checkpoint:
+    """Find a network by the folder or the Hub name of its checkpoint. The weights are not read.
+
+    Of an ELECTRA that `save_checkpoint` wrote it is the discriminator, at the root (older versions
+    wrote it to `discriminator/`), or the generator, in `generator/`.
+
+    Args:
+      name: a folder, which comes first, or a name on the Hub.
+      kinds: the model types that are accepted.
+      generator: take an ELECTRA's generator, where the checkpoint has one beside the discriminator.
+      subfolder: where the checkpoint lies in the folder or repository.
+      revision, token, cache_dir, local_files_only: of the download, as for `huggingface_hub.snapshot_download`.
+
+    Returns:
+      A `Checkpoint`.
+
+    Raises:
+      FileNotFoundError: no such folder and no such model on the Hub, or no `config.json` in it.
+      PermissionError: the model on the Hub is gated, and the token has no access.
+      ConnectionError: the Hub failed.
+      ValueError: a config that cannot be read, or of another model type.
+    """
+    hub, shown = None, os.fspath(name)
+    root = Path(name).expanduser()
+    if not root.is_dir():
+        download = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        root = _download(shown, subfolder, download)
+        hub = download | {"repo_id": shown, "revision": root.name}
+    parts = ["", "discriminator"]
+    if (root / (subfolder or "") / "generator" / "config.json").is_file():
+        whole = root / (subfolder or "") / "config.json"
+        is_electra = not whole.is_file() or _read_json(whole, shown).get("model_type") == "electra"
+        parts = ["generator"] if generator and is_electra else parts
+    places = [os.path.join(subfolder or "", part).rstrip("/") for part in parts]
+    place = next((place for place in places if (root / place / "config.json").is_file()), places[0])
+    folder, shown = root / place, os.path.join(shown, place).rstrip("/")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{shown} is no checkpoint: it has no config.json. kp.save_checkpoint writes one.")
+    if hub is not None:
+        hub["subfolder"] = place or None
+    checkpoint = Checkpoint(shown, folder, _read_json(folder / "config.json", shown), hub)
+    if checkpoint.model_type not in kinds:
+        raise ValueError(
+            f"{shown} is a checkpoint of model type {checkpoint.model_type!r}; what is needed here is "
+            f"{' or '.join(map(repr, kinds))}."
+        )
+    return checkpoint
+
+
+def find_electra(
+    discriminator: str | os.PathLike, generator: str | os.PathLike | None = None, **download
+) -> tuple[Checkpoint, Checkpoint]:
+    """Find both networks of an ELECTRA.
+
+    Args:
+      discriminator: a folder or a name on the Hub.
+      generator: the same; by default the one that lies beside the discriminator.
+      **download: as for `find_checkpoint`. `subfolder` and `revision` are the discriminator's where `generator` is
+        given.
+
+    Returns:
+      The discriminator's and the generator's `Checkpoint`.
+
+    Raises:
+      FileNotFoundError, PermissionError, ConnectionError: as `find_checkpoint`.
+      ValueError: as `find_checkpoint`, or no generator is given and none is found.
+    """
+    found = find_checkpoint(discriminator, ("electra",), **download)
+    if generator is not None:
+        own = {key: value for key, value in download.items() if key not in ("subfolder", "revision")}
+        return found, find_checkpoint(generator, ("electra",), generator=True, **own)
+    beside = find_checkpoint(discriminator, ("electra",), generator=True, **download)
+    if beside.folder == found.folder:
+        raise ValueError(
+            f"{found.name} has no generator/ beside the discriminator: name the generator's checkpoint, too, or give "
+            "ElectraPretrainer a config for a new one."
+        )
+    return found, beside
+
+
+def check_checkpoint(
+    name: str | os.PathLike, kinds: Sequence[str] = _KINDS, *, tokenizer: bool = True, **where
+) -> Checkpoint:
+    """Refuse a checkpoint that could not be loaded, in a fraction of a second and without TensorFlow.
+
+    Of a checkpoint on the Hub, config and tokenizer are downloaded; its weights are not checked.
 
     Args:
       name: a folder or a name on the Hub.
-      **settings: of the download, as for `from_pretrained`: `revision`, `token`, `cache_dir`, `local_files_only`.
+      kinds: the model types that are accepted.
+      tokenizer: whether the checkpoint must have a tokenizer.
+      **where: as for `find_checkpoint`.
 
     Returns:
-      `{"from_pt": True}` for a checkpoint that has PyTorch's pickled weights alone, else nothing.
+      The `Checkpoint`.
 
     Raises:
-      ModuleNotFoundError: these weights, which torch alone can read, and no torch.
+      FileNotFoundError, PermissionError, ConnectionError, ValueError: as `find_checkpoint` and `Checkpoint.check`.
+      ModuleNotFoundError: as `Checkpoint.check`.
     """
-    if any(_has(name, file, settings) for file in _WEIGHTS["tensorflow"]):
-        return {}
-    if not any(_has(name, file, settings) for file in _WEIGHTS["torch"]):
-        return {}  # 🤗 says what is missing
-    if importlib.util.find_spec("torch") is None:
-        raise ModuleNotFoundError(
-            f"{name} has its weights as pytorch_model.bin, which only torch can read: "
-            "pip install 'keras_pretrain[torch]', or save the checkpoint as safetensors."
+    checkpoint = find_checkpoint(name, kinds, **where)
+    checkpoint.check(tokenizer=tokenizer)
+    return checkpoint
+
+
+def take_download(settings: dict) -> dict:
+    """Move the arguments of a download (`DOWNLOAD`) out of a function's keyword arguments."""
+    return {key: settings.pop(key) for key in DOWNLOAD if key in settings}
+
+
+def _download(name: str, subfolder: str | None, download: dict) -> Path:
+    """Everything but the weights; returns the repository's folder in the Hub's cache."""
+    if os.path.lexists(os.path.expanduser(name)):
+        raise FileNotFoundError(f"{name} is a file, not a checkpoint's folder.")
+    patterns = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in _SMALL]
+    try:
+        return Path(_ask(name, snapshot_download, repo_id=name, allow_patterns=patterns, **download))
+    except LocalEntryNotFoundError:
+        pass
+    raise FileNotFoundError(
+        f"There is no folder {name} (looked from {os.getcwd()}); the Hub could not be asked for a model of that name, "
+        "and its cache has none: are you offline?"
+    )
+
+
+def _ask(name: str, request: Callable, **arguments):
+    """A request of the Hub's client, its errors but `EntryNotFoundError` said in a line of our own."""
+    try:
+        validate_repo_id(arguments["repo_id"])
+        return request(**arguments)
+    except EntryNotFoundError:
+        raise
+    except HFValidationError:
+        failure = FileNotFoundError(f"There is no folder {name} (looked from {os.getcwd()}).")
+    except GatedRepoError:
+        failure = PermissionError(f"{name} is gated: ask for access on its page on the Hub, and give a token.")
+    except RevisionNotFoundError:
+        failure = FileNotFoundError(f"{name} has no such revision on the Hub.")
+    except RepositoryNotFoundError:
+        failure = FileNotFoundError(
+            f"There is no folder {name} (looked from {os.getcwd()}), and on the Hub no model of that name that your "
+            "token may read."
         )
-    return {"from_pt": True}
+    except OSError as error:
+        failure = ConnectionError(f"The Hub failed while {name} was looked for: {type(error).__name__}. Try again.")
+    # Outside of `except`: the client's error has the request, and that the token in its headers.
+    raise failure
 
 
-def _has(name, file: str, settings: dict) -> bool:
-    if Path(name).is_dir():
-        return (Path(name) / file).is_file()
-    missing = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    return cached_file(name, file, **missing, **settings) is not None
+def _read_json(file: Path, name: str) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        reason = "it is no object"
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(f"{file.name} of {name} is not valid JSON ({reason}): save or download the checkpoint again.")
+
+
+def _check_weights(file: Path, name: str) -> None:
+    """What can be seen without reading the weights: that the file is of its format, and whole."""
+    size, damage = file.stat().st_size, None
+    with file.open("rb") as opened:
+        start = opened.read(8)
+        if start == b"version ":
+            damage = "is a pointer of Git LFS: `git lfs pull` fetches the weights"
+        elif file.suffix == ".h5" and start != b"\x89HDF\r\n\x1a\n":
+            damage = "is not in HDF5's format"
+        elif file.suffix == ".safetensors":
+            damage = _safetensors_damage(start, opened, size)
+    if damage:
+        raise ValueError(f"{file.name} of {name} {damage}. Save or download the checkpoint again.")
+
+
+def _safetensors_damage(start: bytes, opened, size: int) -> str | None:
+    length = int.from_bytes(start, "little")
+    try:
+        header = json.loads(opened.read(length)) if len(start) == 8 and 8 + length <= size else None
+        layout = header.pop("__metadata__", {}).get("format")
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return "has no header of the safetensors format"
+    if end != size:
+        return f"is cut off or damaged: {size:,} bytes, and its header tells of {end:,}"
+    if layout is None:
+        return "does not say whose layout it has: its metadata need 'format', 'pt' or 'tf'"
+    return None

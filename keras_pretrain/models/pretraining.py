@@ -6,10 +6,11 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
-from keras_pretrain.features.batching import batches_behind, dataset_of_part
+from keras_pretrain.features.batching import batches_behind, dataset_from, dataset_of_part
 from keras_pretrain.features.input_meter import InputMeter, TokenCount
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate
+from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -22,36 +23,34 @@ _NO_WEIGHTS = (
 class PretrainingStep:
     """`compile`, `train_step` and `test_step` for a Keras model with one or several heads.
 
-    A step's losses and gradients are one XLA program. The optimizer's update stands outside it, so that the same step
-    runs under `tf.distribute`, which adds gradients up between the two; on a single device the update is a second
-    program, which goes through each variable once and not ten times, and on a CPU the norm that it clips by is computed
-    between the two. Each head's loss is averaged over what it counts (masked tokens, pairs), over all replicas and all
-    parts of an accumulated batch.
+    The forward and backward pass is one XLA program. The optimizer's update is not part of it, because `tf.distribute`
+    sums gradients between the two. On a single device the update is a second XLA program, which passes over each
+    variable once instead of ten times; on a CPU the gradients' norm is computed between the two programs. Each head's
+    loss is averaged over what it counts (masked tokens, pairs), across all replicas and accumulated parts of a batch.
 
-    A model that is made of this class sets `seed`, `gradient_accumulation_steps` and `head_weights` (what each head's
-    loss counts in the total), and has these methods, where a `batch` is a dictionary of int32 tensors whose first axis
-    is that of the batch:
+    A subclass sets `seed`, `gradient_accumulation_steps` and `head_weights` (each head's weight in the total loss), and
+    has these methods, where a `batch` is a dictionary of int32 tensors whose first axis is the batch:
 
     - `_unpack(data)` → batch;
     - `_check(batch)` → assertions that XLA would not make;
-    - `_counts(batch)` → `{head: how many its loss is averaged over}`;
-    - `_prepare(batch, seed)` → batch, with what is drawn for the whole of it; compiled;
+    - `_counts(batch)` → `{head: how many items its loss is averaged over}`;
+    - `_prepare(batch, seed)` → batch, with what is drawn for the whole batch; compiled;
     - `_sums(batch, seed, part, dropout)` → `{name: sum over the batch}`, with `{head}_loss` for each head; compiled;
     - `_report(sums)` → Keras' logs;
     - `_trained_variables(batch)`;
-    - `description()` → what makes the model what it is, for JSON.
+    - `description()` → the model's settings, for JSON.
 
-    A model whose losses weigh examples sets `takes_weights`; the others refuse `sample_weight` and `class_weight`.
+    A model whose losses weight examples sets `takes_weights`; the others refuse `sample_weight` and `class_weight`.
     """
 
     takes_weights = False
 
     def compile(self, optimizer="adam", *, jit_compile: bool = True, run_eagerly: bool = False, **kwargs):
-        """As `keras.Model.compile`, without losses and metrics, which the model has of its own.
+        """As `keras.Model.compile`, without losses and metrics, which the model defines itself.
 
         Args:
           optimizer: a legacy Keras optimizer or its name.
-          jit_compile: `False` leaves XLA out.
+          jit_compile: `False` does without XLA.
           run_eagerly: `True` also runs the step line by line, for a debugger.
 
         Raises:
@@ -68,38 +67,59 @@ class PretrainingStep:
                 "take it from tf_keras.optimizers, or use kp.create_optimizer."
             )
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
-        # Our metrics are of all replicas already; Keras would add up what the workers say of them.
+        # Our metrics already cover all replicas; Keras would sum what the workers report.
         self.distribute_reduction_method = "first"
+        self.uses_xla = jit_compile and not run_eagerly
         self._forward, self._forward_backward, self._apply = self._evaluate, self._differentiate, self._update
         if not run_eagerly:
             self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
             self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
         with self.distribute_strategy.scope():
-            is_distributed = tf.distribute.has_strategy()  # one replica, too, may not add gradients up in a function
-        is_compiled = jit_compile and not run_eagerly and not is_distributed
+            is_distributed = tf.distribute.has_strategy()  # also of one replica: it cannot sum gradients in a function
+        is_compiled = self.uses_xla and not is_distributed
         self._norms_apart = is_compiled and not tf.config.get_visible_devices("GPU")
         if is_compiled:
             self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
+    def replace_optimizer(self, optimizer) -> None:
+        """Compile the model with another optimizer, but keep the compiled forward and backward pass.
+
+        Args:
+          optimizer: as for `compile`.
+        """
+        names = ("_forward", "_forward_backward", "test_function")
+        kept = {name: getattr(self, name) for name in names}
+        self.compile(optimizer, jit_compile=self.uses_xla, run_eagerly=self.run_eagerly)
+        for name, function in kept.items():
+            setattr(self, name, function)
+
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`.
 
-        Under a `tf.distribute` strategy with several replicas, each makes its own part of the batches of
-        `to_tf_dataset`, whose `batch_size` is that of all replicas together.
+        Under a `tf.distribute` strategy with several replicas, each replica builds its own part of the batches of
+        `to_tf_dataset`, whose `batch_size` is the global batch size. With several workers, all start from the chief's
+        weights.
 
         Raises:
           ValueError: weights of examples or classes, for a model that has no use for them.
         """
         self._refuse_weights(kwargs)
-        # Past Keras' __setattr__, which would track them. For `Checkpointing`, which finds its place in the data again.
-        self.__dict__["training_batches"] = batches_behind(x)
-        self.__dict__["resume_at"] = None
-        self.__dict__["_at_end"] = []
-        self.__dict__["input_meter"] = None
-        if self.distribute_strategy.num_replicas_in_sync > 1 and self.training_batches[0] is not None:
-            x = self._dealt_out(kwargs)
-        self._forget_other_shapes("train_function", x)
+        batches, is_repeated = batches_behind(x)
+        # Past Keras' __setattr__, which would track them.
+        self.__dict__.update(training_batches=batches, input_meter=None, replayed_logs={}, _resume_at=None, _at_end=[])
+        if batches is not None and not batches.training:
+            batches = None  # always the same batches in the same order: there is no place in them to keep
+        is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
+        with self.distribute_strategy.scope():
+            self._train_counter.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing
+        if batches is not None:
+            position = batches.start(is_repeated)
+            batches.next_step = position.step
+            self.__dict__.update(_position=position, _first_step=position.step)
+            x = self._parted(batches, position, kwargs) if is_parted else _continued(x, batches, position)
+        self._drop_function_for_other_shapes("train_function", x)
         self._build_optimizer()
+        Workers(self.distribute_strategy).copy_from_chief(self.variables)
         if isinstance(x, tf.data.Dataset) and self.distribute_strategy.num_replicas_in_sync == 1:
             self.__dict__["input_meter"] = InputMeter()  # for `RunFigures`
             x = self.input_meter.watch(x)
@@ -108,24 +128,68 @@ class PretrainingStep:
         finally:
             for function in self._at_end:
                 function()
+            if batches is not None:
+                end = self._first_step + int(self._train_counter.numpy())
+                batches.next_step = end if is_repeated else batches.whole_epochs(end)
 
-    def _dealt_out(self, fit_arguments: dict):
-        """The training batches, each replica its own rows of them; without end, since Keras cannot count them."""
-        batches, _ = self.training_batches
-        self.__dict__["training_batches"] = batches, True
+    def _parted(self, batches, position, fit_arguments: dict):
+        """The training batches, each replica with its own rows; without end, since Keras cannot count them."""
         self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._train_counter.numpy()))
         if fit_arguments.get("steps_per_epoch") is None:
             fit_arguments["steps_per_epoch"] = len(batches)
+        position.is_repeated = True
         return self.distribute_strategy.distribute_datasets_from_function(
             lambda context: dataset_of_part(
-                batches, True, context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync
+                batches,
+                True,
+                context.input_pipeline_id,
+                context.num_input_pipelines,
+                context.num_replicas_in_sync,
+                position,
             )
         )
+
+    def call_at_end(self, function: Callable[[], object]) -> None:
+        """Have a function called when `fit` is over, however it ends: callbacks are not told of exceptions."""
+        self._at_end.append(function)
+
+    def resume(self, step: int, first_step: int, at: tuple[int, int]) -> None:
+        """Let `fit` continue a run, when it has called `on_train_begin`.
+
+        Args:
+          step: how many steps the run has done.
+          first_step: where in the data the run began, counted through all epochs.
+          at: epoch and batch to begin with.
+        """
+        self.__dict__.update(_resume_at=at, _first_step=first_step)
+        self._position.step = first_step + step
+        self._train_counter.assign(step)  # what TensorBoard counts by; Keras has just set it to 0
+
+    def replay_step(self, logs: dict) -> None:
+        """Let the next step of `fit` train nothing and take no batch, but report these logs."""
+        train_function = self.train_function
+
+        def put_back():
+            self.train_function = train_function
+
+        def replay(_):
+            put_back()
+            return {name: logs[name] for name in self.metrics_names if name in logs}
+
+        self.train_function = replay
+        self.__dict__["replayed_logs"] = logs  # for `RunFigures`
+        self.call_at_end(put_back)
+
+    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
+        """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
+        if self._resume_at is not None:
+            return self._resume_at
+        return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`; refuses weights as `fit` does."""
         self._refuse_weights(kwargs)
-        self._forget_other_shapes("test_function", x)
+        self._drop_function_for_other_shapes("test_function", x)
         return super().evaluate(x, *args, **kwargs)
 
     def _refuse_weights(self, arguments: dict) -> None:
@@ -136,31 +200,21 @@ class PretrainingStep:
         if not self.takes_weights and any(each is not None for each in given):
             raise ValueError(_NO_WEIGHTS)
 
-    def _forget_other_shapes(self, name: str, data) -> None:
-        """Keras' functions, given batches of a second shape, forget the first and from then on know neither."""
+    def _drop_function_for_other_shapes(self, name: str, data) -> None:
+        """Drop Keras' function where the batches' shape changes: retraced, it would no longer have static shapes."""
         spec = getattr(data, "element_spec", None)
         if self.__dict__.get(f"_{name}_spec") != spec:
             self.__dict__[f"_{name}_spec"] = spec
             setattr(self, name, None)
 
     def _build_optimizer(self) -> None:
-        """Keras makes the optimizer's variables in the first step, and a function that makes variables is traced twice.
+        """Create the optimizer's variables. Keras creates them in the first step, which is then traced twice.
 
-        For all of the model's variables, so that a later `fit` may train heads that this one has no labels for.
+        All of the model's variables get theirs, so that a later `fit` may train heads that have no labels now.
         """
         if hasattr(self.optimizer, "build"):  # those of the old kind have none
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
-
-    def call_at_end(self, function: Callable[[], object]) -> None:
-        """Have a function called when `fit` is over, however it ends: callbacks are not told of exceptions."""
-        self._at_end.append(function)
-
-    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
-        """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
-        if self.resume_at is not None:
-            return self.resume_at
-        return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
     @tf.autograph.experimental.do_not_convert  # its conditions are Python's
     def train_step(self, data) -> dict:
@@ -250,6 +304,11 @@ class PretrainingStep:
         if isinstance(self.optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
             return self.optimizer.get_scaled_loss(tf.ones(()))
         return None
+
+
+def _continued(dataset, batches, position):
+    """The batches behind a dataset, from a position on, with the dataset's options."""
+    return dataset_from(batches, position).with_options(dataset.options())
 
 
 def _inner(optimizer):

@@ -21,6 +21,7 @@ from keras_pretrain.preparation.shards import Shelf, collect
 from keras_pretrain.preparation.stages import Splitting
 from keras_pretrain.settings import attach
 from keras_pretrain.system import available_processors
+from keras_pretrain.tokenization import cleaning_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def prepare_sentences(
     clean: bool | None = None,
     objective: str = "mlm+nsp",
     backend: str | None = None,
+    tokenizer=None,
     num_proc: int | None = None,
     cache_dir: str | os.PathLike | None = None,
 ) -> Dataset | DatasetDict:
@@ -50,6 +52,7 @@ def prepare_sentences(
       objective: what the sentences are for. Only `"mlm+nsp"` needs sentences: for `"mlm"` and `"rtd"` the default
         backend is `"lines"`.
       backend: what splits, as in `split_sentences`.
+      tokenizer: one that is there already: the cleaning that is recorded with it is the default.
       num_proc: worker processes, each with a splitter of its own; by default as many as there are blocks of 200,000
         characters and processors that this process may use. The result is the same for any number.
       cache_dir: where results are kept, in files named by texts and settings, so that nothing is split again: not in a
@@ -64,7 +67,8 @@ def prepare_sentences(
       ValueError: no column `text`, an unknown language, cleaning or backend, or num_proc below 1.
     """
     backend = choose_backend(language, backend, objective)
-    cleaning = choose_cleaning(language, cleaning, clean)
+    recorded = cleaning_of(tokenizer) if tokenizer is not None and clean is None else None
+    cleaning = choose_cleaning(language, cleaning or recorded, clean)
     if num_proc is not None and num_proc < 1:
         raise ValueError(f"num_proc must be at least 1, not {num_proc}.")
     parts = corpus if isinstance(corpus, dict) else {"": corpus}

@@ -1,10 +1,15 @@
-"""The callbacks for `model.fit`, in the order in which they are given to it."""
+"""The callbacks for `model.fit`, and `for_run`, which gives those of a run in their right order."""
+
+import os
+from pathlib import Path
+
+import tf_keras
 
 from keras_pretrain.training.checkpointing import Checkpointing
 from keras_pretrain.training.curves import TrainingCurves
 from keras_pretrain.training.figures import RunFigures
 from keras_pretrain.training.history import CSVHistory
-from keras_pretrain.training.previews import FillMaskPreview, ReplacedTokensPreview
+from keras_pretrain.training.previews import FillMaskPreview, ReplacedTokensPreview, require_tensorboard
 from keras_pretrain.training.progress import Progress
 from keras_pretrain.training.uploading import PushToHub
 
@@ -17,4 +22,52 @@ __all__ = [
     "ReplacedTokensPreview",
     "RunFigures",
     "TrainingCurves",
+    "for_run",
 ]
+
+
+def for_run(
+    directory: str | os.PathLike,
+    others=(),
+    *,
+    part: str = "",
+    checkpoint_every: int = 500,
+    resume: bool = True,
+    monitor: str | None = None,
+    tensorboard: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    is_chief: bool = True,
+) -> list[tf_keras.callbacks.Callback]:
+    """The callbacks that save and show a run, in their order: each uses what those before it add to the logs.
+
+        model.fit(train.repeat(), epochs=10, steps_per_epoch=100, callbacks=kp.callbacks.for_run("my_bert"))
+
+    Args:
+      directory: of the run. It gets `run/` (checkpoints), `history.csv` and `training_curves.png`.
+      others: callbacks of your own, such as a preview. They run before the metrics are written and shown.
+      part: appended to these names, for a run with several calls of `fit`: `"-128"`.
+      checkpoint_every: steps between two checkpoints.
+      resume, monitor, overwrite: as for `Checkpointing`.
+      tensorboard: a folder for TensorBoard; none by default.
+      is_chief: of several workers, whether this is the one that writes; the others only take part in checkpointing.
+
+    Returns:
+      `RunFigures`, `Checkpointing`, the others, `CSVHistory`, `TrainingCurves`, `Progress` and Keras' `TensorBoard`.
+    """
+    directory = Path(directory).expanduser()
+    saving = {"every_steps": checkpoint_every, "resume": resume, "monitor": monitor, "overwrite": overwrite}
+    callbacks = [RunFigures(), Checkpointing(directory / f"run{part}", **saving)]
+    if not is_chief:
+        return callbacks
+    table, picture = directory / f"history{part}.csv", directory / f"training_curves{part}.png"
+    callbacks += [
+        *others,
+        CSVHistory(table, overwrite=overwrite),
+        TrainingCurves(table, picture, overwrite=overwrite),
+        Progress(),
+    ]
+    if tensorboard is not None:
+        require_tensorboard()
+        folder = Path(tensorboard).expanduser() / f"figures{part}"
+        callbacks.append(tf_keras.callbacks.TensorBoard(folder, update_freq=100, write_graph=False))
+    return callbacks

@@ -1,4 +1,4 @@
-"""`Checkpointing`: a run that is killed goes on where it was."""
+"""`Checkpointing`: a run that is killed continues where it was."""
 
 import json
 import logging
@@ -6,54 +6,80 @@ import os
 import re
 import shutil
 import signal
-import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.compat.signals import set_handler
+from keras_pretrain.compat.tf_keras import uses_weight_decay
 from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.system import lock
 from keras_pretrain.training.divergence import LossWatch
+from keras_pretrain.training.optimization import WarmupSchedule
 from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
 _BEST = "best"
 _STATE = ("state.index", "state.data-00000-of-00001", "progress.json")
-_CHANCE = ("transformers_version", "_name_or_path", "architectures")  # of a config, and nothing to the run
-_MEANINGS = {"data.checksum": "the corpus, the tokenizer or the features are others"}
+# Config fields that do not affect training.
+_IGNORED = ("transformers_version", "_name_or_path", "architectures")
+# Settings that commit b074e80 did not record yet: not compared where a run does not have them.
+_NOT_RECORDED_BEFORE = (
+    "optimizer_class",
+    "without_weight_decay",
+    "trained",
+    "jit_compile",
+    "replicas",
+    "tokenizer.",
+    "data.tokenizer.",
+)
+_IMPLIED_BEFORE = {"model.head_weights.mlm": 1.0, "model.head_weights.nsp": 1.0}
+_NUM_TRAIN_STEPS = "learning_rate.config.num_train_steps"
+_STORED_RATE = "optimizer/_learning_rate/.ATTRIBUTES/VARIABLE_VALUE"  # in a TensorFlow checkpoint
+_MEANINGS = {
+    "data.checksum": "the corpus, the tokenizer or the features have changed",
+    "trained": "other weights are trained (`trainable`)",
+    "without_weight_decay": "other weights are excluded from weight decay (`optimizer.exclude_from_weight_decay`)",
+}
 
 
 class Checkpointing(tf_keras.callbacks.Callback):
-    """Saves a run every so many steps, and takes it up again when the same script is started anew.
+    """Saves a run every so many steps, and resumes it when the same script is started again.
 
-    After a resume, everything is as if nothing had happened: weights, optimizer, learning rate, loss scale, masks,
-    dropout, the order of the data, the running averages of the progress bar and the history of the epochs before. On a
-    CPU the run ends with the very same bits; on a GPU, which was not tried, sums have no fixed order. Nothing is
-    replayed: the data's position is computed. Other callbacks' memory, `EarlyStopping`'s patience for example, is not
-    kept.
+    A resumed run continues as if it had never been interrupted: weights, optimizer, learning rate, loss scale, masks,
+    dropout, the order of the data, the running averages of the progress bar and the history of earlier epochs. On a CPU
+    it ends with the very same bits; on a GPU, which was not tried, the order of sums is not fixed. No step is repeated
+    to get there: the position in the data is computed. The state of other callbacks, such as the patience of
+    `EarlyStopping`, is not saved.
 
         checkpointing = kp.callbacks.Checkpointing("my_bert/run", every_steps=500)
         model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
 
-    A checkpoint is written beside the others and then moved to its name: whenever the process is killed, the last
-    whole one is there. Only checkpoints that this class wrote are deleted; other files in the directory stay. On
-    SIGTERM, which machines are preempted with, the run is saved after the step at hand and the process ends with status
-    143; a validation that this interrupts is missing from the history. A loss that is no number, or that explodes
-    (`training.divergence` has the rule), ends the run and is not saved.
+    Every setting that affects the result must be the same when a run is resumed. There is one exception: a run can be
+    extended, also when it is finished, by a larger `num_train_steps` (and more epochs). It then continues with the
+    learning rate of the new schedule.
 
-    Under `MirroredStrategy` and `MultiWorkerMirroredStrategy` it is the same: the chief writes, the directory is one
-    that all workers see, and a SIGTERM to one of them stops all. When a worker dies, all of them are started again.
+    A checkpoint is written to a temporary folder and then renamed, so that a process that is killed at any moment
+    leaves the last complete one. Where a save is due at the end of an epoch, it comes before the validation; if the
+    validation is interrupted, a resumed run begins with it. Only checkpoints that this class wrote are deleted; other
+    files in the directory stay. On SIGTERM, which preempted machines receive, the run is saved after the current step
+    and `fit` raises `SystemExit(143)`; on Ctrl-C likewise, and `fit` raises `KeyboardInterrupt`. A loss that is not a
+    number, or that explodes (the rule is in `training.divergence`), ends the run and is not saved.
+
+    This also holds under `MirroredStrategy` and `MultiWorkerMirroredStrategy`: the chief writes, the directory must be
+    visible to all workers, and a SIGTERM to one of them stops all. When a worker dies, start all of them again.
 
     Args:
-      directory: of the run; another one for each run. It holds `step-0000000500/` and so on, and `best/`.
+      directory: of this run alone. It holds `step-0000000500/` and so on, and `best/`.
       every_steps: batches between two checkpoints; one more is written at the end.
-      keep: how many of the last ones stay.
+      keep: how many of the latest checkpoints are kept.
       monitor: a metric, such as `"val_mlm_loss"`, whose best epoch is kept in `best/` besides.
-      mode: `"min"` or `"max"`, which of the metric's values are better.
-      resume: `False` starts anew and deletes the checkpoints that are there.
+      mode: `"min"` or `"max"`: which values of the metric are better.
+      resume: `False` starts a new run and deletes the checkpoints in the directory.
       overwrite: treat the checkpoints of a version without a manifest (0.1.0 before November 2026) as this class' own.
         They are resumed without it, too, but then never deleted.
 
@@ -63,8 +89,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
       FloatingPointError: in `fit`, when the loss is no longer a number, or has exploded.
       OSError: at the start of `fit`, when the directory cannot be written to, its disk has no room, or another process
         is training in it.
-      FileExistsError: at the start of `fit` with `resume=False`, when checkpoints there cannot be deleted because they
-        are those of an older version, or were changed, and `overwrite` is off.
+      FileExistsError: at the start of `fit` with `resume=False`, when checkpoints there cannot be deleted because an
+        older version wrote them, or they were changed, and `overwrite` is off.
     """
 
     def __init__(
@@ -90,34 +116,33 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.mode = mode
         self.resume = resume
         self._folder = OwnedFolder(directory, "checkpointing", overwrite=overwrite)
-        self.step = 0  # batches of this `fit`, over all its epochs and resumes
-        self._is_terminated = False
+        self.step = 0  # batches of this run, over all its epochs and resumes
+        self._is_terminated = self._is_interrupted = False
         self._keeps_best = True
 
     @property
     def latest(self) -> Path | None:
-        """The last whole checkpoint."""
+        """The last complete checkpoint."""
         steps = self._steps()
         return self.directory / steps[-1] if steps else None
 
     def _steps(self) -> list[str]:
-        """Whole checkpoints by step: those that this class wrote or, where it has written none, those of old versions.
-
-        A folder that only looks like a checkpoint is none.
-        """
+        """Complete checkpoints by step: those that this class wrote or, if there are none, those of old versions."""
         named = {name.split("/")[0] for name in self._folder.names() if name.endswith(_STATE[-1])}
         found = [path.name for path in self.directory.glob("step-*") if re.fullmatch(r"step-\d{10}", path.name)]
         whole = [name for name in sorted(found) if all((self.directory / name / file).is_file() for file in _STATE)]
         return [name for name in whole if name in named] or whole
 
     def on_train_begin(self, logs=None):
-        batches, is_repeated = _data_of(self.model)
+        batches = _data_of(self.model)
         _check_optimizer(self.model.optimizer)
         self._workers = Workers(self.model.distribute_strategy)
-        self._is_terminated = False
+        self._is_terminated = self._is_interrupted = False
         self._is_fresh = True
         self._settings = _describe_run(self.model, batches, self.params)
         self._metric_values, self._best, self._history = None, None, {}
+        # The metrics of an epoch whose steps are done and whose end is still to come, and after it those of its end.
+        self._epoch_logs, self._end_logs, self._is_replaying = None, None, False
         self.step, self._last_saved = 0, 0
         self._loss_watch = LossWatch()
         self._first_step = batches.next_step
@@ -125,15 +150,21 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if self.latest:
             self._is_fresh = False
             self._restore(self.latest)
-            batches.seek(self._first_step + self.step, runs_on=is_repeated)
-            self.model.resume_at = divmod(self.step, self.params["steps"])
-            self.model._train_counter.assign(self.step)  # what TensorBoard counts by; Keras has just set it to 0
-        if threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGTERM, self._terminate)
-            self.model.call_at_end(lambda: signal.signal(signal.SIGTERM, before))
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # another one is the user's
+            put_back = set_handler(signal.SIGINT, self._interrupt)
+            self.model.call_at_end(put_back or (lambda: None))
+        put_back = set_handler(signal.SIGTERM, self._terminate)
+        if put_back:
+            self.model.call_at_end(put_back)
+        else:
+            logger.warning(
+                "A SIGTERM will not be noticed: fit runs outside of the main thread, which does not answer. The run "
+                "can only be resumed from its regular checkpoints. Let the main thread wait in a loop, such as "
+                "`while thread.is_alive(): thread.join(0.1)`."
+            )
 
     def _prepare_directory(self) -> None:
-        """The chief does it; the others wait, find it as the chief leaves it, and do not go on where it could not."""
+        """Runs on the chief. Other workers wait, then use the directory as the chief left it, or abort if it failed."""
         error = None
         if self._workers.is_chief:
             try:
@@ -158,13 +189,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
             )
 
     def _take_over_old(self) -> None:
-        """What an older version wrote is recorded as ours where the user says so."""
+        """Record what an older version wrote as ours, if the user says so."""
         if self._folder.overwrite:
             old = [f"{name}/{file}" for name in [*self._steps(), _BEST] for file in _STATE]
             self._folder.adopt(name for name in old if (self.directory / name).is_file())
 
     def _check_best(self) -> None:
-        """Say now, not at each improvement, that the best epoch cannot be kept."""
+        """Warn now, not at each improvement, that the best epoch cannot be kept."""
         best = self.directory / _BEST / _STATE[-1]
         self._keeps_best = bool(self.monitor) and (not best.exists() or self._folder.owns(f"{_BEST}/{_STATE[-1]}"))
         if self.monitor and not self._keeps_best:
@@ -179,10 +210,11 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._delete(self._folder.names())  # checkpoints alone: files of other writers are not among them
 
     def _delete(self, names: list[str]) -> None:
-        """Without the file that makes it whole, a checkpoint of which half is left is none."""
+        """Delete files, first those whose absence marks a checkpoint as incomplete."""
         self._folder.delete(sorted(names, key=lambda name: not name.endswith(_STATE[-1])))
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._close_epoch()
         self._epoch = epoch
         if self._is_fresh:  # `fit` may begin with another epoch than the first (initial_epoch)
             self._is_fresh = False
@@ -192,51 +224,83 @@ class Checkpointing(tf_keras.callbacks.Callback):
             for variable, value in zip(_metric_variables(self.model), self._metric_values, strict=True):
                 variable.assign(np.asarray(value, np.float32))
             self._metric_values = None
+        if self._epoch_logs is not None:  # resumed after the epoch's last step
+            self._is_replaying = True
+            self.model.replay_step(self._epoch_logs)
 
     def on_train_batch_end(self, batch, logs=None):
+        if self._is_replaying:
+            self._is_replaying = False
+            self._leave_if_terminated()
+            return
         self.step = self._epoch * self.params["steps"] + batch + 1
+        if batch + 1 == self.params["steps"]:
+            self._epoch_logs = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+            self._epoch_metrics = self._read_metrics()  # a validation has other values
         self._judge_loss(batch, logs)
         self._leave_if_terminated()
-        # The end of an epoch is saved after its validation, which is part of the run's history.
-        if self._is_due() and batch + 1 < self.params["steps"]:
+        if self._is_due():
             self._save_or_warn()
 
     def on_test_batch_end(self, batch, logs=None):
         self._leave_if_terminated()
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        for name, value in logs.items():
-            self._history.setdefault(name, []).append(value)
-        if self.monitor and self._is_best(logs) and self._keeps_best and not self._loss_watch.is_suspicious:
-            before, self._best = self._best, logs[self.monitor]
+        self._end_logs = {name: float(value) for name, value in (logs or {}).items()}
+        is_best = self.monitor and self._is_best(self._end_logs)
+        if is_best and self._keeps_best and not self._loss_watch.is_suspicious:
+            before, self._best = self._best, self._end_logs[self.monitor]
             if not self._save_or_warn(_BEST):
                 self._best = before
-        if self._is_due():
-            self._save_or_warn()
         self._leave_if_terminated()
 
     def on_train_end(self, logs=None):
+        self._close_epoch()
         if self.step > self._last_saved:
             self._save_or_warn()
         self._leave_if_terminated()
 
+    def _close_epoch(self) -> None:
+        """Record that an epoch has ended, when all callbacks have been told: its validation is not repeated."""
+        if self._end_logs is None:
+            return
+        if self._epoch_logs is not None:  # else a callback has stopped the training within the epoch
+            self._history = self._history_with_end()
+        self._epoch_logs = self._end_logs = None
+        if self._is_due():  # the save before the validation has failed
+            self._save_or_warn()
+        elif self.step == self._last_saved:
+            self._save_or_warn(state=False)
+
+    def _history_with_end(self) -> dict[str, list[float]]:
+        history = {name: list(values) for name, values in self._history.items()}
+        for name, value in (self._end_logs or {}).items():
+            history.setdefault(name, []).append(value)
+        return history
+
     def _terminate(self, *_):
         self._is_terminated = True
 
+    def _interrupt(self, *_):
+        """On the first Ctrl-C the run is saved after the current step; on the second one it stops at once."""
+        if self._is_interrupted:
+            raise KeyboardInterrupt
+        logger.info("Ctrl-C: the run is saved after the current step; another one stops at once.")
+        self._is_terminated = self._is_interrupted = True
+
     def _judge_loss(self, batch: int, logs: dict) -> None:
-        """What is saved must be worth going on from."""
+        """End a run whose loss is lost, before it is saved."""
         wrong = self._loss_watch.see(batch, float(logs["loss"]))
         if wrong:
             raise FloatingPointError(
                 f"{wrong}, after step {self.step}. The last good checkpoint is {self.latest}. The usual causes are a "
-                "learning rate that is too high, too short a warm-up, or mixed_float16 without loss scaling; the same "
-                "command with a lower learning rate needs another directory, or --no-resume."
+                "learning rate that is too high, too short a warm-up, or mixed_float16 without loss scaling. A run "
+                "with a lower learning rate needs another directory, or resume=False."
             )
 
     def _is_due(self) -> bool:
         is_time = self.step // self.every_steps > self._last_saved // self.every_steps
-        return is_time and not self._loss_watch.is_suspicious  # a loss that is about to explode is no good checkpoint
+        return is_time and not self._loss_watch.is_suspicious  # nobody wants to resume a loss that is about to explode
 
     def _is_best(self, logs: dict) -> bool:
         is_validated = any(name.startswith("val_") for name in logs)
@@ -251,62 +315,92 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if not self._workers.any(self._is_terminated):
             return
         if self.step > self._last_saved and not self._loss_watch.is_suspicious and self._save_or_warn():
-            logger.info("Step %d is saved; the same command goes on from there.", self.step)
+            logger.info("Step %d is saved; the same command continues from there.", self.step)
+        if self._is_interrupted:
+            raise KeyboardInterrupt
         logger.info("Stopped by SIGTERM.")
         raise SystemExit(128 + signal.SIGTERM)
 
-    def _save_or_warn(self, name: str | None = None) -> bool:
-        """A disk that has filled up does not end the training; what was saved before is still there."""
-        metrics = [variable.numpy().tolist() for variable in _metric_variables(self.model)]  # of all workers
-        is_lost = False
+    def _save_or_warn(self, name: str | None = None, *, state: bool = True) -> bool:
+        """Save, or warn that it was not possible: a full disk does not end the training.
+
+        Args:
+          name: of the checkpoint; by default that of the step.
+          state: `False` if the weights are saved already, and only the progress is new.
+        """
+        metrics = self._read_metrics() if self._epoch_logs is None else self._epoch_metrics  # of all workers
+        has_failed = False
         if self._workers.is_chief:
             try:
-                self._save(name, metrics)
+                self._save(name, metrics, state)
             except (OSError, tf.errors.OpError) as error:
                 logger.warning(
                     "Step %d could not be saved: %s. The last checkpoint is %s.", self.step, error, self.latest
                 )
-                is_lost = True
-        is_lost = self._workers.any(is_lost)
-        if name is None and not is_lost:
+                has_failed = True
+        has_failed = self._workers.any(has_failed)
+        if name is None and not has_failed:
             self._last_saved = self.step
-        return not is_lost
+        return not has_failed
 
-    def _save(self, name: str | None, metrics: list) -> None:
+    def _save(self, name: str | None, metrics: list, state: bool) -> None:
         progress = {
             "step": self.step,
             "first_step": self._first_step,
             "settings": self._settings,
             "best": self._best,
-            "history": self._history,
+            "history": self._history_with_end() if name == _BEST else self._history,
+            "epoch_logs": None if name == _BEST else self._epoch_logs,
             "loss_watch": self._loss_watch.state(),
             "metrics": metrics,
         }
         target = name or f"step-{self.step:010d}"
-        with self._folder.writing(last=_STATE[-1], remove_first=f"{target}/{_STATE[-1]}") as stage:
+        last = f"{target}/{_STATE[-1]}"
+        with self._folder.writing(last=_STATE[-1], remove_first=last if state else None) as stage:
             (stage / target).mkdir()
-            self._tracker().write(str(stage / target / "state"))
-            (stage / target / _STATE[-1]).write_text(json.dumps(progress))
+            if state:
+                self._tracker().write(str(stage / target / "state"))
+            (stage / last).write_text(json.dumps(progress))
         if name is None:
             for old in self._steps()[: -self.keep]:
                 self._delete(self._folder.names(below=old))
 
     def _restore(self, checkpoint: Path) -> None:
         progress = json.loads((checkpoint / "progress.json").read_text())
-        _refuse_others(progress["settings"], self._settings, self.directory)
+        old_steps = _require_same_run(progress["settings"], self._settings, checkpoint)
         self._tracker().read(str(checkpoint / "state")).assert_existing_objects_matched()
         self.step = self._last_saved = progress["step"]
         self._first_step = progress["first_step"]
         self._best = progress["best"]
         self._history = progress["history"]
+        self._epoch_logs = progress.get("epoch_logs")
+        self._epoch_metrics = progress["metrics"]
         self._loss_watch.restore(progress["loss_watch"])
-        self._metric_values = progress["metrics"] if self.step % self.params["steps"] else None
+        steps = self.params["steps"]
+        is_within = bool(self.step % steps or self._epoch_logs)
+        self._metric_values = progress["metrics"] if is_within else None
         self.model.history.history.update({name: list(values) for name, values in self._history.items()})
+        at = divmod(self.step, steps) if self._epoch_logs is None else (self.step // steps - 1, steps - 1)
+        self.model.resume(self.step, self._first_step, at)
+        self._report_resume(checkpoint, old_steps)
+
+    def _report_resume(self, checkpoint: Path, old_steps: dict | None) -> None:
+        if old_steps is not None:
+            old, new = old_steps, _schedule(self._settings)
+            done = int(self.model.optimizer.iterations)
+            logger.info(
+                "The run is extended from %d to %d steps at step %d: the learning rate there was %.6g and is %.6g.",
+                old["num_train_steps"], new["num_train_steps"], done,
+                float(WarmupSchedule(**old)(done)), float(WarmupSchedule(**new)(done)),
+            )  # fmt: skip
         total = self.params["epochs"] * self.params["steps"]
-        if self.step >= total:
+        if self.step >= total and self._epoch_logs is None:
             logger.info("The run in %s is finished: %d of %d steps.", self.directory, self.step, total)
         else:
-            logger.info("The run goes on from step %d of %d (%s).", self.step, total, checkpoint)
+            logger.info("The run continues from step %d of %d (%s).", self.step, total, checkpoint)
+
+    def _read_metrics(self) -> list:
+        return [variable.numpy().tolist() for variable in _metric_variables(self.model)]
 
     def _tracker(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
@@ -333,42 +427,65 @@ class Checkpointing(tf_keras.callbacks.Callback):
             )
 
 
-def _data_of(model) -> tuple:
-    """The batches that `fit` was given, and whether they are repeated."""
+def _data_of(model):
+    """The batches that `fit` was given."""
     if not hasattr(model, "training_batches"):
         raise ValueError(f"Checkpointing works with this package's pretrainers, not with {type(model).__name__}.")
-    batches, is_repeated = model.training_batches
+    batches = model.training_batches
     if batches is None:
         raise ValueError(
-            "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: it could not "
-            "find the place of others again."
+            "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: the position in "
+            "other data cannot be restored."
         )
     if not batches.training:
         raise ValueError(
-            "These batches are for validation (training=False): they are neither shuffled nor masked anew."
+            "These batches are for validation (training=False): they are neither shuffled nor masked anew. Pass "
+            "training=True to kp.to_tf_dataset."
         )
-    return batches, is_repeated
+    return batches
 
 
 def _check_optimizer(optimizer) -> None:
     if not hasattr(optimizer, "build"):
         raise ValueError(
-            f"Checkpointing cannot take up a {type(optimizer).__name__}, an optimizer of the old kind: use "
+            f"Checkpointing cannot resume a {type(optimizer).__name__} of tf_keras.optimizers.legacy. Use "
             "kp.create_optimizer or one of tf_keras.optimizers."
         )
 
 
 def _describe_run(model, batches, params: dict) -> dict:
-    """What makes a run what it is, flat, as JSON has it."""
+    """Every setting that affects the result, flat, as JSON stores it."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of mixed_float16's loss scaling
+    trained = {id(variable) for variable in model.trainable_variables}
     settings = {
-        "model": model.description(),
+        "model": {"head_weights": model.head_weights} | model.description(),
         "optimizer": model.optimizer.get_config(),
-        "precision": tf_keras.mixed_precision.global_policy().name,  # what the model was made under, as a rule
+        "optimizer_class": type(optimizer).__name__,
+        "precision": tf_keras.mixed_precision.global_policy().name,  # usually the one that the model was made under
         "data": batches.description(),
         "steps_per_epoch": params["steps"],
+        "jit_compile": model.uses_xla,
+        "replicas": model.distribute_strategy.num_replicas_in_sync,
+        # By their place, since Keras numbers the names of a second model.
+        "trained": [place for place, variable in enumerate(model.weights) if id(variable) in trained],
+        "without_weight_decay": [
+            place for place, variable in enumerate(model.weights) if not uses_weight_decay(optimizer, variable)
+        ],
     }
-    flat = _flatten(json.loads(json.dumps(settings, default=lambda value: type(value).__name__)))
-    return {name: value for name, value in flat.items() if name.split(".")[-1] not in _CHANCE}
+    tokenizer = getattr(model, "tokenizer", None)  # of a model that masks in its step
+    if tokenizer is not None:
+        special_ids = sorted(set(tokenizer.all_special_ids))
+        settings["tokenizer"] = {"mask_token_id": tokenizer.mask_token_id, "special_ids": special_ids}
+    flat = _flatten(json.loads(json.dumps(settings, default=_as_json)))
+    return {name: value for name, value in flat.items() if name.split(".")[-1] not in _IGNORED}
+
+
+def _as_json(value):
+    """The value of a tensor, variable, NumPy scalar or Keras' wrapped dictionary; of anything else the type's name."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    value = value.numpy() if hasattr(value, "numpy") else value
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else type(value).__name__
 
 
 def _flatten(settings: dict, prefix: str = "") -> dict:
@@ -381,17 +498,68 @@ def _flatten(settings: dict, prefix: str = "") -> dict:
     return flat
 
 
-def _refuse_others(theirs: dict, ours: dict, directory: Path) -> None:
-    differing = [
-        _MEANINGS.get(name) or f"{name} is {ours.get(name)} and was {theirs.get(name)}"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name)
-    ]
+def _require_same_run(theirs: dict, ours: dict, checkpoint: Path) -> dict | None:
+    """Compare the settings of a checkpoint with those of this run.
+
+    Returns:
+      `None`, or the learning rate schedule of the checkpoint where this run only extends it.
+
+    Raises:
+      ValueError: they differ in anything else.
+    """
+    theirs = _with_implied(theirs, ours, checkpoint)
+    differing = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+    old, new = _schedule(theirs), _schedule(ours)
+    only_steps = len(differing) == 1 and differing[0].endswith(_NUM_TRAIN_STEPS)
+    if only_steps and old and new and new["num_train_steps"] > old["num_train_steps"]:
+        return old
     if differing:
-        raise ValueError(
-            f"{directory} holds another run: {'; '.join(differing)}. Choose another directory, or start this one anew "
-            "with resume=False (--no-resume in the examples), which deletes its checkpoints."
+        what = "; ".join(
+            _MEANINGS.get(name) or _difference(name, theirs.get(name), ours.get(name)) for name in differing
         )
+        raise ValueError(
+            f"{checkpoint.parent} holds another run: {what}. Use the settings of that run, choose another directory, "
+            "or pass resume=False, which deletes its checkpoints and starts a new run."
+        )
+    return None
+
+
+def _difference(name: str, theirs, ours) -> str:
+    text = f"{name} is {_written(ours)} and was {_written(theirs)}"
+    return f"{text} (a run can be extended, but not shortened)" if name.endswith(_NUM_TRAIN_STEPS) else text
+
+
+def _written(value) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _with_implied(theirs: dict, ours: dict, checkpoint: Path) -> dict:
+    """The settings of a checkpoint, completed with what commit b074e80 did not record."""
+    if "trained" in theirs:
+        return theirs
+    implied = {name: value for name, value in ours.items() if name.startswith(_NOT_RECORDED_BEFORE)}
+    theirs = implied | {name: value for name, value in _IMPLIED_BEFORE.items() if name in ours} | theirs
+    # A rate that is no schedule was recorded as its type.
+    for name, value in theirs.items():
+        if name.endswith("learning_rate") and value in ("float32", "float64"):
+            theirs[name] = _stored_rate(checkpoint)
+    return theirs
+
+
+def _stored_rate(checkpoint: Path) -> float | str:
+    try:
+        return float(tf.train.load_checkpoint(str(checkpoint / "state")).get_tensor(_STORED_RATE))
+    except (OSError, ValueError, tf.errors.OpError):
+        return "not recorded"
+
+
+def _schedule(settings: dict) -> dict | None:
+    """The settings of this package's schedule, if the learning rate follows one."""
+    prefix = next((name.removesuffix("num_train_steps") for name in settings if name.endswith(_NUM_TRAIN_STEPS)), None)
+    names = WarmupSchedule(1.0, 1).get_config()
+    if prefix is None or any(prefix + name not in settings for name in names):
+        return None
+    return {name: settings[prefix + name] for name in names}
 
 
 def _metric_variables(model) -> list[tf.Variable]:

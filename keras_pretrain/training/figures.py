@@ -1,26 +1,28 @@
-"""`RunFigures`: how fast a run goes and what it waits for, beside its losses."""
+"""`RunFigures`: how fast a run is and how long it waits for data, beside its losses."""
 
 from time import perf_counter
 
 import tf_keras
 
+_NAMES = ("learning_rate", "tokens_per_second", "padding", "waiting")
+
 
 class RunFigures(tf_keras.callbacks.Callback):
-    """Adds figures of the run to the logs, where the callbacks after it find them: the progress bar, Keras' `History`
-    and `CSVLogger`, `TensorBoard`. It therefore stands first in the list of callbacks.
+    """Adds metrics of the run's speed to the logs, for the callbacks after it: the progress bar, Keras' `History` and
+    `CSVLogger`, `TensorBoard`. Put it first in the list of callbacks.
 
-    - `learning_rate`: of the step just done;
-    - `tokens_per_second`: without padding, in the training steps alone: validation and callbacks are not counted;
+    - `learning_rate`: of the step that has just been done;
+    - `tokens_per_second`: without padding, over the training steps alone, without validation and callbacks;
     - `padding`: share of the positions that hold no token;
     - `waiting`: share of the steps' time in which they wait for their batch (see `InputMeter`).
 
-    All but the learning rate are of the epoch so far, as Keras' metrics are. The first step of a `fit`, which compiles,
-    is left out as soon as there is a second.
+    Except for the learning rate, values are averages over the current epoch. The first step of a `fit`, which is
+    compiled, is left out as soon as there is a second one.
 
-    The data's figures are there for this package's pretrainers given a `tf.data.Dataset`; with several replicas, given
-    one of `to_tf_dataset`, and without `waiting`. Other models get the learning rate alone.
+    All four need one of this package's pretrainers and a `tf.data.Dataset`. With several replicas, the dataset must be
+    one of `to_tf_dataset`, and there is no `waiting`. Other models get the learning rate alone.
 
-    After `fit`, `tokens_per_second` and `seconds_per_step` hold the figures of the whole of it, without the first step.
+    After `fit`, `tokens_per_second` and `seconds_per_step` are averages over all steps but the first.
     """
 
     def __init__(self):
@@ -37,33 +39,40 @@ class RunFigures(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._all, self._epoch = _Span(), _Span()
-        self._begun_at_all = self._compiled = False
+        self._is_compiled = False
         self._meter = getattr(self.model, "input_meter", None)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = _Span()
+        self._epoch, self._replayed = _Span(), {}
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._begun_at_all and not self._compiled:
-            self._compiled, self._epoch = True, _Span()
-        self._begun_at_all = True
         self._begun = perf_counter(), batch, self._meter.read() if self._meter else None
 
     def on_train_batch_end(self, batch, logs=None):
-        # Keras has waited for the batch's figures before it calls this, so the device is done.
+        # Keras has waited for the batch's metrics before it calls this, so the device is done.
         begun, first_batch, before = self._begun
         seconds = perf_counter() - begun
         passed = [now - then for now, then in zip(self._meter.read(), before, strict=True)] if before else [0.0] * 3
-        self._epoch.add(seconds, batch + 1 - first_batch, *passed)
-        if self._compiled:
-            self._all.add(seconds, batch + 1 - first_batch, *passed)
+        if before and not passed[1]:  # a step of a resumed run that was not trained again: see `replay_step`
+            self._replayed = {name: value for name, value in self.model.replayed_logs.items() if name in _NAMES}
+        else:
+            self._count(seconds, batch + 1 - first_batch, passed)
         logs.update(self._figures())
+
+    def _count(self, seconds: float, steps: int, passed: list[float]) -> None:
+        if self._is_compiled and not self._all.steps:
+            self._epoch = _Span()
+        self._epoch.add(seconds, steps, *passed)
+        if self._is_compiled:
+            self._all.add(seconds, steps, *passed)
+        self._is_compiled = True
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update(self._figures())
 
     def _figures(self) -> dict[str, float]:
-        figures = {"learning_rate": float(tf_keras.backend.get_value(self.model.optimizer.learning_rate))}
+        figures = dict(self._replayed)
+        figures["learning_rate"] = float(tf_keras.backend.get_value(self.model.optimizer.learning_rate))
         span = self._epoch
         if span.positions:
             figures["tokens_per_second"] = span.tokens / span.seconds

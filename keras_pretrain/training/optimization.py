@@ -1,4 +1,4 @@
-"""AdamW with warm-up and decay, as BERT was trained; for fine-tuning, slower the deeper the layer."""
+"""AdamW with warm-up and decay, as BERT was trained; for fine-tuning, with a smaller rate for lower layers."""
 
 import contextlib
 import math
@@ -7,14 +7,19 @@ import re
 import tensorflow as tf
 import tf_keras
 
-# BERT's 1e-6 is above many gradients of a deep network that has just begun: clipped, those of the attention in
-# ELECTRA-small's generator are 5e-9 (root mean square), in its discriminator 1e-6, and neither learns where to look.
-# With 1e-6 (at 5e-4) its AUC of "replaced" was 0.56 after 180 steps of 16, with 1e-12 (at 1e-4) 0.66 after 160.
-# Rounding errors of gradients that are 0, as those of the keys' biases, are 3e-13 at most in float32, and stay below.
+from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
+
+# BERT's 1e-6 is larger than many gradients at the start of training: after clipping, the root mean square of the
+# attention's gradients in ELECTRA-small is 5e-9 in the generator and 1e-6 in the discriminator, so that neither learns
+# where to attend. With 1e-6 (rate 5e-4) the AUC of "replaced" was 0.56 after 180 steps of 16, with 1e-12 (rate 1e-4)
+# 0.66 after 160. Rounding errors of gradients that are 0, such as those of the keys' biases, are below 3e-13 in
+# float32.
 _EPSILON = 1e-10
-# Variables that weight decay would only hurt (Devlin et al., 2019): scales and shifts, not directions.
+_LEARNING_RATE = 5e-4
+_RATES = {"bert": LEARNING_RATES, "electra": ELECTRA_LEARNING_RATES}
+# Variables without weight decay, as in BERT (Devlin et al., 2019).
 _NOT_DECAYED = ["bias", "beta", "gamma", "LayerNorm"]
-# After the warm-up: the share of the peak, given the share of the steps that are left to do.
+# After the warm-up: the share of the peak rate, given the share of the steps that are left.
 _SHAPES = {
     "linear": lambda left: left,
     "cosine": lambda left: 0.5 - 0.5 * tf.cos(math.pi * left),
@@ -28,39 +33,62 @@ _EMBEDDINGS = re.compile(r"(^|/)embeddings(_project)?/")
 
 def create_optimizer(
     *,
-    learning_rate: float = 5e-4,
     num_train_steps: int,
+    learning_rate: float | None = None,
+    size: str | None = None,
+    kind: str = "bert",
     warmup_ratio: float = 0.1,
-    weight_decay: float = 0.01,
     schedule: str = "linear",
+    weight_decay: float = 0.01,
     layerwise_decay: float = 1.0,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = _EPSILON,
+    clipnorm: float | None = 1.0,
 ) -> tf_keras.optimizers.Optimizer:
-    """AdamW; the learning rate rises linearly, then follows `schedule`; gradients are clipped to a global norm of 1.
+    """AdamW with a linear warm-up, then the schedule; gradients are clipped by their global norm.
 
     Args:
-      learning_rate: the peak. 5e-4 suits a small BERT; `base` was trained with 1e-4, which also suits ELECTRA.
-      num_train_steps: of the whole run, in optimizer steps.
+      num_train_steps: optimizer steps of the whole run.
+      learning_rate: the peak. By default that of the `size`; without a size 5e-4, which suits a small BERT and is too
+        high for the larger ones.
+      size: the model's size, as for `from_size`, whose learning rate (`models.sizes`) to use.
+      kind: `"bert"` or `"electra"`: the model that the size is of.
       warmup_ratio: share of the steps in which the learning rate rises.
-      weight_decay: per step, times the learning rate; not for biases and layer norms.
-      schedule: `"linear"`, as BERT's, or `"cosine"`, both down to 0 at `num_train_steps`; or `"constant"`.
-      layerwise_decay: for fine-tuning, by how much the learning rate is multiplied for each layer down from the head
-        (see `LayerwiseAdamW`); ELECTRA was fine-tuned with 0.8 (small, base) and 0.9 (large). 1 leaves it out.
+      schedule: after the warm-up: `"linear"` (BERT's) or `"cosine"`, both down to 0 at `num_train_steps`, or
+        `"constant"`.
+      weight_decay: per step, multiplied by the learning rate; not for biases and layer norms.
+      layerwise_decay: for fine-tuning, the factor on the learning rate for each layer below the head (see
+        `LayerwiseAdamW`); ELECTRA was fine-tuned with 0.8 (small, base) and 0.9 (large). 1 turns it off.
+      beta_1, beta_2: decay rates of the two moments.
+      epsilon: added to the root of the second moment. BERT's 1e-6 is larger than many gradients at the start.
+      clipnorm: the largest global norm of the gradients; `None` turns clipping off.
 
     Raises:
-      ValueError: a setting outside its range.
+      ValueError: a setting outside its range, or an unknown size.
 
     >>> optimizer = create_optimizer(num_train_steps=1000)
     >>> round(float(optimizer.learning_rate), 9)
     5e-06
     """
-    if learning_rate <= 0 or weight_decay < 0:
-        raise ValueError(f"learning_rate must be above 0 and weight_decay not below: {learning_rate}, {weight_decay}.")
+    if learning_rate is None:
+        learning_rate = _LEARNING_RATE if size is None else _rate_of_size(size, kind)
+    for name, value, is_right, range_ in (
+        ("learning_rate", learning_rate, learning_rate > 0, "above 0"),
+        ("weight_decay", weight_decay, weight_decay >= 0, "0 or above"),
+        ("beta_1", beta_1, 0 <= beta_1 < 1, "at least 0 and below 1"),
+        ("beta_2", beta_2, 0 <= beta_2 < 1, "at least 0 and below 1"),
+        ("epsilon", epsilon, epsilon > 0, "above 0"),
+        ("clipnorm", clipnorm, clipnorm is None or clipnorm > 0, "above 0, or None"),
+    ):
+        if not is_right or (value is not None and not math.isfinite(value)):
+            raise ValueError(f"{name} must be {range_} and finite, not {value}.")
     settings = {
         "weight_decay": weight_decay,
-        "beta_1": 0.9,
-        "beta_2": 0.999,
-        "epsilon": _EPSILON,
-        "global_clipnorm": 1.0,
+        "beta_1": beta_1,
+        "beta_2": beta_2,
+        "epsilon": epsilon,
+        "global_clipnorm": clipnorm,
     }
     rate = WarmupSchedule(learning_rate, num_train_steps, warmup_ratio, schedule)
     if layerwise_decay == 1:
@@ -71,14 +99,22 @@ def create_optimizer(
     return optimizer
 
 
+def _rate_of_size(size: str, kind: str) -> float:
+    if kind not in _RATES:
+        raise ValueError(f"kind must be one of {', '.join(_RATES)}, not {kind!r}.")
+    if size not in _RATES[kind]:
+        raise ValueError(f"size must be one of {', '.join(_RATES[kind])} for {kind!r}, not {size!r}.")
+    return _RATES[kind][size]
+
+
 @tf_keras.saving.register_keras_serializable("keras_pretrain")
 class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """From `learning_rate / warmup steps` up to `learning_rate`, linearly, then what `schedule` says.
+    """Rises linearly from `learning_rate / warm-up steps` to `learning_rate`, then follows `schedule`.
 
     Args:
       learning_rate: the peak.
-      num_train_steps: when `"linear"` and `"cosine"` (half a wave) reach 0.
-      warmup_ratio: share of these steps in which it rises; one step at least.
+      num_train_steps: the step at which `"linear"` and `"cosine"` (half a wave) reach 0.
+      warmup_ratio: share of these steps in which the rate rises; at least one step.
       schedule: `"linear"`, `"cosine"` or `"constant"`.
 
     Raises:
@@ -101,7 +137,7 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         warmup = max(1.0, round(self.warmup_ratio * self.num_train_steps))
-        rising = (step + 1.0) / warmup  # a step at a learning rate of 0 would be a step thrown away
+        rising = (step + 1.0) / warmup  # a step at a learning rate of 0 would be wasted
         left = (self.num_train_steps - step) / max(1.0, self.num_train_steps - warmup)
         return self.learning_rate * tf.minimum(rising, _SHAPES[self.schedule](tf.clip_by_value(left, 0.0, 1.0)))
 
@@ -116,10 +152,10 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
 
 @tf_keras.saving.register_keras_serializable("keras_pretrain")
 class LayerwiseAdamW(tf_keras.optimizers.AdamW):
-    """AdamW whose learning rate, and with it the weight decay, is smaller the deeper a variable lies.
+    """AdamW with a smaller learning rate, and with it a smaller weight decay, for lower layers.
 
-    What a pretrained encoder has learned lowest down is the most general and should change least (Howard and Ruder,
-    2018; ELECTRA's fine-tuning). With L layers, a head and pooler get the learning rate, the uppermost layer
+    The lowest layers of a pretrained encoder are the most general and should change least (Howard and Ruder, 2018;
+    ELECTRA's fine-tuning). With L layers, a head and pooler get the learning rate, the uppermost layer
     `layerwise_decay` times that, the lowest `layerwise_decay ** L` and the embeddings `layerwise_decay ** (L + 1)`.
     Moments and clipping are AdamW's own.
 
@@ -132,7 +168,7 @@ class LayerwiseAdamW(tf_keras.optimizers.AdamW):
         layers.
     """
 
-    _factor = 1.0  # of the learning rate, for the variable at hand
+    _factor = 1.0  # on the learning rate, for the variable that is being updated
 
     def __init__(self, learning_rate=0.001, *, layerwise_decay: float = 1.0, **settings):
         if not 0 < layerwise_decay <= 1:
@@ -161,7 +197,7 @@ class LayerwiseAdamW(tf_keras.optimizers.AdamW):
         super().build(var_list)
 
     def factor(self, variable: tf.Variable) -> float:
-        """What the learning rate is multiplied by for a variable."""
+        """The factor on the learning rate for a variable."""
         if found := _LAYER.search(variable.name):
             return self.layerwise_decay ** (self._layers - int(found[1]))
         return self.layerwise_decay ** (self._layers + 1) if _EMBEDDINGS.search(variable.name) else 1.0
@@ -177,7 +213,7 @@ class LayerwiseAdamW(tf_keras.optimizers.AdamW):
 
     @contextlib.contextmanager
     def _slowed(self, variable):
-        """AdamW asks `learning_rate` for each variable anew; this is its answer for one of them."""
+        """AdamW reads `learning_rate` for each variable; this changes what it reads for one of them."""
         self._factor = self.factor(variable)
         try:
             yield

@@ -134,7 +134,7 @@ class Progress(tf_keras.callbacks.ProgbarLogger):
         texts = [f"step {step:,} of {total:,}"]
         if self._first_step is not None and step > self._first_step:
             pace = (perf_counter() - self._begun) / (step - self._first_step)
-            texts.append(f"{_duration(pace * (total - step))} left")
+            texts.append(f"{format_duration(pace * (total - step))} left")
         return texts
 
 
@@ -173,7 +173,7 @@ def _text(name: str, value) -> str:
     return f"{label}: {form.format(number)}"
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Such as 2 days 3:04:05 or 4:05."""
     days, rest = divmod(round(seconds), 86_400)
     hours, rest = divmod(rest, 3600)

@@ -11,7 +11,7 @@ import tf_keras
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from keras_pretrain.export.checkpoint import require_writable, save_checkpoint
-from keras_pretrain.export.hub import check_target, push_to_hub
+from keras_pretrain.export.hub import Snapshot, check_target, snapshot, upload
 from keras_pretrain.models.pretraining import require_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -110,26 +110,23 @@ class PushToHub(tf_keras.callbacks.Callback):
             self._upload.join(max(0.0, deadline - monotonic()))
 
     def _start(self, message: str) -> None:
-        """Save, here, where the model stands still; upload, there. No upload is running: nothing reads the folder."""
+        """Save the model and keep a snapshot of the folder, while the model stands still; upload it in a thread."""
+        kept = contextlib.ExitStack()
         try:
             save_checkpoint(self.model, self.tokenizer, self.directory, overwrite=self.overwrite)
+            taken = kept.enter_context(snapshot(self.directory))
         except OSError as error:
             logger.warning("The model could not be saved for the Hub: %s.", error)
             return
         # A daemon: an upload that hangs does not keep the process from ending.
-        self._upload = threading.Thread(target=self._push, args=(message, self._step()), daemon=True)
+        self._upload = threading.Thread(target=self._push, args=(kept, taken, message, self._step()), daemon=True)
         self._upload.start()
 
-    def _push(self, message: str, step: int) -> None:
+    def _push(self, kept: contextlib.ExitStack, taken: Snapshot, message: str, step: int) -> None:
+        settings = {"private": self._private, "token": self._token, "message": f"{message}, step {step}"}
         try:
-            with _no_progress_bars():
-                self.url = push_to_hub(
-                    self.directory,
-                    self.repo_id,
-                    private=self._private,
-                    token=self._token,
-                    message=f"{message}, step {step}",
-                )
+            with kept, _no_progress_bars():
+                self.url = upload(taken, self.repo_id, **settings)
             self._uploaded_step = step
         except Exception as error:  # whatever it is, training goes on
             reason = str(error).replace(self._token, "hf_…")

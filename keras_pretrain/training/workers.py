@@ -1,10 +1,12 @@
-"""The processes that train one model together, one on each machine."""
+"""`Workers`: the processes that train one model together, one on each machine."""
 
 import tensorflow as tf
 
 
 class Workers:
-    """What the workers of a `tf.distribute` strategy have to agree on. With other strategies there is one worker.
+    """What the workers of a `tf.distribute` strategy have to agree on. Other strategies have one worker.
+
+    Every method with several workers waits until all of them have called it.
 
     Args:
       strategy: the model's.
@@ -15,27 +17,45 @@ class Workers:
         spec = resolver.cluster_spec() if resolver else None
         self.count = sum(spec.num_tasks(job) for job in ("chief", "worker") if job in spec.jobs) if spec else 1
         self.count = max(self.count, 1)
-        self.is_chief = strategy.extended.should_checkpoint  # the one that writes
+        self.is_chief = strategy.extended.should_checkpoint  # the one that writes files
         self._strategy = strategy
-        self._add_up = tf.function(self._in_replicas, autograph=False)
+        self._mean = tf.function(self._mean_over_replicas, autograph=False)
 
     def mean(self, value: float) -> float:
-        """Over all workers, which wait for each other here; each has as many replicas."""
+        """The mean of the workers' values; every worker has the same number of replicas."""
         if self.count == 1:
             return value
-        return float(self._add_up(tf.constant(value, tf.float64)))
+        return float(self._mean(tf.constant(value, tf.float64)))
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any of them."""
+        """Whether the flag is set on any worker."""
         return self.mean(float(flag)) > 0
 
     def agree(self, value: float) -> bool:
-        """Whether all of them have the same one."""
+        """Whether all workers have the same value."""
         mean = self.mean(value)
         return not self.any(abs(mean - value) > 1e-9 * max(1.0, abs(mean)))
 
-    def _in_replicas(self, value):
-        def add_up(value):
+    def copy_from_chief(self, variables: list[tf.Variable]) -> None:
+        """Give every worker the chief's values.
+
+        What each worker computes for itself, such as co-occurrence embeddings, differs by 2e-6 between machines.
+        """
+        if self.count == 1:
+            return
+
+        def chiefs_values():
+            replica = tf.distribute.get_replica_context()
+            is_first = replica.replica_id_in_sync_group == 0  # the first replica of the chief
+            values = [tf.where(is_first, variable, tf.zeros_like(variable)) for variable in variables]
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        values = tf.function(lambda: self._strategy.run(chiefs_values), autograph=False)()
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(self._strategy.experimental_local_results(value)[0])
+
+    def _mean_over_replicas(self, value):
+        def mean(value):
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tf.identity(value))
 
-        return self._strategy.experimental_local_results(self._strategy.run(add_up, args=(value,)))[0]
+        return self._strategy.experimental_local_results(self._strategy.run(mean, args=(value,)))[0]

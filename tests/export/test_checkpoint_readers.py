@@ -90,7 +90,7 @@ def test_a_trained_electra_is_the_same_everywhere(policy, tokenizer, sentences, 
     checkpoint = kp.save_checkpoint(model, tokenizer, tmp_path / "electra")
     inputs = dict(tokenizer(["가 [MASK] 다", "라 마 바"], padding=True, return_tensors="np"))
     check(model.generator, "ElectraForMaskedLM", checkpoint / "generator", inputs, tmp_path)
-    check(model.discriminator, "ElectraForPreTraining", checkpoint / "discriminator", inputs, tmp_path)
+    check(model.discriminator, "ElectraForPreTraining", checkpoint, inputs, tmp_path)
 
 
 def test_ten_sentences_have_the_same_five_answers_everywhere(tokenizer, tmp_path):

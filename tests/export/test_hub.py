@@ -1,12 +1,16 @@
 """The real client of the Hub, and a server on loopback."""
 
+import json
 import os
+import threading
 import traceback
 
 import pytest
 from hub_server import TOKEN
 
 import keras_pretrain as kp
+from keras_pretrain.export.hub import snapshot
+from keras_pretrain.folders import MANIFEST, UNFINISHED, OwnedFolder
 
 
 @pytest.fixture
@@ -89,3 +93,95 @@ def test_a_name_that_is_none_is_refused(hub, folder, name):
 def test_an_empty_folder_is_refused(hub, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to upload"):
         kp.push_to_hub(tmp_path / "missing", "me/my_bert", token=TOKEN)
+
+
+def write(folder, content: dict):
+    """As the package's writers do."""
+    with OwnedFolder(folder, "checkpoint").writing(replace_all=True) as stage:
+        for name, data in content.items():
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            (stage / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("held", ["/api/repos/create", "/preupload/", "/lfs/", "/commit/"])
+def test_what_is_uploaded_is_the_folder_at_the_time_of_the_call(hub, tmp_path, held):
+    first = {"model.safetensors": os.urandom(1 << 21), "config.json": b"{}", "generator/config.json": b'{"a": 1}'}
+    write(tmp_path, first)
+    hub.held = held
+    hub.gate.clear()
+    push = threading.Thread(target=kp.push_to_hub, args=(tmp_path, "me/my_bert"), kwargs={"token": TOKEN})
+    push.start()
+    assert hub.waiting.wait(30)
+    write(tmp_path, {"model.safetensors": os.urandom(1 << 21), "config.json": b'{"b": 2}'})
+    hub.gate.set()
+    push.join(30)
+    assert hub.repositories["me/my_bert"]["files"] == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST, "config.json", "model.safetensors"]
+
+
+def test_large_files_of_the_package_are_linked_and_others_copied(tmp_path):
+    write(tmp_path, {"model.safetensors": bytes(1 << 20), "config.json": b"{}"})
+    (tmp_path / "mine.bin").write_bytes(bytes(1 << 20))
+    with snapshot(tmp_path) as taken:
+        is_linked = {
+            name: (taken.folder / name).samefile(tmp_path / name)
+            for name in ("model.safetensors", "config.json", "mine.bin")
+        }
+    assert is_linked == {"model.safetensors": True, "config.json": False, "mine.bin": False}
+
+
+def test_a_snapshot_that_a_killed_process_left_goes_with_the_next_writer(tmp_path):
+    write(tmp_path, {"config.json": b"{}"})
+    with snapshot(tmp_path) as taken:
+        taken.folder.rename(tmp_path / "kept")
+        record = [line for line in (tmp_path / MANIFEST).read_text().splitlines() if "staging" in line][-1]
+    (tmp_path / "kept").rename(taken.folder)
+    with (tmp_path / MANIFEST).open("a") as file:  # as if its end had not been recorded
+        file.write(f"{record}\n")
+    write(tmp_path, {"config.json": b"{}"})
+    assert not [path for path in tmp_path.iterdir() if UNFINISHED in path.name]
+
+
+def test_a_folder_that_cannot_be_written_to_is_uploaded(hub, folder, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
+    assert sorted(hub.repositories["me/my_bert"]["files"]) == UPLOADED
+    assert not (folder / MANIFEST).exists()
+
+
+def test_files_that_the_folder_has_no_more_are_named_and_kept(hub, tmp_path, package_log):
+    write(tmp_path, {"discriminator/config.json": b"{}", "generator/config.json": b"{}"})
+    kp.push_to_hub(tmp_path, "me/my_electra", token=TOKEN)
+    assert "keeps them" not in package_log.text
+    write(tmp_path, {"config.json": b"{}", "generator/config.json": b"{}"})
+    kp.push_to_hub(tmp_path, "me/my_electra", token=TOKEN)
+    assert "me/my_electra also has files that are not in" in package_log.text
+    assert "and keeps them: discriminator/config.json." in package_log.text
+    assert "discriminator/config.json" in hub.repositories["me/my_electra"]["files"]
+
+
+def test_cards_name_the_repository_until_they_are_edited(hub, tokenizer, tmp_path):
+    folder = tmp_path / "my_electra"
+    kp.save_checkpoint(kp.ElectraPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1), tokenizer, folder)
+    at_home = (folder / "README.md").read_text()
+    edited = (folder / "generator" / "README.md").read_text() + "My words."
+    kp.push_to_hub(folder, "other_name", token=TOKEN)
+    files = hub.repositories["me/other_name"]["files"]
+    assert b'from_pretrained("me/other_name")' in files["README.md"]
+    assert b'from_pretrained("me/other_name", subfolder="generator")' in files["generator/README.md"]
+    assert b"my_electra" not in files["README.md"] + files["generator/README.md"]
+    assert (folder / "README.md").read_text() == at_home
+    (folder / "generator" / "README.md").write_text(edited)
+    kp.push_to_hub(folder, "other_name", token=TOKEN)
+    assert files["generator/README.md"].decode() == edited
+
+
+def test_what_a_run_keeps_for_itself_is_not_uploaded(hub, folder):
+    (folder / "run.yaml").write_text("corpus: /home/kim/secret.txt")
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "events.out.tfevents.1.host_of_kim").write_text("")
+    (folder / "metrics.json").write_text(json.dumps({"arguments": {"corpus": "/home/kim/secret.txt", "steps": 8}}))
+    kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
+    files = hub.repositories["me/my_bert"]["files"]
+    assert sorted(files) == sorted([*UPLOADED, "metrics.json"])
+    assert json.loads(files["metrics.json"]) == {"settings": {"steps": 8}}

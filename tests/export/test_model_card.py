@@ -1,23 +1,37 @@
 """What a model card says, and what it keeps to itself."""
 
 import copy
+import json
 
 import pytest
 import yaml
 
 import keras_pretrain as kp
+from keras_pretrain.export.model_card import card_on_hub
 from keras_pretrain.tokenization import record_cleaning
 
 RUN = {
     "loss": 6.1234567,
     "val_mlm_loss": 6.5349,
+    "val_nsp_loss": None,
     "tokens_per_second": 12345.6,
+    "corpus": {"name": "me/ko_docs", "on_hub": True, "language": "ko", "train": 1786, "validation": 198},
+    "settings": {"block_size": 128, "learning_rate": 1e-3, "shapes": [[128, 32]], "schedule": "linear"},
+    "base": "klue/bert-base",
+    "base_model": "klue/bert-base",
+    "task": None,
+    "seconds": {"training": 3.0},
+    "versions": {"tensorflow": "2.21.0"},
+}
+OLD_RUN = {
+    "val_mlm_loss": 6.5349,
     "corpus": {"train": 1786, "validation": 198},
     "arguments": {
-        "corpus": "/home/kim/secret/ko_docs.jsonl.gz", "language": "ko", "block_size": 128, "learning_rate": 1e-3,
-        "init_from": "klue/bert-base", "output": "/home/kim/out", "num_proc": None,
+        "corpus": "/home/kim/secret/ko_docs.jsonl.gz", "prepared": "/home/kim/prepared", "tensorboard": "logs/of_kim",
+        "task_train": "kim.csv", "language": "ko", "block_size": 128, "learning_rate": 1e-3, "size": "tiny",
+        "init_from": "/home/kim/base", "output": "/home/kim/out", "num_proc": 3, "resume": True,
     },
-    "versions": {"tensorflow": "2.21.0"},
+    "versions": {"keras_pretrain": "0.1.0"},
 }  # fmt: skip
 
 
@@ -37,16 +51,17 @@ def test_the_card_tells_the_run(model, tokenizer, tmp_path):
         "language": "ko",
         "library_name": "transformers",
         "pipeline_tag": "fill-mask",
+        "datasets": ["me/ko_docs"],
         "base_model": "klue/bert-base",
         "tags": ["keras_pretrain", "bert", "tensorflow", "safetensors"],
     }
     for line in (
         "# my_bert",
-        "Corpus: ko_docs.jsonl.gz; Korean; 1,786 documents for train, 198 documents for validation.",
+        "Corpus: me/ko_docs; Korean; 1,786 documents for train, 198 documents for validation.",
         "| block size | 128 |",
-        "| init from | klue/bert-base |",
+        "| schedule | linear |",
         "| val_mlm_loss | 6.535 |",
-        "12,346 tokens a second.",
+        "12,346 tokens per second.",
         "Made with tensorflow 2.21.0.",
         "| layers | 2 |",
         f"| parameters | {model.count_params():,} |",
@@ -56,12 +71,42 @@ def test_the_card_tells_the_run(model, tokenizer, tmp_path):
         'answers = pipeline("fill-mask", model="my_bert")',
     ):
         assert line in card.splitlines()
+    assert "trained with keras_pretrain. Training continued from klue/bert-base." in card
+    assert "nan" not in card.lower()
+    assert "None" not in card
 
 
-def test_paths_of_a_machine_are_not_told(model, tokenizer, tmp_path):
-    card = card_of(model, tokenizer, tmp_path / "my_bert", run=RUN)
-    assert "/home/kim" not in card
+@pytest.mark.parametrize("run", [RUN, OLD_RUN])
+def test_paths_of_a_machine_are_not_told(model, tokenizer, tmp_path, run):
+    folder = tmp_path / "my_bert"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(run | {"versions": {"keras_pretrain": "0.1.0"}}))
+    card = card_of(model, tokenizer, folder)
+    assert "kim" not in card
     assert str(tmp_path) not in card
+    for line in ("| block size | 128 |", "| learning rate | 0.001 |", "| val_mlm_loss | 6.535 |"):
+        assert line in card.splitlines()
+
+
+def test_a_corpus_without_a_name_and_a_local_base_are_said_so(model, tokenizer, tmp_path):
+    run = {
+        "corpus": {"name": None, "on_hub": False, "language": "en"},
+        "base": "a local checkpoint",
+        "base_model": None,
+    }
+    card = card_of(model, tokenizer, tmp_path, run=run | {"task": {"name": "nsmc"}})
+    assert "Corpus: a local corpus; English." in card
+    assert "Training continued from a local checkpoint." in card
+    assert "Task: nsmc." in card
+    assert "base_model" not in card
+    assert "datasets" not in card
+
+
+def test_metrics_that_are_no_number_are_left_out(model, tokenizer, tmp_path):
+    card = card_of(model, tokenizer, tmp_path, run={"loss": float("nan"), "val_loss": None, "mlm_loss": 1.5})
+    assert "| mlm_loss | 1.5 |" in card
+    assert "loss | nan" not in card
+    assert "| val_loss" not in card
 
 
 def test_each_reader_has_three_lines(model, tokenizer, tmp_path):
@@ -127,11 +172,37 @@ def test_the_export_says_that_a_saved_model_does_not_clean(model, tokenizer, tmp
 
 def test_electras_networks_have_a_card_each(tokenizer, tmp_path):
     model = kp.ElectraPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
-    (tmp_path / "training_curves.png").write_bytes(b"picture")
-    kp.save_checkpoint(model, tokenizer, tmp_path, run=RUN)
-    cards = {name: (tmp_path / name / "README.md").read_text() for name in ("generator", "discriminator")}
-    assert "TFElectraForMaskedLM" in cards["generator"]
-    assert "pipeline_tag: fill-mask" in cards["generator"]
-    assert "TFElectraForPreTraining" in cards["discriminator"]
-    assert "pipeline_tag: feature-extraction" in cards["discriminator"]
-    assert (tmp_path / "discriminator" / "training_curves.png").read_bytes() == b"picture"
+    folder = tmp_path / "my_electra"
+    folder.mkdir()
+    (folder / "training_curves.png").write_bytes(b"picture")
+    kp.save_checkpoint(model, tokenizer, folder, run=RUN)
+    discriminator, generator = ((folder / part / "README.md").read_text() for part in ("", "generator"))
+    assert 'TFElectraForMaskedLM.from_pretrained("my_electra/generator")' in generator
+    assert "pipeline_tag: fill-mask" in generator
+    assert 'TFElectraForPreTraining.from_pretrained("my_electra")' in discriminator
+    assert 'kp.ElectraPretrainer.from_pretrained("my_electra")' in discriminator
+    assert "pipeline_tag: feature-extraction" in discriminator
+    assert "![Training curves](training_curves.png)" in discriminator
+    assert "training_curves" not in generator
+
+
+def test_on_the_hub_the_examples_name_the_repository(tokenizer, tmp_path):
+    model = kp.ElectraPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
+    kp.save_checkpoint(model, tokenizer, tmp_path / "my_electra")
+    for part, place in (("", '"me/other"'), ("generator", '"me/other", subfolder="generator"')):
+        card = (tmp_path / "my_electra" / part / "README.md").read_text()
+        card = card_on_hub(card, "me/other", part)
+        examples = "".join(card.split("```python\n")[1:])
+        assert examples.count(f"from_pretrained({place}") == 5
+        assert "my_electra" not in card
+        assert "## Model" in card
+        assert card_on_hub(card, "me/other", part) == card
+
+
+def test_on_the_hub_rows_of_older_cards_that_hold_paths_are_left_out():
+    section = "## How to load it\n\nfrom transformers import AutoTokenizer, TFBertForPreTraining"
+    card = f"\n# my_bert\n\n{section}\n\n## Training\n"
+    rows = "\n| | |\n|---|---|\n| prepared | /home/kim/prepared |\n| size | tiny |\n"
+    on_hub = card_on_hub(card + rows, "me/my_bert", "")
+    assert "| size | tiny |" in on_hub
+    assert "kim" not in on_hub

@@ -45,6 +45,7 @@ def test_groups_are_never_divided():
 def test_labels_may_be_whole_numbers_or_class_labels():
     assert kp.finetuning.check_examples(table([10, 9, 10, 9])) == ["9", "10"]
     named = table([0, 1, 1, 0]).cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
+    assert kp.finetuning.check_examples(named) == ["0", "1"]  # as encode_examples reads them
     data = load_examples(named, validation=0.5)
     assert set(data["train"]["label"]) == {"bad", "good"}
 
@@ -75,7 +76,8 @@ def test_repeats_are_said(package_log):
         (["a"] * 10, {}, "All examples of train have the label 'a'"),
         ([0.5, 1.5] * 5, {}, "label 0.5, a number with a fraction"),
         (["0.5", "1.5"] * 5, {}, "label '0.5', a number with a fraction"),
-        (["a", None] * 5, {}, "example 2, has no label"),
+        (["1e3", "2"] * 5, {}, "label '1e3', a number with a fraction"),
+        (["a", None] * 5, {}, "train, example 2, has no label"),
         (["a", ""] * 5, {}, "example 2, has no label"),
         (["a", "b"] * 5, {"regression": True}, "label 'a'; for regression labels are numbers"),
         (["1", "nan"] * 5, {"regression": True}, "label 'nan'; for regression labels are numbers"),

@@ -180,10 +180,10 @@ def test_a_checkpoint_without_a_pooler_gets_a_new_one_by_seed(tokenizer, tmp_pat
 
 
 def test_checkpoints_that_cannot_be_fine_tuned_are_refused(tokenizer, tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
         load_classifier(tmp_path / "missing", labels=["a", "b"])
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ValueError, match="model type 'gpt2'; what can be fine-tuned here is 'bert' and 'electra'"):
+    with pytest.raises(ValueError, match="model type 'gpt2'; what is needed here is 'bert' or 'electra'"):
         load_classifier(tmp_path, labels=["a", "b"])
     kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path / "encoder")
     with pytest.raises(ValueError, match="has no classification head; give the labels"):

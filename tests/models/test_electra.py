@@ -1,11 +1,15 @@
 """`ElectraPretrainer` against the stock networks, numpy and the paper's rules."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from transformers import ElectraConfig, TFAutoModel, TFElectraForMaskedLM, TFElectraForPreTraining, TFElectraModel
 
 import keras_pretrain as kp
+from keras_pretrain.folders import OwnedFolder
+from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.models.pretraining import _hash
 from keras_pretrain.models.sizes import ELECTRA_SIZES, electra_sizes
 
@@ -250,11 +254,11 @@ def test_both_networks_come_back_as_they_were(trained, tokenizer, batch, tmp_pat
         (TFElectraForMaskedLM, model.generator),
         (TFElectraForPreTraining, model.discriminator),
     ):
-        folder = tmp_path / ("generator" if network is model.generator else "discriminator")
+        folder = tmp_path / "generator" if network is model.generator else tmp_path
         stock, info = reader.from_pretrained(folder, output_loading_info=True)
         assert info == {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
         np.testing.assert_allclose(stock(batch).logits, network(batch).logits, rtol=1e-5, atol=1e-5)
-    encoder, info = TFAutoModel.from_pretrained(tmp_path / "discriminator", output_loading_info=True)
+    encoder, info = TFAutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert isinstance(encoder, TFElectraModel)
     assert not info["missing_keys"]
     hidden = model.discriminator.electra(batch).last_hidden_state
@@ -269,7 +273,8 @@ def test_torch_reads_both_networks(trained, tokenizer, batch, tmp_path):
     kp.save_checkpoint(model, tokenizer, tmp_path)
     inputs = {name: torch.tensor(value.numpy()) for name, value in batch.items()}
     for reader, name in ((ElectraForMaskedLM, "generator"), (ElectraForPreTraining, "discriminator")):
-        loaded, info = reader.from_pretrained(tmp_path / name, output_loading_info=True)
+        folder = tmp_path / "generator" if name == "generator" else tmp_path
+        loaded, info = reader.from_pretrained(folder, output_loading_info=True)
         assert not info["missing_keys"]
         assert not info["unexpected_keys"]
         with torch.no_grad():
@@ -395,15 +400,37 @@ def test_settings_out_of_range_are_refused(tokenizer, setting, message):
 
 
 def test_checkpoints_that_are_no_pair_are_refused(tokenizer, tmp_path):
-    kp.save_checkpoint(make(tokenizer), tokenizer, tmp_path)
-    generator, discriminator = tmp_path / "generator", tmp_path / "discriminator"
-    with pytest.raises(ValueError, match="has no folders generator/ and discriminator/"):
+    kp.save_checkpoint(make(tokenizer), tokenizer, tmp_path / "pair")
+    generator, discriminator = tmp_path / "pair" / "generator", tmp_path / "discriminator"
+    generator.rename(tmp_path / "generator")
+    (tmp_path / "pair").rename(discriminator)
+    generator = tmp_path / "generator"
+    with pytest.raises(ValueError, match="has no generator/ beside the discriminator: name the generator's checkpoint"):
         kp.ElectraPretrainer.from_pretrained(discriminator)
     with pytest.raises(ValueError, match=r"discriminator is an ELECTRA discriminator, and was given as the generator"):
         kp.ElectraPretrainer.from_pretrained(generator, discriminator)
+    kp.ElectraPretrainer.from_pretrained(discriminator, generator)
     (generator / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="model type 'bert', not of an 'electra'"):
-        kp.ElectraPretrainer.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="model type 'bert'; what is needed here is 'electra'"):
+        kp.ElectraPretrainer.from_pretrained(discriminator, generator)
+
+
+def test_the_layout_of_older_versions_is_read_and_replaced(tokenizer, batch, tmp_path):
+    model = make(tokenizer)
+    folder = OwnedFolder(tmp_path / "pair", "checkpoint")
+    kp.save_checkpoint(model, tokenizer, tmp_path / "new")
+    with folder.writing() as stage:  # as versions with two sub-folders wrote it
+        shutil.copytree(tmp_path / "new" / "generator", stage / "generator")
+        names = shutil.ignore_patterns("generator", ".keras_pretrain*")
+        shutil.copytree(tmp_path / "new", stage / "discriminator", ignore=names)
+    logits = [each.discriminator(batch).logits for each in (model, kp.ElectraPretrainer.from_pretrained(folder.path))]
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
+    assert find_checkpoint(folder.path).folder == folder.path / "discriminator"
+    assert find_checkpoint(folder.path, generator=True).folder == folder.path / "generator"
+    (folder.path / "discriminator" / "notes.txt").write_text("mine")
+    kp.save_checkpoint(make(tokenizer, seed=5), tokenizer, folder.path)
+    assert [path.name for path in (folder.path / "discriminator").iterdir()] == ["notes.txt"]
+    assert find_checkpoint(folder.path).folder == folder.path
 
 
 def test_embeddings_that_were_trained_apart_are_not_tied_in_silence(tokenizer, tmp_path):

@@ -315,3 +315,67 @@ def test_mixed_precision_trains_float32_weights(tokenizer, batch, policy):
     assert {weight.dtype.name for weight in model.weights} == {"float32"}
     scaled = isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
+
+
+class Stop(tf.keras.callbacks.Callback):
+    """Ends a `fit` after some steps, like a crash."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_second_fit_continues_with_the_next_batch(tokenizer, features):
+    """Five batches an epoch: prefetching runs several epochs ahead of the steps."""
+
+    def data():
+        return kp.to_tf_dataset(features.select(range(5 * BATCH)), tokenizer, batch_size=BATCH, block_size=32)
+
+    train, whole = data(), make(tokenizer)
+    whole.fit(train.repeat(), steps_per_epoch=14, verbose=0)
+    train, parts = data(), make(tokenizer)
+    batches = train.keras_pretrain_batches
+    parts.fit(train.repeat(), steps_per_epoch=3, verbose=0)
+    assert batches.next_step == 3
+    with pytest.raises(KeyboardInterrupt):
+        parts.fit(train.repeat().prefetch(2), steps_per_epoch=9, callbacks=[Stop(4)], verbose=0)
+    assert batches.next_step == 7
+    parts.fit(train.repeat(), steps_per_epoch=7, initial_epoch=1, epochs=2, verbose=0)
+    assert batches.next_step == 14
+    for ours, theirs in zip(parts.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_fit_of_data_that_are_not_repeated_begins_a_new_epoch(tokenizer, features):
+    train = kp.to_tf_dataset(features.select(range(5 * BATCH)), tokenizer, batch_size=BATCH, block_size=32)
+    batches, model = train.keras_pretrain_batches, make(tokenizer)
+    model.fit(train, epochs=2, verbose=0)
+    assert batches.next_step == 10
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(train, callbacks=[Stop(2)], verbose=0)
+    assert batches.next_step == 15
+    with pytest.raises(ValueError, match="infinite dataset"):
+        model.fit(train.repeat(), verbose=0)  # nothing is trained
+    assert batches.next_step == 15
+    next(iter(train))
+    assert batches.next_step == 20
+    model.fit(train.repeat(), steps_per_epoch=3, verbose=0)
+    model.fit(train, verbose=0)
+    assert batches.next_step == 30
+
+
+def test_a_fit_starts_where_the_last_one_ended_whatever_iterators_do(tokenizer, features):
+    train = kp.to_tf_dataset(features.select(range(5 * BATCH)), tokenizer, batch_size=BATCH, block_size=32)
+    batches, model = train.keras_pretrain_batches, make(tokenizer)
+
+    class Look(tf.keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            next(iter(train))
+
+    model.fit(train.repeat(), steps_per_epoch=3, callbacks=[Look()], verbose=0)
+    assert batches.next_step == 3

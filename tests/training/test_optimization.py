@@ -155,8 +155,29 @@ def test_variables_without_layers_are_refused():
         optimizer.build([tf.Variable(1.0, name="dense/kernel")])
 
 
-def test_gradients_are_clipped_to_a_global_norm_of_one():
-    assert kp.create_optimizer(num_train_steps=10).global_clipnorm == 1.0
+def test_the_defaults_and_what_replaces_them():
+    optimizer = kp.create_optimizer(num_train_steps=10)
+    moments = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-10}
+    assert {name: optimizer.get_config()[name] for name in moments} == moments
+    assert optimizer.global_clipnorm == 1.0
+    moments = {"beta_1": 0.8, "beta_2": 0.98, "epsilon": 1e-6}
+    optimizer = kp.create_optimizer(num_train_steps=10, clipnorm=None, **moments)
+    assert {name: optimizer.get_config()[name] for name in moments} == moments
+    assert optimizer.global_clipnorm is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "peak"),
+    [
+        ({}, 5e-4),
+        ({"size": "base"}, 1e-4),
+        ({"size": "mini"}, 1e-3),
+        ({"size": "small", "kind": "electra"}, 1e-4),
+        ({"size": "base", "learning_rate": 0.5}, 0.5),
+    ],
+)
+def test_the_learning_rate_follows_the_size(settings, peak):
+    assert kp.create_optimizer(num_train_steps=10, **settings)._learning_rate.learning_rate == peak
 
 
 def test_biases_and_layer_norms_are_not_decayed(tokenizer):
@@ -174,7 +195,20 @@ def test_biases_and_layer_norms_are_not_decayed(tokenizer):
     [
         ({"num_train_steps": 0}, "num_train_steps must be at least 1, not 0"),
         ({"num_train_steps": 10, "warmup_ratio": 2}, "warmup_ratio is a share, from 0 to 1, not 2"),
-        ({"num_train_steps": 10, "learning_rate": 0}, "learning_rate must be above 0"),
+        ({"num_train_steps": 10, "learning_rate": 0}, "learning_rate must be above 0 and finite, not 0"),
+        ({"num_train_steps": 10, "learning_rate": math.nan}, "learning_rate must be above 0 and finite, not nan"),
+        ({"num_train_steps": 10, "learning_rate": math.inf}, "learning_rate must be above 0 and finite, not inf"),
+        ({"num_train_steps": 10, "weight_decay": -1}, "weight_decay must be 0 or above"),
+        ({"num_train_steps": 10, "weight_decay": math.nan}, "weight_decay must be 0 or above"),
+        ({"num_train_steps": 10, "beta_1": 1}, "beta_1 must be at least 0 and below 1"),
+        ({"num_train_steps": 10, "beta_2": math.nan}, "beta_2 must be at least 0 and below 1"),
+        ({"num_train_steps": 10, "epsilon": 0}, "epsilon must be above 0"),
+        ({"num_train_steps": 10, "clipnorm": 0}, "clipnorm must be above 0, or None"),
+        ({"num_train_steps": 10, "clipnorm": math.inf}, "clipnorm must be above 0, or None"),
+        ({"num_train_steps": 10, "warmup_ratio": math.nan}, "warmup_ratio is a share"),
+        ({"num_train_steps": 10, "size": "huge"}, "size must be one of tiny, mini, .* for 'bert', not 'huge'"),
+        ({"num_train_steps": 10, "size": "mini", "kind": "electra"}, "size must be one of tiny, small"),
+        ({"num_train_steps": 10, "size": "mini", "kind": "gpt"}, "kind must be one of bert, electra, not 'gpt'"),
         ({"num_train_steps": 10, "schedule": "cosin"}, "no schedule 'cosin'; there are linear, cosine, constant"),
         ({"num_train_steps": 10, "layerwise_decay": 0}, "layerwise_decay must be above 0 and at most 1, not 0"),
         ({"num_train_steps": 10, "layerwise_decay": 1.1}, "layerwise_decay must be above 0 and at most 1, not 1.1"),

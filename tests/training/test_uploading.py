@@ -41,7 +41,7 @@ def test_epochs_are_uploaded_and_the_last_one_always(hub, make, tmp_path):
     assert repository["messages"] == ["Epoch 2, step 20", "End of training, step 30"]
     assert repository["files"]["model.safetensors"] == (tmp_path / "my_bert" / "model.safetensors").read_bytes()
     assert {"README.md", "config.json", "tokenizer.json"} <= set(repository["files"])
-    assert callback.url == f"{hub.url}/me/my_bert/commit/1"
+    assert callback.url == f"{hub.url}/me/my_bert/commit/2"
 
 
 def test_training_does_not_wait_for_an_upload(hub, make):
@@ -86,6 +86,24 @@ def test_the_end_of_training_waits_no_longer_than_it_may(hub, make, package_log)
     hub.gate.set()
     callback._upload.join(10)
     assert hub.repositories["me/my_bert"]["messages"] == ["Epoch 1, step 10"]
+
+
+def test_an_upload_that_was_not_waited_for_sends_nothing_of_a_newer_model(hub, make, model, tokenizer, tmp_path):
+    callback = make(wait_seconds=0.0)
+    hub.held = "/api/repos/create"  # before anything was read
+    hub.gate.clear()
+    end_epoch(callback, 0)
+    callback.on_train_end()
+    names = [path.name for path in (tmp_path / "my_bert").iterdir() if path.is_file() and path.name[0] != "."]
+    first = {name: (tmp_path / "my_bert" / name).read_bytes() for name in names if name != "README.md"}
+    assert hub.waiting.wait(30)
+    newer = kp.BertPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
+    kp.save_checkpoint(newer, tokenizer, tmp_path / "my_bert")
+    hub.gate.set()
+    callback._upload.join(30)
+    files = hub.repositories["me/my_bert"]["files"]
+    assert {name: data for name, data in files.items() if name != "README.md"} == first
+    assert first["model.safetensors"] != (tmp_path / "my_bert" / "model.safetensors").read_bytes()
 
 
 def test_what_is_wrong_is_said_before_training(tokenizer, tmp_path):

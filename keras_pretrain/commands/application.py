@@ -1,0 +1,249 @@
+"""`main` and `parse`: from a command line to a status, and to a record of settings."""
+
+import dataclasses
+import inspect
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import field, fields
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import cyclopts
+import yaml
+from cyclopts import App, Parameter
+
+from keras_pretrain.commands import verbs
+from keras_pretrain.compat.start_up import import_tensorflow
+from keras_pretrain.runs.settings import Settings, read_yaml
+
+_NAME = "keras-pretrain"
+# What a user can get wrong, in an argument, a file or a checkpoint. Anything else is a defect of ours.
+_USER_ERRORS = (cyclopts.CycloptsError, ValueError, OSError, ImportError, FloatingPointError)
+_PARSING = {"result_action": "return_value", "exit_on_error": False, "print_error": False, "help_on_error": False}
+_Record = TypeVar("_Record", bound=Settings)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry out `keras-pretrain VERB ...`.
+
+    Args:
+      argv: the arguments; by default those of the process.
+
+    Returns:
+      The exit status: 0; 1 for a problem that `doctor` found; 2 where the user got something wrong, which is one line
+      on standard error; 130 after Ctrl-C; 143 after SIGTERM. `--debug` shows tracebacks.
+    """
+    verbs.begun = time.perf_counter()
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    verb = tokens[0] if tokens and not tokens[0].startswith("-") else ""
+    return _guarded(lambda: _application()(_with_config(tokens, verb), **_PARSING), f"{_NAME} {verb}".strip(), tokens)
+
+
+def parse(
+    record: type[_Record],
+    argv: list[str] | None = None,
+    *,
+    description: str | None = None,
+    takes: Collection[str] | None = None,
+    **defaults,
+) -> _Record:
+    """Read a record of settings from the command line of a script; what is wrong ends it with status 2 and one line.
+
+    Args:
+      record: a class of `keras_pretrain.runs`, or a dataclass of your own that extends one.
+      argv: the arguments; by default those of the process.
+      description: shown by `--help`.
+      takes: the settings that the script takes; by default all.
+      **defaults: other defaults than the record's.
+
+    Returns:
+      The record, with all that was not given chosen.
+    """
+    tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
+    app = App(name=script, help=description, help_format="plaintext", version_flags=[], default_parameter=_DEFAULTS)
+    taken = _part(record, takes, defaults)
+    app.default(
+        _command(
+            taken, lambda settings: record(**defaults | {f.name: getattr(settings, f.name) for f in fields(taken)})
+        )
+    )
+    result = []
+
+    def read():
+        _refuse_fractions(tokens, record)
+        result.append(app(tokens, **_PARSING))
+
+    status = _guarded(read, script, tokens)
+    if status or not isinstance(result[0], Settings):  # --help
+        raise SystemExit(status)
+    import_tensorflow()
+    return result[0].completed() if hasattr(result[0], "completed") else result[0]
+
+
+def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
+    """A dataclass with some of a record's fields, and other defaults."""
+    chosen = [
+        (each.name, each.type, field(default=defaults.get(each.name, each.default)))
+        for each in fields(record)
+        if takes is None or each.name in takes
+    ]
+    return dataclasses.make_dataclass(
+        "Arguments", chosen, kw_only=True, namespace={"__doc__": record.__doc__, "__module__": __name__}
+    )
+
+
+# Arguments of Python that have another name on the command line.
+_RENAMED = {"validation_fraction": "validation", "dupe_factor": "passes", "num_train_steps": "steps"}
+_DEFAULTS = Parameter(consume_multiple=True, negative_iterable=())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every verb takes.
+
+    Args:
+      config: A YAML file of settings, such as the run.yaml of a run. Flags come before it.
+      print_config: Print the settings as YAML, and stop.
+      debug: Show the traceback of an error.
+    """
+
+    config: Path | None = None
+    print_config: bool = False
+    debug: bool = False
+
+
+def _application() -> App:
+    import keras_pretrain
+
+    app = App(name=_NAME, help=keras_pretrain.__doc__.splitlines()[0], version=keras_pretrain.__version__,
+              default_parameter=_DEFAULTS)  # fmt: skip
+    for name, (record, function) in verbs.RECORDS.items():
+        app.command(_command(record, function), name=name)
+    for name, function in verbs.FUNCTIONS.items():
+        app.command(function, name=name)
+    return app
+
+
+def _command(record: type[Settings], function: Callable) -> Callable:
+    """A function whose signature cyclopts reads: the record's fields, and what every verb takes."""
+
+    def command(*, settings=None, options=Options()):
+        settings = record() if settings is None else settings
+        if options.print_config:
+            print(settings.to_yaml(), end="")
+            return None
+        return function(settings)
+
+    is_required = any(each.default is dataclasses.MISSING for each in fields(record))
+    if is_required:
+        command.__kwdefaults__.pop("settings")
+    command.__annotations__ = {
+        "settings": Annotated[record if is_required else record | None, Parameter(name="*")],
+        "options": Annotated[Options, Parameter(name="*")],
+    }
+    command.__doc__ = function.__doc__
+    return command
+
+
+def _with_config(tokens: list[str], verb: str) -> list[str]:
+    """The tokens, with the settings of `--config FILE` as flags for all that was not typed."""
+    file = None
+    for i, token in enumerate(tokens):
+        if token == "--config" and i + 1 < len(tokens):
+            file = tokens[i + 1]
+        elif token.startswith("--config="):
+            file = token.partition("=")[2]
+    typed = {_name_of(token).removeprefix("no_") for token in tokens if token.startswith("--")}
+    if {"hours", "steps"} <= typed:  # a record may have both: the steps that fitted into the hours
+        raise ValueError("`hours` and `steps` exclude each other: give one of them.")
+    takes = verbs.FUNCTIONS.get(verb) or verbs.RECORDS.get(verb, (Options,))[0]
+    _refuse_fractions(tokens, takes)
+    if file is None or verb not in verbs.RECORDS:
+        return tokens
+    values = read_yaml(file)
+    kind = values.pop("kind", verb)
+    if kind != verb:
+        raise ValueError(f"--config: {file} has settings of {kind!r}, not of {verb!r}.")
+    names, flags = _names_of(takes), []
+    for name, value in values.items():
+        if name not in names:
+            raise ValueError(f"--config: {file} has the setting {name!r}, which {verb!r} does not have.")
+        if name not in typed and value is not None:
+            flags += _as_flags(name, value)
+    return [tokens[0], *flags, *tokens[1:]]
+
+
+def _name_of(flag: str) -> str:
+    return flag[2:].partition("=")[0].replace("-", "_")
+
+
+def _as_flags(name: str, value) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    if isinstance(value, dict):
+        raise ValueError(f"{name} must be a value or a list of values, not {yaml.safe_dump(value).strip()}.")
+    return [f"{flag}={each}" for each in (value if isinstance(value, list) else [value])]
+
+
+def _guarded(function: Callable, name: str, tokens: list[str]) -> int:
+    """Call a function; what the user got wrong is one line on standard error."""
+    try:
+        return function() or 0
+    except KeyboardInterrupt:
+        print("Stopped. What is finished is kept: the same command continues.", file=sys.stderr)
+        return 130
+    except _USER_ERRORS as error:
+        if "--debug" in tokens:
+            traceback.print_exc()
+        else:
+            print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    return _name_flags(text)
+
+
+def _name_flags(text: str) -> str:
+    """Arguments of Python as the flags that the command has: `resume=False` is `--no-resume`."""
+    names = sorted({*_RENAMED}.union(*map(_names_of, [*(record for record, _ in verbs.RECORDS.values()),
+                                                *verbs.FUNCTIONS.values()])), key=len, reverse=True)  # fmt: skip
+
+    def flag(found: re.Match) -> str:
+        name = _RENAMED.get(found["name"], found["name"]).replace("_", "-")
+        value = (found.groupdict().get("value") or "").strip("'\"")
+        if value == "False":
+            return f"--no-{name}"
+        return f"--{name}" if value in ("", "True") else f"--{name} {value}"
+
+    every, long = "|".join(names), "|".join(name for name in names if "_" in name)
+    text = re.sub(rf"`(?P<name>{every})`", flag, text)
+    text = re.sub(rf"""(?<![\w./-])(?P<name>{every})=(?P<value>'[^']*'|"[^"]*"|[\w.]*\w|\.\.\.)""", flag, text)
+    text = re.sub(rf"(?<![\w./-])(?P<name>{long})(?![\w=/])", flag, text)
+    return re.sub(rf"^(?P<name>{every})(?= must | is )", flag, text)
+
+
+def _names_of(takes: type | Callable) -> dict[str, object]:
+    """The settings of a record, or the arguments of a function, with their types."""
+    if isinstance(takes, type):
+        return {each.name: each.type for each in fields(takes)}
+    return {name: each.annotation for name, each in inspect.signature(takes).parameters.items()}
+
+
+def _refuse_fractions(tokens: list[str], takes: type | Callable) -> None:
+    """cyclopts would round 1.5 to 2 where a whole number is wanted."""
+    whole = {
+        name for name, kind in _names_of(takes).items() if re.fullmatch(r"(<class ')?int('>)?( \| None)?", str(kind))
+    }
+    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+        name, _, value = token[2:].partition("=")
+        value = value or after
+        if token.startswith("--") and name.replace("-", "_") in whole and re.fullmatch(r"-?\d*\.\d*", value):
+            raise ValueError(f"--{name} must be a whole number, not {value}.")

@@ -1,0 +1,246 @@
+"""What each verb does. TensorFlow and the like are imported when a verb begins."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from keras_pretrain.compat.start_up import import_tensorflow
+from keras_pretrain.runs.settings import (
+    AdaptSettings,
+    BertSettings,
+    ElectraSettings,
+    FinetuneSettings,
+    PrepareSettings,
+    require_source,
+)
+
+begun = time.perf_counter()  # of the command; `--hours` counts from here
+
+
+def _begin() -> None:
+    """Import what every verb needs, quietly; without progress bars in a file or a pipe, where each is many lines."""
+    import_tensorflow()
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+
+
+def prepare(settings: PrepareSettings) -> None:
+    """Prepare a corpus of any size once, for as many pretraining runs as you like."""
+    import keras_pretrain as kp
+
+    _begin()
+    names = (
+        "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "language", "cleaning",
+        "backend", "tokenizer", "vocab_size", "objective", "block_size", "seed", "num_proc", "overwrite", "dry_run",
+    )  # fmt: skip
+    prepared = kp.prepare_corpus(
+        settings.corpus,
+        settings.output,
+        validation_fraction=settings.validation,
+        dupe_factor=settings.passes,
+        engine=kp.prepared.RayEngine(settings.ray_address) if settings.engine == "ray" else None,
+        **{name: getattr(settings, name) for name in names},
+    )
+    if settings.dry_run:
+        print("\n".join(f"replaced or deleted: {name}" for name in prepared.replaced))
+        return
+    seconds = time.perf_counter() - begun
+    print(f"\n{settings.output} is ready after {seconds:,.0f} s; see report.json and lengths.png.")
+    for split in (name for name in ("train", "validation") if name in prepared.report):
+        counts = {name: n for name, n in prepared.report[split].items() if name not in ("files", "lengths")}
+        print(f"{split}: {json.dumps(counts)}")
+
+
+def bert(settings: BertSettings) -> None:
+    """Pretrain a BERT on your own documents, or continue from one: text in, a fill-mask model out."""
+    _begin()
+    from keras_pretrain.runs.run import Run
+
+    Run(settings, begun=begun).carry_out()
+
+
+def electra(settings: ElectraSettings) -> None:
+    """Pretrain an ELECTRA on your own documents, or continue from one: text in, an encoder to fine-tune out."""
+    _begin()
+    from keras_pretrain.runs.run import Run
+
+    Run(settings, begun=begun).carry_out()
+
+
+def adapt(settings: AdaptSettings) -> None:
+    """Adapt a pretrained BERT or ELECTRA to your own text, and compare it before and after."""
+    _begin()
+    from keras_pretrain.runs.adaptation import AdaptationRun
+
+    AdaptationRun(settings, begun=begun).carry_out()
+
+
+def finetune(settings: FinetuneSettings) -> None:
+    """Fine-tune a pretrained encoder on labelled texts, or pairs of texts: a classifier or a regressor out."""
+    _begin()
+    from keras_pretrain.runs.finetuning import run_finetuning
+
+    run_finetuning(settings)
+
+
+def evaluate(
+    *,
+    model: tuple[str, ...],
+    corpus: str | None = None,
+    text_column: str = "text",
+    pair_column: str | None = None,
+    label_column: str = "label",
+    block_size: Annotated[int | None, Parameter()] = None,
+    seed: int = 42,
+    json_file: Path | None = None,
+    debug: bool = False,
+) -> None:
+    """Evaluate checkpoints: masked language models on text, classifiers on labelled texts.
+
+    Args:
+      model: Folders or names on the Hub, compared at the same masked positions.
+      corpus: A text corpus, or a file of labelled texts for a classifier. Default: the validation split of the run that
+        made the first model.
+      text_column: The column that holds the text.
+      pair_column: For a classifier of pairs, the column that holds the second text.
+      label_column: For a classifier, the column that holds the label.
+      block_size: The most tokens of an example. Default: the run's, else 128.
+      seed: Of the masks.
+      json_file: Also write the metrics there.
+      debug: Show the traceback of an error.
+    """
+    _begin()
+    from keras_pretrain.runs.evaluating import evaluate_checkpoints, table
+
+    _require_nonnegative("seed", seed)
+    if corpus is not None:
+        require_source("corpus", corpus)
+    if json_file is not None and (json_file.exists() or not json_file.parent.is_dir()):
+        raise FileExistsError(f"`json_file`: {json_file} exists already, or its folder does not. Choose another name.")
+    columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
+    metrics = evaluate_checkpoints(model, corpus, block_size=block_size, seed=seed, **columns)
+    print(table(metrics))
+    if json_file is not None:
+        json_file.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def fill_mask(*texts: str, model: str, top_k: int = 5, debug: bool = False) -> None:
+    """Ask a trained model what belongs in the gaps of sentences.
+
+    Args:
+      texts: Each with one [MASK] or several.
+      model: The folder or Hub name of a checkpoint, or the folder of a SavedModel.
+      top_k: Answers for each gap.
+      debug: Show the traceback of an error.
+    """
+    if not texts:
+        raise ValueError("There is no text. Give one or more, each with a [MASK].")
+    if not 1 <= top_k <= 1000:
+        raise ValueError(f"`top_k` must be from 1 to 1,000, not {top_k}.")
+    for text in texts:
+        if "[MASK]" not in text:
+            raise ValueError(f"There is no [MASK] in {text!r}. Write [MASK] where the gap is.")
+    if not (Path(model) / "saved_model.pb").exists():
+        _check("model", model)
+    _begin()
+    from keras_pretrain.export.answers import fill_gaps
+
+    for text, gaps in zip(texts, fill_gaps(model, list(texts), top_k), strict=True):
+        print(text)
+        for number, gap in enumerate(gaps, start=1):
+            if len(gaps) > 1:
+                print(f" gap {number}")
+            for token, score in gap:
+                print(f"  {score:.3f}  {token}")
+
+
+def export(
+    *, model: str, output: Path, max_length: int | None = None, top_k: int = 5, overwrite: bool = False,
+    debug: bool = False,
+) -> None:  # fmt: skip
+    """Export a checkpoint as a SavedModel that takes text, for TensorFlow Serving.
+
+    Args:
+      model: A folder or a name on the Hub.
+      output: The folder of the SavedModel; TensorFlow Serving wants a number as its last part, such as served/1.
+      max_length: Tokens of a text that are read. Default: the model's.
+      top_k: Answers for each gap.
+      overwrite: Replace a SavedModel that this version did not write.
+      debug: Show the traceback of an error.
+    """
+    _check("model", model)
+    _begin()
+    from keras_pretrain.export.saved_model import export_checkpoint
+
+    folder = export_checkpoint(model, output, max_length=max_length, top_k=top_k, overwrite=overwrite)
+    print(f'{folder} is ready: tf.saved_model.load("{folder}").signatures, after `import tensorflow_text`.')
+
+
+def push(
+    *, model: Path, repo: str, private: bool | None = None, message: str = "Upload model", debug: bool = False
+) -> None:
+    """Upload a checkpoint or a SavedModel to the Hugging Face Hub, with HF_TOKEN or after `hf auth login`.
+
+    Args:
+      model: A folder.
+      repo: OWNER/NAME; made where it is missing.
+      private: Of a repository that is made now. Default: the owner's setting.
+      message: Of the commit.
+      debug: Show the traceback of an error.
+    """
+    if not model.is_dir():
+        raise FileNotFoundError(f"`model`: there is no folder {model}.")
+    from keras_pretrain.export.hub import push_to_hub
+
+    print(f"Uploaded: {push_to_hub(model, repo, private=private, message=message)}")
+
+
+def doctor(*, folder: Path = Path(), debug: bool = False) -> int:
+    """Say what this machine is, and what would stand in the way of a run.
+
+    Args:
+      folder: Where the output would lie.
+      debug: Show the traceback of an error.
+    """
+    _begin()
+    from keras_pretrain.runs.doctor import examine
+
+    examination = examine([folder])
+    print(examination)
+    return 1 if examination.problems else 0
+
+
+def _check(setting: str, name: str) -> None:
+    from keras_pretrain.models.loading import check_checkpoint
+
+    try:
+        check_checkpoint(name, ("bert", "electra"))
+    except (ValueError, OSError) as error:
+        raise type(error)(f"`{setting}`: {error}") from None
+
+
+def _require_nonnegative(name: str, value: int) -> None:
+    if value < 0:
+        raise ValueError(f"`{name}` must be at least 0, not {value}.")
+
+
+RECORDS = {
+    "prepare": (PrepareSettings, prepare),
+    "bert": (BertSettings, bert),
+    "electra": (ElectraSettings, electra),
+    "adapt": (AdaptSettings, adapt),
+    "finetune": (FinetuneSettings, finetune),
+}
+FUNCTIONS = {
+    "evaluate": evaluate,
+    "fill-mask": fill_mask,
+    "export": export,
+    "push": push,
+    "doctor": doctor,
+}

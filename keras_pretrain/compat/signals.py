@@ -1,0 +1,112 @@
+"""Signal handlers: those that were set from C, and those that are set from another thread than the main one."""
+
+import contextlib
+import ctypes
+import queue
+import signal
+import threading
+from collections.abc import Callable
+
+_SIGACTION_BYTES = 1024  # more than libc's `struct sigaction` has anywhere; only libc looks into it
+
+
+def set_handler(number: int, handler: Callable) -> Callable[[], None] | None:
+    """Set a signal handler from any thread.
+
+    Python sets handlers in the main thread only. From another one (Ray Train runs `fit` in one), the main thread is
+    asked to do it, which it does as soon as it executes Python again.
+
+    Args:
+      number: of the signal.
+      handler: as for `signal.signal`.
+
+    Returns:
+      A function that puts the previous handler back, also one that was set from C; `None` where the main thread did not
+      set the handler within a second.
+    """
+    previous = []
+
+    def set_it():
+        action = read_action(number)
+        previous.append((signal.signal(number, handler), action))
+
+    def put_back():
+        in_python, action = previous[0]
+        # For a handler that was set from C, `signal.signal` has returned None, and the action alone knows it.
+        signal.signal(number, signal.SIG_DFL if in_python is None else in_python)
+        write_action(number, action)
+
+    if not run_in_main_thread(set_it, seconds=1.0):
+        return None
+    return lambda: run_in_main_thread(put_back, seconds=1.0, even_later=True)
+
+
+def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_later: bool = False) -> bool:
+    """Have the main thread call a function between two of its instructions, and wait for it.
+
+    Args:
+      function: must not raise.
+      seconds: how long to wait.
+      even_later: the function is still to be called when the wait is over.
+
+    Returns:
+      Whether it was called. A main thread that waits in C, in `Thread.join()` for example, calls nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        function()
+        return True
+    request = _Request(function)
+    _requests.put(request)
+    ctypes.pythonapi.Py_AddPendingCall(_ANSWER, None)
+    if not request.is_done.wait(seconds) and not even_later:
+        request.withdraw()
+    return request.is_done.is_set()
+
+
+class _Request:
+    """A function that the main thread is asked to call, once."""
+
+    def __init__(self, function: Callable[[], object]):
+        self._function, self._lock, self.is_done = function, threading.Lock(), threading.Event()
+
+    def withdraw(self) -> None:
+        with self._lock:
+            self._function = None
+
+    def answer(self) -> None:
+        with self._lock:
+            if self._function is not None:
+                self._function()
+                self.is_done.set()
+
+
+def _answer_all(_) -> int:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            _requests.get_nowait().answer()
+    return 0
+
+
+_requests = queue.SimpleQueue()
+_ANSWER = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_answer_all)  # kept for good: Python may call it at any time
+
+
+def read_action(number: int) -> bytes:
+    """The kernel's handler, mask and flags for a signal, as libc keeps them."""
+    action = ctypes.create_string_buffer(_SIGACTION_BYTES)
+    _check(_libc().sigaction(number, None, action))
+    return action.raw
+
+
+def write_action(number: int, action: bytes) -> None:
+    """Set what `read_action` returned."""
+    _check(_libc().sigaction(number, ctypes.create_string_buffer(action, len(action)), None))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(status: int) -> None:
+    if status != 0:
+        raise OSError(ctypes.get_errno(), "sigaction failed")

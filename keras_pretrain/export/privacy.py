@@ -1,0 +1,72 @@
+"""What may leave this machine of `metrics.json` and of config files: no path, no name of a local file."""
+
+import json
+from pathlib import Path
+
+_WORDS = ("size", "objective", "schedule")  # settings of older versions that are text, and no path
+_NO_SETTINGS = ("num_proc", "checkpoint_every")
+_PATH_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file")
+
+
+def public_metrics(metrics: dict) -> dict:
+    """The content of a `metrics.json` without what is private.
+
+    Args:
+      metrics: as `metrics.json` has it. Older versions recorded all arguments of the command line ("arguments"), paths
+        among them.
+
+    Returns:
+      The same in the present form, with "settings" and "corpus"; what is in that form already, unchanged.
+    """
+    arguments = metrics.get("arguments")
+    if not isinstance(arguments, dict):
+        return metrics
+    public = {
+        key: value
+        for key, value in metrics.items()
+        if value is None or _is_number(value) or key in ("seconds", "versions")
+    }
+    public["settings"] = {
+        key: value
+        for key, value in arguments.items()
+        if key in _WORDS or (_is_number(value) and key not in _NO_SETTINGS)
+    }
+    is_sample = "corpus" in arguments and not arguments["corpus"] and not arguments.get("prepared")
+    counts = {key: value for key, value in (metrics.get("corpus") or {}).items() if _is_number(value)}
+    if is_sample or counts:
+        language = arguments.get("language")
+        public["corpus"] = {
+            "name": "the sample inside keras_pretrain" if is_sample else None,
+            "on_hub": False,
+            "language": language if language in ("ko", "en") else None,
+        } | counts
+    return public
+
+
+def remove_paths(folder: Path) -> list[str]:
+    """Take paths of this machine out of the JSON files of a folder and its sub-folders.
+
+    Files are replaced, not written into: they may be links to files elsewhere.
+
+    Returns:
+      The files that had some, relative to the folder.
+    """
+    changed = []
+    for file in sorted(folder.rglob("*.json")):
+        if file.name not in ("config.json", "tokenizer_config.json", "metrics.json"):
+            continue
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+            is_metrics = file.name == "metrics.json"
+            after = public_metrics(before) if is_metrics else {k: v for k, v in before.items() if k not in _PATH_KEYS}
+        except (ValueError, AttributeError):  # not a file of ours
+            continue
+        if after != before:
+            file.unlink()
+            file.write_text(json.dumps(after, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            changed.append(file.relative_to(folder).as_posix())
+    return changed
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

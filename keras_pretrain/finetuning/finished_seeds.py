@@ -1,0 +1,125 @@
+"""`FinishedSeeds`: results of the trained seeds, so that a killed fine-tuning does not train them again."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import xxhash
+
+from keras_pretrain.folders import LOCK, OwnedFolder
+from keras_pretrain.system import lock
+
+_RESULTS, _WEIGHTS = "finetuning.json", "best.npz"
+_CHECKSUMS = {
+    "train": "the training examples differ",
+    "validation": "the validation examples differ",
+    "weights": "the checkpoint's weights differ",
+}
+
+
+class FinishedSeeds:
+    """The results of each seed and the weights of one of them, in memory and, with a folder, on disk.
+
+    Args:
+      folder: where they are stored; `None` keeps them in memory only.
+      settings: everything that the results depend on except the seed: flat, with JSON values.
+
+    Attributes:
+      results: `{seed: {"metrics": ..., "history": ...}}`.
+      weights_seed: the seed whose weights are kept.
+    """
+
+    def __init__(self, folder: OwnedFolder | None, settings: dict):
+        self.results: dict[int, dict] = {}
+        self.weights_seed: int | None = None
+        self._weights: list[np.ndarray] | None = None
+        self._folder = folder
+        self._settings = json.loads(json.dumps(settings, default=float))
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, directory: str | os.PathLike | None, settings: dict, *, resume: bool) -> Iterator["FinishedSeeds"]:
+        """What a directory holds; it is locked until the block ends.
+
+        Args:
+          directory: `None` for memory only.
+          settings: as for the class.
+          resume: `False` deletes the results that fine-tuning stored there.
+
+        Raises:
+          ValueError: the directory holds results of other settings.
+          FileExistsError: a file of another origin has the name of one of ours.
+          OSError: the directory cannot be written to, or (`BlockingIOError`) another process is training in it.
+        """
+        if directory is None:
+            yield cls(None, settings)
+            return
+        finished = cls(OwnedFolder(directory, "finetuning"), settings)
+        path = finished._folder.path
+        path.mkdir(parents=True, exist_ok=True)
+        message = f"Another process is training in {path}. Wait for it, or choose another directory."
+        descriptor = lock(path / LOCK, message)
+        try:
+            finished._read(resume)
+            yield finished
+        finally:
+            os.close(descriptor)
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Those of `weights_seed`, as of `model.get_weights()`."""
+        if self._weights is None:
+            with np.load(self._folder.path / _WEIGHTS) as file:
+                self._weights = [file[f"arr_{i}"] for i in range(len(file.files))]
+        return self._weights
+
+    def save(self, seed: int, weights: list[np.ndarray] | None) -> None:
+        """Store the results and, where they are given, the weights of this seed instead of those kept so far."""
+        if weights is not None:
+            self._weights, self.weights_seed = weights, seed
+        if self._folder is None:
+            return
+        stored = {"settings": self._settings, "weights_seed": self.weights_seed, "results": self.results}
+        with self._folder.writing(last=_RESULTS) as stage:
+            if weights is not None:
+                np.savez(stage / _WEIGHTS, *weights)
+            (stage / _RESULTS).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
+
+    def _read(self, resume: bool) -> None:
+        folder, path = self._folder, self._folder.path
+        with folder.staging():  # completes what a killed process left, and fails where nothing can be written
+            pass
+        if not resume:
+            folder.delete(folder.names())
+        for name in (_RESULTS, _WEIGHTS):
+            if os.path.lexists(path / name) and not folder.owns(name):
+                raise FileExistsError(
+                    f"{path / name} was not written by finetune, or was changed since. Choose another directory, or "
+                    "move the file away."
+                )
+        if not (path / _RESULTS).exists():
+            return
+        stored = json.loads((path / _RESULTS).read_text(encoding="utf-8"))
+        theirs, ours = stored["settings"], self._settings
+        differing = [
+            _CHECKSUMS.get(name) or f"{name} is {ours.get(name)} and was {theirs.get(name)}"
+            for name in sorted(theirs.keys() | ours.keys())
+            if theirs.get(name) != ours.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"{path} holds seeds that were trained with other settings: {'; '.join(differing)}. Choose another "
+                "directory, or pass resume=False, which deletes the results of fine-tuning there."
+            )
+        self.results = {int(seed): result for seed, result in stored["results"].items()}
+        self.weights_seed = stored["weights_seed"] if (path / _WEIGHTS).exists() else None
+
+
+def checksum(*arrays: np.ndarray) -> str:
+    """Of the content of arrays, in this order."""
+    digest = xxhash.xxh3_128()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

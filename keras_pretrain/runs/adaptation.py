@@ -1,0 +1,87 @@
+"""`AdaptationRun`: a checkpoint goes on with other text, and is compared before and after."""
+
+import logging
+
+from keras_pretrain.evaluation import evaluate_mlm
+from keras_pretrain.finetuning import finetune, load_examples
+from keras_pretrain.models.vocabulary import add_tokens
+from keras_pretrain.runs.run import Run
+from keras_pretrain.runs.settings import AdaptSettings
+from keras_pretrain.wordpieces import find_new_tokens
+
+logger = logging.getLogger(__name__)
+
+
+class AdaptationRun(Run):
+    """As `Run`, for an `AdaptSettings`. `metrics.json` also has the metrics of the model `before` and `adapted`: MLM on
+    held-out text at the same positions and, with labelled texts, a classifier on top of both."""
+
+    settings: AdaptSettings
+
+    def __init__(self, settings: AdaptSettings, *, begun: float | None = None):
+        super().__init__(settings, begun=begun)
+        self._task = self._load_task() if settings.task_train else None
+        self._words: list[str] = []
+        self.comparison: dict[str, dict] = {}
+
+    def _load_task(self):
+        settings = self.settings
+        return load_examples(
+            settings.task_train,
+            validation=settings.task_held_out,
+            text_column=settings.task_text_column,
+            label_column=settings.task_label_column,
+            group_column=settings.task_group_column,
+            keep_labels=settings.task_keep_labels,
+            seed=settings.seed,
+        )
+
+    def _change_tokenizer(self) -> None:
+        settings = self.settings
+        self.comparison["before"] = self._evaluate(settings.model)
+        if settings.add_tokens:
+            self._words = settings.add_tokens.read_text(encoding="utf-8").splitlines()
+        if settings.new_tokens:
+            self._words = find_new_tokens(self.sentences["train"], self.tokenizer, count=settings.new_tokens)
+            logger.info("New wordpieces: %s ...", " ".join(self._words[:12]))
+        if self._words:
+            with self.strategy.scope():
+                words = [word for word in self._words if word.strip()]
+                self.tokenizer = add_tokens(self.model, self.tokenizer, words)
+
+    def save(self, figures: dict) -> None:
+        super().save(figures)  # at once: what follows takes a while
+        self.comparison["adapted"] = self._evaluate(self.settings.output)
+        if self._task:
+            for name, checkpoint in (("before", self.settings.model), ("adapted", self.settings.output)):
+                logger.info("The task on the model %s:", name)
+                self.comparison[name] |= self._judge(checkpoint)
+        super().save(figures | self.comparison)
+        logger.info("%s", self.table())
+        if self._words:
+            logger.info("The tokenizer has new words, so the gaps are not the same: compare loss_per_character.")
+
+    def _evaluate(self, checkpoint) -> dict[str, float]:
+        return evaluate_mlm(checkpoint, self.sentences["validation"], block_size=self.settings.shapes[0][0])
+
+    def _judge(self, checkpoint) -> dict[str, dict]:
+        settings = self.settings
+        seeds = range(settings.seed, settings.seed + settings.task_seeds)
+        tuned = finetune(
+            checkpoint,
+            self._task["train"],
+            self._task["validation"],
+            epochs=settings.task_epochs,
+            seeds=seeds,
+            verbose=2,
+        )
+        return {f"task_{name}": each for name, each in tuned.metrics.items()}
+
+    def table(self) -> str:
+        """The metrics before and after, as text."""
+        lines = [f"\n{'':24}{'before':>16}{'adapted':>16}"]
+        for name in self.comparison["before"]:
+            cells = (self.comparison[model][name] for model in ("before", "adapted"))
+            texts = (f"{c['mean']:.3f} ± {c['std']:.3f}" if isinstance(c, dict) else f"{c:,.4g}" for c in cells)
+            lines.append(f"{name:24}" + "".join(f"{text:>16}" for text in texts))
+        return "\n".join(lines)

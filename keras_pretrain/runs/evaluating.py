@@ -1,0 +1,83 @@
+"""`evaluate_checkpoints`: masked language models on text and classifiers on labelled texts, as a table."""
+
+import os
+from pathlib import Path
+
+from keras_pretrain.corpus.loading import load_corpus
+from keras_pretrain.corpus.samples import load_sample
+from keras_pretrain.evaluation import compare_mlm
+from keras_pretrain.finetuning import evaluate, load_examples
+from keras_pretrain.models.loading import check_checkpoint
+from keras_pretrain.runs.settings import RECORD, PretrainingSettings, read_settings
+
+
+def evaluate_checkpoints(
+    models: tuple[str, ...],
+    corpus: str | None = None,
+    *,
+    text_column: str = "text",
+    pair_column: str | None = None,
+    label_column: str = "label",
+    block_size: int | None = None,
+    seed: int = 42,
+) -> dict[str, dict[str, float]]:
+    """The metrics of several checkpoints on the same text.
+
+    Args:
+      models: folders or names on the Hub: all of them masked language models, or all of them classifiers.
+      corpus: what `load_corpus` reads, or a file of labelled texts for classifiers. By default the validation split of
+        the run that made the first model, which its record (`run.yaml`) names.
+      text_column, pair_column, label_column: the columns of the corpus.
+      block_size: the most tokens of an example; by default the run's, else 128.
+      seed: of the masks.
+
+    Returns:
+      For each model the metrics of `evaluation.evaluate_mlm` or `finetuning.evaluate`.
+
+    Raises:
+      ValueError: no corpus and no record, or models of both kinds.
+    """
+    found = [check_checkpoint(model) for model in models]
+    are_classifiers = ["SequenceClassification" in str(each.config.get("architectures")) for each in found]
+    if any(are_classifiers) != all(are_classifiers):
+        raise ValueError("`model`: classifiers and masked language models are evaluated separately.")
+    record = _record_of(models[0])
+    if all(are_classifiers):
+        if corpus is None:
+            raise ValueError("`corpus` is missing: a classifier is evaluated on a file of labelled texts.")
+        is_regression = len(found[0].config.get("id2label", {})) == 1
+        columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
+        data = load_examples({"train": corpus, "validation": corpus}, regression=is_regression, **columns)
+        return {model: evaluate(model, data["validation"]) for model in models}
+    if corpus is not None:
+        documents = load_corpus(corpus, text_column=text_column, validation_fraction=0)["train"]
+    elif isinstance(record, PretrainingSettings):
+        documents = _validation_of(record)
+    else:
+        raise ValueError(f"`corpus` is missing, and {models[0]} has no {RECORD} that names one.")
+    if block_size is None:
+        block_size = max(block for block, _ in record.shapes) if isinstance(record, PretrainingSettings) else 128
+    return compare_mlm(dict(zip(models, models, strict=True)), documents, block_size=block_size, seed=seed)
+
+
+def table(metrics: dict[str, dict[str, float]]) -> str:
+    """The metrics as text, a column for each model."""
+    names = {name: name if len(name) <= 24 else f"…{name[-23:]}" for name in metrics}
+    lines = [" " * 20 + "".join(f"{names[model]:>26}" for model in metrics)]
+    for metric in next(iter(metrics.values())):
+        lines.append(f"{metric:20}" + "".join(f"{each[metric]:>26,.4g}" for each in metrics.values()))
+    return "\n".join(lines)
+
+
+def _record_of(model: str | os.PathLike):
+    file = Path(model) / RECORD
+    return read_settings(file) if file.is_file() else None
+
+
+def _validation_of(record: PretrainingSettings):
+    if record.prepared is not None:
+        raise ValueError("`corpus` is missing, and the run was trained on a prepared folder, which has no texts.")
+    names = ("text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "seed")
+    reading = {name: getattr(record, name) for name in names}
+    reading |= {} if record.corpus else {"text_column": "text"}
+    return load_corpus(record.corpus or load_sample(record.language), **reading)["validation"]

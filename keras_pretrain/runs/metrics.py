@@ -1,0 +1,106 @@
+"""`metrics.json`: what came out of a run, and what is needed to run it again, without anything private."""
+
+import json
+import logging
+import math
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from keras_pretrain.corpus.loading import is_hub_name
+from keras_pretrain.export.checkpoint import require_writable
+from keras_pretrain.folders import OwnedFolder
+from keras_pretrain.runs.settings import RECORD, PretrainingSettings, Settings, public_name
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
+_PACKAGES = ("keras_pretrain", "tensorflow", "transformers", "datasets", "tokenizers")
+
+
+def require_output(settings: Settings) -> None:
+    """Find out before a run whether its checkpoint, metrics and record can be written to its output.
+
+    Raises:
+      FileExistsError: other files have these names there, and `overwrite` is off.
+      OSError: the folder cannot be written to.
+    """
+    require_writable(settings.output, overwrite=settings.overwrite)
+    folder = OwnedFolder(settings.output, "metrics", overwrite=settings.overwrite)
+    folder.require_replaceable([METRICS, RECORD])
+
+
+def write_metrics(settings: Settings, metrics, *, documents=None, seconds: dict | None = None, **more) -> None:
+    """Write `metrics.json` into the output of a run. Only a warning where it cannot be written: the model matters more.
+
+    Args:
+      settings: of the run; only `settings.public()` is written.
+      metrics: what `model.fit` returned, of which the last values are taken; or a dictionary of metrics.
+      documents: the corpus or the labelled examples, a `DatasetDict`, or how many there are in each of its parts.
+      seconds: of each stage.
+      **more: further metrics. NaN and infinity, which JSON does not have, become `null`.
+    """
+    history = getattr(metrics, "history", None)
+    metrics = metrics if history is None else {name: values[-1] for name, values in history.items()}
+    base = getattr(settings, "init_from", None) or getattr(settings, "model", None)
+    report = (
+        metrics
+        | more
+        | {
+            "kind": settings.kind,
+            "settings": settings.public(),
+            "seed": settings.seed,
+            "seconds": seconds or {},
+            "base_model": public_name(base),
+            "base": public_name(base) or (base and "a local checkpoint"),
+            "versions": {name: version(name) for name in _PACKAGES},
+        }
+    )
+    parts = {name: documents[name] for name in ("train", "validation") if name in (documents or {})}
+    counts = {name: _count(part) for name, part in parts.items()}
+    if isinstance(settings, PretrainingSettings):
+        report["corpus"] = describe_corpus(settings) | counts
+    else:
+        report["task"] = {"name": getattr(settings, "data_name", None)} | counts
+    if not metrics.get("tokens_per_second", 1):  # nothing was left to train: how fast it was is known from before
+        report |= _speed_before(Path(settings.output) / METRICS)
+    try:
+        text = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False)
+        folder = OwnedFolder(settings.output, "metrics", overwrite=settings.overwrite)
+        folder.write_text(METRICS, text + "\n")
+    except OSError as error:
+        logger.warning("The metrics could not be written: %s", error)
+
+
+def _count(part) -> int:
+    """Documents of a dataset, of the report of a prepared folder, or a number itself."""
+    if isinstance(part, dict):
+        return part["documents"]
+    return part if isinstance(part, int) else len(part)
+
+
+def describe_corpus(settings: PretrainingSettings) -> dict:
+    """What may be said of a corpus in public: the name that the user gave it, or the one that it has on the Hub."""
+    on_hub = settings.corpus is not None and is_hub_name(settings.corpus)
+    is_sample = settings.corpus is None and settings.prepared is None
+    name = settings.corpus if on_hub else "the sample inside keras_pretrain" if is_sample else None
+    return {"name": settings.corpus_name or name, "on_hub": on_hub, "language": settings.language}
+
+
+def _speed_before(file: Path) -> dict:
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        return {name: before[name] for name in ("tokens_per_second", "seconds")}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _finite(value):
+    """As JSON has it: Python's `NaN` and `Infinity` are not JSON."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, dict):
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

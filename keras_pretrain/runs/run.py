@@ -1,0 +1,397 @@
+"""`Run`: a pretraining run from its settings to the finished model."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras
+
+from keras_pretrain.corpus.loading import load_corpus
+from keras_pretrain.corpus.samples import load_sample
+from keras_pretrain.export.checkpoint import save_checkpoint
+from keras_pretrain.features.batching import to_tf_dataset
+from keras_pretrain.features.building import build_features, choose_objective
+from keras_pretrain.folders import OwnedFolder
+from keras_pretrain.models.bert import BertPretrainer
+from keras_pretrain.models.electra import ElectraPretrainer
+from keras_pretrain.models.loading import find_checkpoint
+from keras_pretrain.preparation import load_prepared, prepare_sentences
+from keras_pretrain.runs.metrics import require_output, write_metrics
+from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, read_settings
+from keras_pretrain.system import memory_bytes
+from keras_pretrain.tokenization import train_tokenizer
+from keras_pretrain.training.callbacks import FillMaskPreview, ReplacedTokensPreview, for_run
+from keras_pretrain.training.forecast import Pace, measure
+from keras_pretrain.training.optimization import create_optimizer
+from keras_pretrain.training.progress import format_duration
+
+logger = logging.getLogger(__name__)
+
+_VALIDATIONS = 10  # in a run, if they take no more than validation_share of its time
+_MEASURED_SECONDS = 3.0
+_SAVING_SECONDS_PER_BYTE = 1 / 200e6  # the model and the last checkpoint, on a disk that writes 200 MB/s
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """What the setting `strategy` stands for. Made before TensorFlow does anything else."""
+    strategies = {
+        "one": tf.distribute.get_strategy,
+        "mirrored": tf.distribute.MirroredStrategy,
+        "multiworker": tf.distribute.MultiWorkerMirroredStrategy,
+    }
+    return strategies[name]()
+
+
+@contextlib.contextmanager
+def precision(name: str | None) -> Iterator[None]:
+    """Compute in this precision; afterwards as before."""
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy(name or "float32")
+    try:
+        yield
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+
+
+class Run:
+    """A pretraining run: text or a prepared folder in, a trained checkpoint with its record, metrics and card out.
+
+        metrics = Run(BertSettings(corpus="my_texts.jsonl.gz", size="small", output=Path("my_bert"))).carry_out()
+
+    The output folder holds the checkpoint, `run.yaml` (the record of settings), `metrics.json`, `history.csv`,
+    `training_curves.png` and `run/`, the checkpoints of the run. The same settings continue a run that was
+    interrupted; more `steps` extend it.
+
+    Args:
+      settings: a `BertSettings`, `ElectraSettings` or `AdaptSettings`.
+      begun: the `time.perf_counter()` from which `hours` count; by default now.
+
+    Raises:
+      ValueError, FileNotFoundError, FileExistsError: settings that cannot be carried out, or an output folder with
+        another run or with files of others. All that does not need the corpus is checked here.
+    """
+
+    def __init__(self, settings: PretrainingSettings, *, begun: float | None = None):
+        self._begun = time.perf_counter() if begun is None else begun
+        self.seconds: dict[str, float] = {}
+        self.stored = self._read_record(settings)
+        self.settings = settings.continued(self.stored) if self.stored else settings
+        require_output(self.settings)
+        self._folder = OwnedFolder(self.settings.output, "run", overwrite=self.settings.overwrite)
+        self.strategy = make_strategy(self.settings.strategy)
+        self.is_chief = self.strategy.extended.should_checkpoint  # of several machines, one writes and shows
+        self.prepared = self._open_prepared()
+        self.model = self.tokenizer = self.documents = None
+
+    def carry_out(self) -> dict[str, float]:
+        """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
+        logger.info("%s", self._summary())
+        tf_keras.utils.set_random_seed(self.settings.seed)
+        with precision(self.settings.precision):
+            self._load_model()
+            features = self.prepare()
+            data = self._batch(features)
+            self._make_model(features[0]["train"])
+            self._decide(data)
+            if self.is_chief:
+                self._folder.write_text(RECORD, _HEADER + self.settings.to_yaml())
+            figures = self.train(data)
+            if self.is_chief:
+                self.save(figures)
+                logger.info("%s is ready.\n%s", self.settings.output, self.preview.render())
+        return figures
+
+    def _read_record(self, settings) -> PretrainingSettings | None:
+        file = Path(settings.output).expanduser() / RECORD
+        if not settings.resume or not file.exists():
+            return None
+        stored = read_settings(file)
+        if stored.kind != settings.kind:
+            raise ValueError(f"{settings.output} holds a run of {stored.kind!r}, not of {settings.kind!r}.")
+        return stored
+
+    def _open_prepared(self):
+        if self.settings.prepared is None:
+            return None
+        prepared = load_prepared(self.settings.prepared)
+        made = prepared.report["settings"]
+        if self.settings.block_size not in (None, made["block_size"]):
+            raise ValueError(
+                f"`prepared`: {prepared.directory} has blocks of {made['block_size']} tokens, and `block_size` is "
+                f"{self.settings.block_size}. Leave `block_size` out."
+            )
+        if "validation" not in prepared.features:
+            raise ValueError(f"`prepared`: {prepared.directory} has no validation split; prepare it with one.")
+        changes = {"block_size": made["block_size"], "language": made["language"]}
+        self.settings = dataclasses.replace(self.settings, **changes)
+        return prepared
+
+    def _load_model(self) -> None:
+        """The checkpoint to continue from, before an hour of preparation."""
+        settings, name = self.settings, self.settings.init_from
+        if name is None:
+            return
+        checkpoint = find_checkpoint(name)
+        common = {"seed": settings.seed, "gradient_accumulation_steps": settings.gradient_accumulation_steps}
+        with self.strategy.scope():
+            if checkpoint.model_type == "electra":
+                generator = getattr(settings, "init_generator_from", None)
+                weights = {"disc_weight": settings.disc_weight} if hasattr(settings, "disc_weight") else {}
+                self.model = ElectraPretrainer.from_pretrained(
+                    name, generator, mask_prob=settings.mask_prob, **weights, **common
+                )
+                self.tokenizer = self.model.tokenizer
+            else:
+                self.model = BertPretrainer.from_pretrained(name, mask_prob=settings.mask_prob, **common)
+                self.tokenizer = checkpoint.tokenizer()
+        self.model.require_fit(self.tokenizer, max(block for block, _ in settings.shapes))
+        if settings.dropout is not None:
+            networks = [self.model.discriminator, self.model.generator] if self.objective == "rtd" else [self.model]
+            for network in networks:
+                network.config.hidden_dropout_prob = settings.dropout
+                network.config.attention_probs_dropout_prob = settings.dropout
+
+    @property
+    def objective(self) -> str:
+        """Of the run: `"mlm+nsp"`, `"mlm"` or `"rtd"`."""
+        return "rtd" if isinstance(self.model, ElectraPretrainer) else self.settings.objective
+
+    def prepare(self) -> list:
+        """Text → the examples of each phase; a tokenizer is trained where there is none."""
+        settings = self.settings
+        if self.prepared:
+            self.prepared.require_fit(self.objective, self.tokenizer)
+            self.tokenizer = self.prepared.tokenizer
+            self.documents = {name: self.prepared.report[name]["documents"] for name in self.prepared.features}
+            return [self.prepared.features]
+        with self._clock("corpus"):
+            names = ("text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "seed")
+            reading = {name: getattr(settings, name) for name in names}
+            reading |= {} if settings.corpus else {"text_column": "text"}
+            self.corpus = load_corpus(settings.corpus or load_sample(settings.language), **reading)
+            self.documents = {name: len(part) for name, part in self.corpus.items()}
+            if "validation" not in self.corpus:
+                raise ValueError("The corpus has no validation split: it needs at least four documents.")
+        if self.model is not None and self.objective is None:
+            self.settings = settings = dataclasses.replace(settings, objective=choose_objective(self.corpus["train"]))
+        with self._clock("sentences"):
+            names = ("language", "cleaning", "backend", "num_proc")
+            how = {name: getattr(settings, name) for name in names} | {"tokenizer": self.tokenizer}
+            self.sentences = prepare_sentences(self.corpus, objective=self.objective, **how)
+        with self._clock("tokenizer"):
+            if self.tokenizer is None:
+                self.tokenizer = train_tokenizer(self.sentences["train"], vocab_size=settings.vocab_size)
+            self._change_tokenizer()
+        with self._clock("examples"):
+            building = {"objective": self.objective, "dupe_factor": settings.passes, "seed": settings.seed}
+            return [
+                build_features(self.sentences, self.tokenizer, block_size=block, **building)
+                for block, _ in settings.shapes
+            ]
+
+    def _change_tokenizer(self) -> None:
+        """For runs that add tokens, before examples are built."""
+
+    def _batch(self, features: list) -> list[tuple]:
+        """The training and validation batches of each phase."""
+        settings, tokenizer = self.settings, self.tokenizer
+        data = []
+        for examples, (_, batch_size) in zip(features, settings.shapes, strict=True):
+            how = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
+            train = to_tf_dataset(examples["train"], tokenizer, **how)
+            data.append((train, to_tf_dataset(examples["validation"], tokenizer, training=False, **how)))
+        return data
+
+    def _make_model(self, examples) -> None:
+        """A new model, where none is continued from."""
+        settings = self.settings
+        if self.model is not None:
+            return
+        options = {"mask_prob": settings.mask_prob, "seed": settings.seed}
+        options["gradient_accumulation_steps"] = settings.gradient_accumulation_steps
+        if settings.dropout is not None:
+            options |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
+        kind = BertPretrainer
+        if settings.kind == "electra":
+            kind, options["disc_weight"] = ElectraPretrainer, settings.disc_weight
+        with self.strategy.scope():
+            self.model = kind.from_size(settings.size, self.tokenizer, features=examples, **options)
+
+    def _compile(self) -> None:
+        settings = self.settings
+        names = ("learning_rate", "schedule", "warmup_ratio", "weight_decay", "epsilon", "beta_1", "beta_2")
+        with self.strategy.scope():
+            optimizer = create_optimizer(
+                num_train_steps=settings.steps, **{name: getattr(settings, name) for name in names}
+            )
+            if getattr(self.model, "optimizer", None) is None:
+                self.model.compile(optimizer)
+            else:
+                self.model.replace_optimizer(optimizer)
+
+    def _decide(self, data: list[tuple]) -> None:
+        """Measure a few steps; choose the number of steps for `hours`, and how often there is a validation."""
+        fits_into_hours = self.settings.steps is None and self.settings.hours is not None
+        self.settings = settings = self.settings.completed()
+        self._compile()
+        if settings.strategy == "multiworker":  # each worker's clock is another
+            self.settings = dataclasses.replace(settings, validation_every=settings.validation_every or 1)
+            return
+        paces = [_measure(self.model, *each) if left else None for each, left in zip(data, self._left(), strict=True)]
+        if not any(paces):
+            return
+        if fits_into_hours:
+            self.settings = self._fit_into_hours(paces)
+            self._compile()
+        if self.settings.validation_every is None:
+            self.settings = dataclasses.replace(self.settings, validation_every=self._choose_validations(paces))
+        self._forecast(paces)
+
+    def _choose_validations(self, paces: list[Pace | None]) -> int:
+        """Epochs between two validations."""
+        settings, left = self.settings, self._left()
+        training = sum(count * pace.seconds_per_step for count, pace in zip(left, paces, strict=True) if pace)
+        once = max(pace.seconds_per_validation for pace in paces if pace)
+        epochs = settings.steps // settings.steps_per_epoch
+        times = min(_VALIDATIONS, epochs, int(settings.validation_share * training / max(once, 1e-9)))
+        return -(-epochs // max(times, 1))
+
+    def _left(self) -> list[int]:
+        """The steps that are not trained yet, of each phase."""
+        return [max(0, phase.steps - self._done(phase)) for phase in self.settings.plan()]
+
+    def _done(self, phase: Phase) -> int:
+        folder = self.settings.output.expanduser() / f"run{phase.name}"
+        steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()]
+        return max(steps, default=0) if self.settings.resume else 0
+
+    def _fit_into_hours(self, paces: list[Pace]) -> PretrainingSettings:
+        """The settings with as many epochs as `hours` have room for."""
+        settings, spent = self.settings, time.perf_counter() - self._begun
+        budget = 3600 * settings.hours - spent - self._seconds_to_finish(paces[-1])
+        shares = [phase.steps / settings.steps for phase in settings.plan()]
+        per_step = sum(share * pace.seconds_per_step for share, pace in zip(shares, paces, strict=True))
+        epoch = per_step * settings.steps_per_epoch
+        validation = max(pace.seconds_per_validation for pace in paces)
+        most = min(_VALIDATIONS * validation, settings.validation_share * budget)
+        epochs = int((budget - max(validation, most)) / epoch)
+        if epochs < len(paces):
+            raise ValueError(
+                f"`hours` ({settings.hours:g}) are too few: {spent:,.0f} s have passed, and an epoch of "
+                f"{settings.steps_per_epoch} steps takes {epoch:,.0f} s. Give more hours, a smaller model or a "
+                "smaller `steps_per_epoch`."
+            )
+        return dataclasses.replace(settings, steps=epochs * settings.steps_per_epoch)
+
+    def _seconds_to_finish(self, pace: Pace) -> float:
+        return 5 + pace.checkpoint_bytes * _SAVING_SECONDS_PER_BYTE
+
+    def _forecast(self, paces: list[Pace | None]) -> None:
+        """Say how long it will take, and what memory and disk it needs; refuse what does not fit."""
+        settings, seconds = self.settings, 0.0
+        for phase, pace, count in zip(settings.plan(), paces, self._left(), strict=True):
+            if pace:
+                epochs = count / settings.steps_per_epoch
+                seconds += count * pace.seconds_per_step
+                seconds += -(-epochs // settings.validation_every) * pace.seconds_per_validation
+                rate, tokens = 1 / pace.seconds_per_step, phase.batch_size * phase.block_size
+                logger.info(
+                    "%s steps of %d × %d tokens: %.3g steps a second, %s tokens a second with padding; a validation of "
+                    "%.1f s every %d steps.",
+                    f"{count:,}", phase.batch_size, phase.block_size, rate, f"{rate * tokens:,.0f}",
+                    pace.seconds_per_validation, settings.validation_every * settings.steps_per_epoch,
+                )  # fmt: skip
+        self.seconds["forecast"] = seconds
+        pace = next(pace for pace in paces if pace)
+        disk = 4 * pace.checkpoint_bytes  # two checkpoints, one being written, the model
+        free = shutil.disk_usage(_existing(settings.output)).free
+        if self.is_chief:
+            logger.info(
+                "Training will take about %s (until %s), %.1f of %.1f GiB of memory and %.2f of %.1f GiB of disk.",
+                format_duration(seconds), time.strftime("%H:%M", time.localtime(time.time() + seconds)),
+                pace.memory / 2**30, memory_bytes() / 2**30, disk / 2**30, free / 2**30,
+            )  # fmt: skip
+        if disk > free:
+            raise OSError(f"`output`: the disk of {settings.output} has too little room. Make room, or choose another.")
+
+    def _summary(self) -> str:
+        """The settings as they are printed at the start; what is not shown is chosen later or not set."""
+        lines = self.settings.to_yaml().splitlines()
+        shown = ", ".join(line.strip() for line in lines if not line.endswith((": null", ": false")))
+        return textwrap.fill(f"Settings: {shown}", 120, subsequent_indent="  ")
+
+    def train(self, data: list[tuple]) -> dict[str, float]:
+        """Train all phases; the last value of each metric, and `tokens_per_second`."""
+        settings, figures = self.settings, {}
+        for phase, (train, validation) in zip(settings.plan(), data, strict=True):
+            if phase.name:
+                logger.info("%d steps of %d blocks of %d tokens.", phase.steps, phase.batch_size, phase.block_size)
+            self.preview = self._make_preview(validation)
+            callbacks = for_run(
+                settings.output,
+                [self.preview],
+                part=phase.name,
+                checkpoint_every=settings.checkpoint_every,
+                resume=settings.resume,
+                tensorboard=settings.tensorboard,
+                overwrite=settings.overwrite,
+                is_chief=self.is_chief,
+            )
+            with self._clock("training"):
+                history = self.model.fit(
+                    train.repeat(),
+                    epochs=phase.steps // settings.steps_per_epoch,
+                    steps_per_epoch=settings.steps_per_epoch,
+                    validation_data=validation,
+                    validation_freq=self._validated_epochs(phase),
+                    callbacks=callbacks,
+                    verbose="auto" if self.is_chief else 0,
+                )
+            figures |= {name: values[-1] for name, values in history.history.items()}
+            speed = callbacks[0].tokens_per_second
+            figures["tokens_per_second"] = speed or figures.get("tokens_per_second", 0.0)
+        return figures
+
+    def _validated_epochs(self, phase: Phase) -> list[int]:
+        epochs = phase.steps // self.settings.steps_per_epoch
+        return sorted({*range(self.settings.validation_every, epochs + 1, self.settings.validation_every), epochs})
+
+    def _make_preview(self, validation):
+        every, settings = max(1, self.settings.steps // 5), self.settings
+        kind = ReplacedTokensPreview if isinstance(self.model, ElectraPretrainer) else FillMaskPreview
+        return kind(validation, self.tokenizer, every, log_dir=settings.tensorboard)
+
+    def save(self, figures: dict) -> None:
+        """Write metrics, checkpoint and card: the card has its facts from the metrics."""
+        self.seconds["total"] = time.perf_counter() - self._begun
+        write_metrics(self.settings, figures, documents=self.documents, seconds=self.seconds)
+        save_checkpoint(self.model, self.tokenizer, self.settings.output, overwrite=self.settings.overwrite)
+
+    @contextlib.contextmanager
+    def _clock(self, stage: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
+
+
+_HEADER = "# The record of this run. `keras-pretrain VERB --config run.yaml --output FOLDER` uses its settings again.\n"
+
+
+def _measure(model, train, validation) -> Pace:
+    """The pace of a few steps, or of more where they are quick: of some seconds."""
+    pace = measure(model, train, validation)
+    steps = int(_MEASURED_SECONDS / pace.seconds_per_step)
+    return pace if steps <= 10 else measure(model, train, validation, steps=min(steps, 200), validation_batches=20)
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = Path(path).expanduser().absolute()
+    return next(each for each in (path, *path.parents) if each.exists())

@@ -1,0 +1,703 @@
+"""The record of a run: every setting, typed, documented and checked, before anything heavy is imported."""
+
+import codecs
+import dataclasses
+import inspect
+import json
+import math
+import os
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import yaml
+
+from keras_pretrain.corpus.cleaning import CLEANINGS
+from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_LEARNING_RATES, ELECTRA_SIZES, LEARNING_RATES
+
+RECORD = "run.yaml"
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+Objective = Literal["mlm+nsp", "mlm"]
+Cleaning = Literal[CLEANINGS]
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+
+
+def setting(default=dataclasses.MISSING, *, private=False, free=False, **bounds):
+    """A field of a record.
+
+    Args:
+      default: none makes the setting required.
+      private: a path or name of this machine, which is never published.
+      free: has no effect on the trained model, so that a resumed run may change it.
+      **bounds: of a number: `least`, `most`, `above`, `below`.
+    """
+    return dataclasses.field(default=default, metadata={"private": private, "free": private or free} | bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all records have in common."""
+
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                _check_bounds(field.name, value, field.metadata)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+          ValueError, FileNotFoundError: with the names of the settings.
+        """
+
+    def public(self) -> dict:
+        """The settings that may be published: none that is private, none that is unset."""
+        values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field, value in values
+            if not field.metadata["private"] and value is not None and field.name not in _NOT_PUBLISHED
+        }
+
+    def to_yaml(self) -> str:
+        """All settings as YAML, which `read_settings` and `keras-pretrain VERB --config` take."""
+        values = {"kind": self.kind} | {
+            field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
+        return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSettings(Settings):
+    """Where the text comes from, and how it becomes examples."""
+
+    corpus: str | None = setting(None, private=True)
+    text_column: str = setting("text", private=True)
+    sample_by: Literal["paragraph", "line"] = setting("paragraph")
+    encoding: str = setting("utf-8")
+    dialect: str | None = setting(None)
+    on_bad_rows: Literal["error", "skip"] = setting("error")
+    drop_duplicates: bool = setting(False)
+    language: Literal["ko", "en"] = setting("ko")
+    cleaning: Cleaning | None = setting(None)
+    backend: str | None = setting(None)
+    vocab_size: int = setting(25_000, least=6)
+    seed: int = setting(42, least=0, most=2**31 - 1)
+    num_proc: int | None = setting(None, free=True, least=1)
+    overwrite: bool = setting(False, free=True)
+
+    def check(self):
+        _check_encoding(self.encoding)
+        if self.corpus is not None:
+            require_source("corpus", self.corpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings(CorpusSettings):
+    """Settings of `prepare_corpus`.
+
+    Args:
+      corpus: A file, folder, glob or name of a dataset on the Hub.
+      output: The folder to write. The same command continues after a crash.
+      text_column: The column that holds the text.
+      sample_by: What a document is in a .txt file: a paragraph (between blank lines) or a line.
+      encoding: Of text files; cp949 for many Korean Excel files.
+      dialect: Of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
+      on_bad_rows: Stop at rows that cannot be read, or skip and count them.
+      drop_duplicates: Leave out texts that occurred before.
+      language: Of the corpus.
+      cleaning: Default: comments for ko, prose for en.
+      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines where no sentences are needed.
+      validation: Share of the documents to hold out, up to about a million characters.
+      tokenizer: A folder or name on the Hub. Default: train a new one.
+      vocab_size: Of a new tokenizer.
+      objective: rtd is ELECTRA's.
+      block_size: The most tokens of an example.
+      passes: How often examples are made, each time with other cuts and pairs.
+      seed: Of every random choice.
+      num_proc: Worker processes. Default: one for each processor.
+      engine: Who works: processes of this machine, or a Ray cluster.
+      ray_address: Of the Ray cluster. Default: RAY_ADDRESS, or this machine alone.
+      overwrite: Take over a folder that an older version prepared.
+      dry_run: Report what would be written and replaced, and stop.
+    """
+
+    kind: ClassVar[str] = "prepare"
+
+    corpus: str = setting(private=True)
+    output: Path = setting(private=True)
+    validation: float = setting(0.1, least=0, below=1)
+    tokenizer: str | None = setting(None, private=True)
+    objective: Literal["mlm+nsp", "mlm", "rtd"] = setting("mlm+nsp")
+    block_size: int = setting(128, least=8)
+    passes: int = setting(1, least=1)
+    engine: Literal["local", "ray"] = setting("local", free=True)
+    ray_address: str | None = setting(None, private=True)
+    dry_run: bool = setting(False, free=True)
+
+    def check(self):
+        super().check()
+        if self.ray_address and self.engine != "ray":
+            raise ValueError("`ray_address` is for `engine` ray. Leave it out, or set the engine to ray.")
+        if self.num_proc and self.engine == "ray":
+            raise ValueError("`num_proc` is for `engine` local: a Ray cluster has its own number of processors.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of a run with one length of blocks.
+
+    Attributes:
+      name: of its files; empty in a run of one phase.
+      block_size: the most tokens of an example.
+      batch_size: rows of a batch, as many as give about as many tokens as in the first phase.
+      steps: of training.
+    """
+
+    name: str
+    block_size: int
+    batch_size: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings(CorpusSettings):
+    """Settings of a pretraining run.
+
+    Args:
+      corpus: A file, folder, glob or name of a dataset on the Hub. Default: the sample inside the package.
+      prepared: A folder that `keras-pretrain prepare` wrote, instead of a corpus.
+      corpus_name: What the model card calls the corpus. A local corpus has no other name there.
+      text_column: The column that holds the text.
+      sample_by: What a document is in a .txt file: a paragraph (between blank lines) or a line.
+      encoding: Of text files; cp949 for many Korean Excel files.
+      dialect: Of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
+      on_bad_rows: Stop at rows that cannot be read, or skip and count them.
+      drop_duplicates: Leave out texts that occurred before.
+      language: Of the corpus.
+      cleaning: Default: comments for ko, prose for en; with a given model, as its text was cleaned.
+      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines where no sentences are needed.
+      size: Of a new model.
+      vocab_size: Of a new tokenizer.
+      block_size: The most tokens of an example. Default: 128.
+      phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
+      passes: How often examples are made of the corpus, each time with other cuts and pairs.
+      mask_prob: Share of the tokens to predict.
+      dropout: Of hidden states and attention. Default: none in a new model, a given model's own.
+      batch_size: The global batch size, summed over all replicas.
+      gradient_accumulation_steps: Parts that a batch is computed in, one after the other, to save memory.
+      steps: Of training, rounded up to whole epochs. Default: 600 (adapt: 1,000). More than before extend a run.
+      hours: Choose the number of steps that fits, counted from the start of the command.
+      steps_per_epoch: Each epoch is a row of history.csv.
+      learning_rate: The peak. Default: by size; 1e-4 for a given model.
+      schedule: Of the learning rate, after its warm-up.
+      warmup_ratio: Share of the steps in which the learning rate rises.
+      weight_decay: Per step, times the learning rate.
+      epsilon: Of AdamW.
+      beta_1: Of AdamW.
+      beta_2: Of AdamW.
+      precision: Of the computation; weights are float32. Default: float32.
+      strategy: One device, all GPUs of this machine, or several machines (each with its TF_CONFIG).
+      validation_share: The most time that validation may take, which limits how often it happens.
+      planned_steps: Set by the package: the steps that the shares of phases were taken of, before an extension.
+      validation_every: Epochs between two validations. Default: ten in a run, fewer to keep validation_share.
+      seed: Of every random choice.
+      num_proc: Processes that split sentences. Default: one for each processor.
+      checkpoint_every: Steps between two checkpoints, from which a killed run continues.
+      resume: Continue the run in the output folder. Otherwise its checkpoints are deleted.
+      tensorboard: A folder for TensorBoard's metrics and previews.
+      output: The folder of the run and of the model.
+      overwrite: Replace files in the output that this version did not write.
+    """
+
+    default_steps: ClassVar[int] = 600
+    learning_rates: ClassVar[dict[str, float]] = {}
+    init_from: ClassVar[str | None] = None
+
+    prepared: Path | None = setting(None, private=True)
+    corpus_name: str | None = setting(None, free=True)
+    block_size: int | None = setting(None, least=8)
+    phases: tuple[str, ...] | None = setting(None)
+    passes: int = setting(10, least=1)
+    mask_prob: float = setting(0.15, above=0, below=1)
+    dropout: float | None = setting(None, least=0, below=1)
+    batch_size: int = setting(32, least=1)
+    gradient_accumulation_steps: int = setting(1, least=1)
+    steps: int | None = setting(None, least=1)
+    hours: float | None = setting(None, free=True, above=0)
+    steps_per_epoch: int = setting(100, least=1)
+    learning_rate: float | None = setting(None, above=0)
+    schedule: Literal["linear", "cosine", "constant"] = setting("linear")
+    warmup_ratio: float = setting(0.1, least=0, most=1)
+    weight_decay: float = setting(0.01, least=0)
+    epsilon: float = setting(1e-10, above=0)
+    beta_1: float = setting(0.9, least=0, below=1)
+    beta_2: float = setting(0.999, least=0, below=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] | None = setting(None)
+    strategy: Literal["one", "mirrored", "multiworker"] = setting("one", free=True)
+    validation_share: float = setting(0.05, free=True, above=0, most=1)
+    validation_every: int | None = setting(None, least=1)
+    planned_steps: int | None = setting(None, free=True, least=1)
+    checkpoint_every: int = setting(500, free=True, least=1)
+    resume: bool = setting(True, free=True)
+    tensorboard: Path | None = setting(None, private=True)
+
+    def check(self):
+        super().check()
+        if self.prepared is not None and self.corpus is not None:
+            raise ValueError("`corpus` and `prepared` exclude each other: give one of them.")
+        if self.prepared is not None and not self.prepared.is_dir():
+            raise FileNotFoundError(
+                f"`prepared`: there is no folder {self.prepared}. `keras-pretrain prepare` makes one."
+            )
+        if self.phases and self.block_size is not None:
+            raise ValueError("`block_size` and `phases` exclude each other: the phases have block sizes of their own.")
+        if self.phases and self.prepared is not None:
+            raise ValueError("`phases` and `prepared` exclude each other: a prepared folder has one block size.")
+        shares = [share for _, share in self._parse_phases()]
+        if self.hours is None:
+            dataclasses.replace(self, hours=1.0).completed().plan()  # whether there are enough epochs
+        if not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise ValueError(f"The shares of `phases` must add up to 1, and add up to {sum(shares):g}.")
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"`batch_size` ({self.batch_size}) must be a multiple of `gradient_accumulation_steps` "
+                f"({self.gradient_accumulation_steps})."
+            )
+        if self.strategy == "multiworker":
+            _check_cluster(self)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Block size and batch size of each phase; all batches hold about as many tokens as the first phase's."""
+        blocks = [block for block, _ in self._parse_phases()]
+        return [(block, max(1, self.batch_size * blocks[0] // block)) for block in blocks]
+
+    def plan(self) -> list[Phase]:
+        """The phases with their steps, each of whole epochs; `steps` must be known.
+
+        Raises:
+          ValueError: fewer epochs than phases.
+        """
+        parsed, epochs = self._parse_phases(), (self.planned_steps or self.steps) // self.steps_per_epoch
+        if epochs < len(parsed):
+            raise ValueError(
+                f"{self.steps} steps are {epochs} epochs of {self.steps_per_epoch}, and {len(parsed)} phases need an "
+                "epoch each. Give more `steps`, or a smaller `steps_per_epoch`."
+            )
+        counts, left = [], epochs
+        for number, (_, share) in enumerate(parsed):
+            others = len(parsed) - number - 1
+            counts.append(min(max(1, round(share * epochs)), left - others) if others else left)
+            left -= counts[-1]
+        counts[-1] += (self.steps - epochs * self.steps_per_epoch) // self.steps_per_epoch  # what extends the run
+        return [
+            Phase(
+                name=f"-{block}" if len(parsed) > 1 else "",
+                block_size=block,
+                batch_size=batch_size,
+                steps=count * self.steps_per_epoch,
+            )
+            for (block, batch_size), count in zip(self.shapes, counts, strict=True)
+        ]
+
+    def _whole_epochs(self, steps: int) -> int:
+        return -(-steps // self.steps_per_epoch) * self.steps_per_epoch
+
+    def completed(self) -> Self:
+        """These settings with all that was not given, and with steps that make whole epochs."""
+        return dataclasses.replace(
+            self,
+            block_size=self.block_size if self.phases else self.block_size or 128,
+            steps=self._whole_epochs(self.steps or self.default_steps),
+            learning_rate=self.learning_rate or self.default_learning_rate,
+            precision=self.precision or "float32",
+        )
+
+    @property
+    def default_learning_rate(self) -> float:
+        """By size; 1e-4 for a model that was trained before."""
+        return 1e-4 if self.init_from else self.learning_rates[self.size]
+
+    def _parse_phases(self) -> list[tuple[int, float]]:
+        phases = []
+        for text in self.phases or (f"{self.block_size or 128}:1",):
+            found = re.fullmatch(r"(\d+):(\d*\.?\d+)", str(text))
+            if not found or int(found[1]) < 8 or float(found[2]) <= 0:
+                raise ValueError(f"A phase is a block size and a share, such as 128:0.9, not {text!r}.")
+            phases.append((int(found[1]), float(found[2])))
+        blocks = [block for block, _ in phases]
+        if blocks != sorted(set(blocks)):
+            raise ValueError(f"The block sizes of `phases` must increase: {', '.join(map(str, blocks))}.")
+        return phases
+
+    def continued(self, stored: "PretrainingSettings") -> Self:
+        """These settings, for a run that was begun with others: what is not given is taken from there.
+
+        Raises:
+          ValueError: a setting that changes the result differs; or fewer steps than before.
+        """
+        differing, taken = [], {}
+        for field in dataclasses.fields(self):
+            ours, theirs = getattr(self, field.name), getattr(stored, field.name)
+            if field.name == "steps" or field.metadata["free"]:
+                continue
+            if ours is None:
+                taken[field.name] = theirs
+            elif ours != theirs:
+                differing.append(f"`{field.name}` is {_plain(ours)} and was {_plain(theirs)}")
+        taken["planned_steps"] = stored.planned_steps or stored.steps
+        if self.steps is None and self.hours in (None, stored.hours):
+            taken["steps"] = stored.steps
+        elif self.steps is None:
+            before = "not given" if stored.hours is None else f"{stored.hours:g}"
+            differing.append(f"`hours` is {self.hours:g} and was {before} (more `steps` extend a run)")
+        elif self._whole_epochs(self.steps) < stored.steps:
+            differing.append(f"`steps` is {self.steps} and was {stored.steps}")
+        taken["hours"] = stored.hours if self.hours is None else self.hours
+        if differing:
+            raise ValueError(
+                f"The output holds a run with other settings: {'; '.join(differing)}. Choose another output, or start "
+                "this run anew with resume=False, which deletes its checkpoints."
+            )
+        return dataclasses.replace(self, **taken)
+
+
+def _extended(base: type, arguments: str) -> str:
+    """The docstring of a record with the settings of its base and some more."""
+    return f"{inspect.getdoc(base)}\n{textwrap.indent(textwrap.dedent(arguments).strip(), '  ')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertSettings(PretrainingSettings):
+    __doc__ = _extended(
+        PretrainingSettings,
+        """
+      objective: With next sentences, or masks alone, for texts of a single sentence.
+      init_from: A BERT checkpoint to continue from, with its tokenizer: a folder or a name on the Hub.
+    """,
+    )
+
+    kind: ClassVar[str] = "bert"
+    learning_rates: ClassVar[dict[str, float]] = LEARNING_RATES
+
+    size: Literal[tuple(BERT_SIZES)] = setting("tiny")
+    objective: Objective = setting("mlm+nsp")
+    init_from: str | None = setting(None, private=True)
+    output: Path = setting(Path("output/bert"), private=True)
+
+    def check(self):
+        super().check()
+        _require_checkpoint("init_from", self.init_from, ("bert",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElectraSettings(PretrainingSettings):
+    __doc__ = _extended(
+        PretrainingSettings,
+        """
+      init_from: An ELECTRA to continue from: a folder that this package wrote, or a discriminator's folder or name.
+      init_generator_from: The generator's folder or name, where init_from does not have it.
+      disc_weight: Weight of the discriminator's loss; the generator's is 1.
+    """,
+    )
+
+    kind: ClassVar[str] = "electra"
+    learning_rates: ClassVar[dict[str, float]] = ELECTRA_LEARNING_RATES
+
+    size: Literal[tuple(ELECTRA_SIZES)] = setting("tiny")
+    objective: ClassVar[str] = "rtd"
+    init_from: str | None = setting(None, private=True)
+    init_generator_from: str | None = setting(None, private=True)
+    disc_weight: float = setting(50.0, above=0)
+    output: Path = setting(Path("output/electra"), private=True)
+
+    def check(self):
+        super().check()
+        if self.init_generator_from and not self.init_from:
+            raise ValueError("`init_generator_from` needs `init_from`, the discriminator's checkpoint.")
+        _require_checkpoint("init_from", self.init_from, ("electra",))
+        _require_checkpoint("init_generator_from", self.init_generator_from, ("electra",))
+        if self.init_from:
+            from keras_pretrain.models.loading import find_electra
+
+            find_electra(self.init_from, self.init_generator_from)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings(PretrainingSettings):
+    __doc__ = _extended(
+        PretrainingSettings,
+        """
+      model: The BERT or ELECTRA checkpoint to adapt: a folder or a name on the Hub.
+      objective: Default: mlm where most documents are one sentence.
+      add_tokens: A file of new words, or pieces of words (##), one a line.
+      new_tokens: Add so many of the wordpieces that the corpus has most of.
+      task_train: Labelled texts, for a classifier on the model before and after.
+      task_validation: Another file of labelled texts, or the share of task_train to hold out.
+      task_text_column: The column of task_train that holds the text.
+      task_label_column: The column of task_train that holds the label.
+      task_group_column: Examples of one group stay together on one side of the split.
+      task_keep_labels: Leave out examples with other labels.
+      task_epochs: Of fine-tuning.
+      task_seeds: Fine-tuning runs, with the seeds seed, seed + 1 and so on.
+    """,
+    )
+
+    kind: ClassVar[str] = "adapt"
+    default_steps: ClassVar[int] = 1000
+
+    model: str = setting(private=True)
+    objective: Objective | None = setting(None)
+    add_tokens: Path | None = setting(None, private=True)
+    new_tokens: int | None = setting(None, least=1)
+    task_train: Path | None = setting(None, private=True)
+    task_validation: str = setting("0.1", private=True)
+    task_text_column: str = setting("text", private=True)
+    task_label_column: str = setting("label", private=True)
+    task_group_column: str | None = setting(None, private=True)
+    task_keep_labels: tuple[str, ...] | None = setting(None, private=True)
+    task_epochs: int = setting(3, free=True, least=1)
+    task_seeds: int = setting(3, free=True, least=1)
+    output: Path = setting(Path("output/adapted"), private=True)
+
+    def check(self):
+        super().check()
+        if self.prepared is not None:
+            raise ValueError(
+                "Adapting takes a `corpus`, not `prepared`. A BERT run with `init_from` takes a prepared one."
+            )
+        _require_checkpoint("model", self.model, ("bert", "electra"))
+        if self.add_tokens and self.new_tokens:
+            raise ValueError("`add_tokens` and `new_tokens` exclude each other: give one of them.")
+        for name in ("add_tokens", "task_train"):
+            _require_file(name, getattr(self, name))
+        if not isinstance(self.task_held_out, float):
+            _require_file("task_validation", self.task_held_out)
+
+    @property
+    def init_from(self) -> str:
+        """As in `BertSettings`."""
+        return self.model
+
+    @property
+    def task_held_out(self) -> float | Path:
+        """`task_validation` as a share or as a file."""
+        return _share_or_file(self.task_validation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(Settings):
+    """Settings of fine-tuning.
+
+    Args:
+      model: A BERT or ELECTRA checkpoint: a folder or a name on the Hub.
+      train: A .csv, .tsv, .json, .jsonl (each also .gz) or .parquet file.
+      validation: Another such file, or the share of train to hold out.
+      text_column: The column that holds the text.
+      pair_column: The column that holds the second text, where there are pairs.
+      label_column: The column that holds the label.
+      group_column: Examples of one group stay together on one side of the split.
+      keep_labels: Leave out examples with other labels.
+      regression: Labels are numbers to be predicted.
+      data_name: What the model card calls the labelled texts.
+      epochs: The most passes over train.
+      batch_size: The global batch size, summed over all replicas.
+      learning_rate: The peak. Default: by the encoder's size.
+      layerwise_decay: Of the learning rate, for each layer down; 1 is one rate for all.
+      warmup_ratio: Share of the steps in which the learning rate rises.
+      weight_decay: Per step, times the learning rate.
+      dropout: Of hidden states and attention.
+      class_weight: How much classes count.
+      patience: Stop after so many epochs without progress.
+      max_length: Tokens; longer examples are cut.
+      seeds: Runs, with the seeds seed, seed + 1 and so on.
+      seed: The first seed.
+      cleaning: Default: as the pretraining text was cleaned.
+      precision: Of the computation; weights are float32.
+      strategy: One device, or all GPUs of this machine.
+      resume: Keep the seeds that are finished. Otherwise they are deleted.
+      output: The folder of the classifier.
+      overwrite: Replace files in the output that this version did not write.
+    """
+
+    kind: ClassVar[str] = "finetune"
+
+    model: str = setting(private=True)
+    train: Path = setting(private=True)
+    output: Path = setting(private=True)
+    validation: str = setting("0.1", private=True)
+    text_column: str = setting("text", private=True)
+    pair_column: str | None = setting(None, private=True)
+    label_column: str = setting("label", private=True)
+    group_column: str | None = setting(None, private=True)
+    keep_labels: tuple[str, ...] | None = setting(None, private=True)
+    regression: bool = setting(False)
+    data_name: str | None = setting(None)
+    epochs: int = setting(3, least=1)
+    batch_size: int = setting(32, least=1)
+    learning_rate: float | None = setting(None, above=0)
+    layerwise_decay: float = setting(1.0, above=0, most=1)
+    warmup_ratio: float = setting(0.1, least=0, most=1)
+    weight_decay: float = setting(0.01, least=0)
+    dropout: float = setting(0.1, least=0, below=1)
+    class_weight: Literal["balanced"] | None = setting(None)
+    patience: int | None = setting(None, least=1)
+    max_length: int = setting(128, least=4)
+    seeds: int = setting(1, least=1)
+    seed: int = setting(42, least=0, most=2**31 - 1)
+    cleaning: Cleaning | None = setting(None)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32")
+    strategy: Literal["one", "mirrored"] = setting("one", free=True)
+    resume: bool = setting(True, free=True)
+    overwrite: bool = setting(False, free=True)
+
+    def check(self):
+        _require_checkpoint("model", self.model, ("bert", "electra"))
+        _require_file("train", self.train)
+        if not isinstance(self.held_out, float):
+            _require_file("validation", self.held_out)
+        if self.regression and self.class_weight:
+            raise ValueError("`class_weight` is for classes, and `regression` has none.")
+
+    @property
+    def held_out(self) -> float | Path:
+        """`validation` as a share or as a file."""
+        return _share_or_file(self.validation)
+
+
+_NOT_PUBLISHED = ("overwrite", "resume", "num_proc", "checkpoint_every", "dry_run", "engine", "planned_steps")
+_KINDS = {kind.kind: kind for kind in (PrepareSettings, BertSettings, ElectraSettings, AdaptSettings, FinetuneSettings)}
+
+
+def read_settings(file: str | os.PathLike) -> Settings:
+    """The record that a run wrote (`run.yaml`), or one that you wrote.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: no YAML, a setting that there is not, or one outside its range.
+    """
+    values = read_yaml(file)
+    if values.get("kind") not in _KINDS:
+        raise ValueError(f"{file} has the kind {values.get('kind')!r}; it must be one of {', '.join(_KINDS)}.")
+    kind = _KINDS[values.pop("kind")]
+    names = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(values.keys() - names.keys())
+    if unknown:
+        raise ValueError(f"{file} has the setting {unknown[0]!r}, which {kind.kind!r} does not have.")
+    return kind(**{name: _typed(names[name].type, value) for name, value in values.items()})
+
+
+def read_yaml(file: str | os.PathLike) -> dict:
+    """The settings in a YAML file, not checked.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: it holds no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as YAML: {error}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{file} is a folder; a YAML file is expected.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold settings, a line of `name: value` for each.")
+    return values
+
+
+def _share_or_file(text: str) -> float | Path:
+    try:
+        share = float(text)
+    except ValueError:
+        return Path(text)
+    return share if 0 < share < 1 else Path(text)
+
+
+def public_name(name: str | None) -> str | None:
+    """The name of a model or dataset, if it is one on the Hub; `None` for what lies on this machine."""
+    return name if name and _HUB_NAME.fullmatch(name) and not Path(name).exists() else None
+
+
+def require_source(setting: str, source: str) -> None:
+    """Refuse what cannot be a corpus: an empty name, or a path where nothing is.
+
+    Raises:
+      ValueError, FileNotFoundError
+    """
+    if not source.strip():
+        raise ValueError(f"`{setting}` is empty. Give a file, folder, glob or name on the Hub.")
+    is_path = source.startswith(("/", ".", "~")) or source.count("/") > 1 or "." in Path(source).suffix
+    if is_path and not any(sign in source for sign in "*?[") and not Path(source).expanduser().exists():
+        raise FileNotFoundError(f"`{setting}`: there is no file or folder {source}.")
+
+
+def _require_file(setting: str, file: Path | None) -> None:
+    if file is not None and not file.is_file():
+        there = "a folder" if file.is_dir() else "no file"
+        raise FileNotFoundError(f"`{setting}`: {file} is {there}. Give a file.")
+
+
+def _require_checkpoint(setting: str, name: str | None, kinds: tuple[str, ...]) -> None:
+    if name is None:
+        return
+    from keras_pretrain.models.loading import check_checkpoint
+
+    try:
+        check_checkpoint(name, kinds)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"`{setting}`: {error}") from None
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError(f"There is no encoding {name!r}; utf-8 and cp949 are the usual ones.") from None
+
+
+def _check_cluster(settings: PretrainingSettings) -> None:
+    if "TF_CONFIG" not in os.environ:
+        raise ValueError("`strategy` multiworker needs the environment variable TF_CONFIG, which names the workers.")
+    try:
+        json.loads(os.environ["TF_CONFIG"])
+    except ValueError:
+        raise ValueError("The environment variable TF_CONFIG holds no JSON.") from None
+    if settings.prepared is None:
+        raise ValueError("`strategy` multiworker needs `prepared`: a corpus is prepared once, not on each machine.")
+    if settings.hours is not None:
+        raise ValueError("`strategy` multiworker needs `steps`, not `hours`: workers would choose unlike numbers.")
+
+
+def _check_bounds(name: str, value: float, bounds: dict) -> None:
+    signs = {
+        "least": ("at least", lambda bound: value >= bound),
+        "most": ("at most", lambda bound: value <= bound),
+        "above": ("above", lambda bound: value > bound),
+        "below": ("below", lambda bound: value < bound),
+    }
+    wanted = [(sign, bounds[sign]) for sign in signs if sign in bounds]
+    if not math.isfinite(value) or not all(signs[sign][1](bound) for sign, bound in wanted):
+        expected = " and ".join(f"{signs[sign][0]} {bound:,}" for sign, bound in wanted) or "a finite number"
+        raise ValueError(f"`{name}` must be {expected}, not {value}.")
+
+
+def _plain(value):
+    """As YAML has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _typed(kind, value):
+    """A value of YAML as the field's type."""
+    if isinstance(value, list):
+        return tuple(map(str, value))
+    return Path(value) if value is not None and "Path" in str(kind) else value

@@ -1,0 +1,72 @@
+"""The command: help, versions, settings as YAML, and what a script's own parser does."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from keras_pretrain.commands import main, parse
+from keras_pretrain.commands.application import _name_flags
+from keras_pretrain.runs import BertSettings
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bert", "--help"], ["finetune", "--help"]])
+def test_help_needs_no_tensorflow(arguments):
+    code = (
+        "import sys; from keras_pretrain.commands import main; status = main(sys.argv[1:]); "
+        "assert not {'tensorflow', 'transformers', 'datasets'} & set(sys.modules); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_every_setting_has_a_flag_with_help(capsys):
+    main(["bert", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for flag in ("--precision", "--gradient-accumulation-steps"[:27], "--mask-prob", "--dropout", "--schedule",
+                 "--warmup-ratio", "--weight-decay", "--epsilon", "--beta-1", "--strategy", "--no-resume"):  # fmt: skip
+        assert flag in shown
+
+
+def test_settings_are_printed_as_yaml_that_is_read_again(tmp_path, capsys):
+    assert main(["bert", "--steps", "170", "--phases", "64:0.5", "128:0.5", "--no-resume", "--print-config"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    assert main(["bert", "--config", str(tmp_path / "my.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["bert", "--config", str(tmp_path / "my.yaml"), "--steps=190", "--resume", "--print-config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["steps"], values["resume"], values["phases"]) == (190, True, ["64:0.5", "128:0.5"])
+
+
+def test_a_script_takes_the_settings_that_it_names(capsys):
+    args = parse(BertSettings, ["--steps", "5", "--size", "mini"], takes=("steps", "size"), steps_per_epoch=1)
+    assert (args.steps, args.size, args.learning_rate) == (5, "mini", 1e-3)
+    with pytest.raises(SystemExit) as ended:
+        parse(BertSettings, ["--hours", "1"], takes=("steps",))
+    assert ended.value.code == 2
+    assert "--hours" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        parse(BertSettings, ["--help"], takes=("steps",), description="What it does.")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "What it does." in shown
+    assert "--size" not in shown
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("learning_rate must be above 0, not -1.", "--learning-rate must be above 0, not -1."),
+        ("pass overwrite=True to replace it", "pass --overwrite to replace it"),
+        ("start anew with resume=False, which", "start anew with --no-resume, which"),
+        ("set seed=3 or block_size=64", "set --seed 3 or --block-size 64"),
+        ("/home/block_size/x is missing", "/home/block_size/x is missing"),
+        ("seed must be at least 0", "--seed must be at least 0"),
+        ("`corpus` and `prepared` exclude", "--corpus and --prepared exclude"),
+        ("give encoding=... or on_bad_rows='skip'", "give --encoding ... or --on-bad-rows skip"),
+    ],
+)
+def test_messages_name_the_flags(said, shown):
+    assert _name_flags(said) == shown

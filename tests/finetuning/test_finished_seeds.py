@@ -1,0 +1,169 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tasks import SETTINGS, save_bert, with_a_sign
+
+import keras_pretrain as kp
+from keras_pretrain.folders import LOCK
+from keras_pretrain.system import lock
+
+finetune = kp.finetuning.finetune
+FEW = SETTINGS | {"epochs": 2, "learning_rate": 1e-3, "dropout": 0.1, "jit_compile": False}
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[3])
+import tensorflow as tf
+from tasks import with_a_sign
+from test_finished_seeds import FEW, Starts, finetune
+
+class Kill(Starts):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.count == 2 and batch == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+finetune(sys.argv[1], with_a_sign(320, 0), with_a_sign(40, 1), seeds=(0, 1, 2), directory=sys.argv[2],
+         callbacks=[Kill()], **FEW)
+"""
+
+
+class Starts(tf.keras.callbacks.Callback):
+    """How many seeds were begun."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def on_train_begin(self, logs=None):
+        self.count += 1
+
+
+class FailInTheSecond(Starts):
+    def on_epoch_end(self, epoch, logs=None):
+        if self.count == 2:
+            raise RuntimeError("the power is out")
+
+
+@pytest.fixture(scope="module")
+def bert(tokenizer, tmp_path_factory):
+    return save_bert(tokenizer, tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def signs():
+    return with_a_sign(320, 0), with_a_sign(40, 1)
+
+
+@pytest.fixture(scope="module")
+def whole(bert, signs):
+    """Three seeds that nothing disturbs."""
+    return finetune(bert, *signs, seeds=(0, 1, 2), **FEW)
+
+
+@pytest.fixture(scope="module")
+def run(bert, signs, tmp_path_factory):
+    """A directory with two finished seeds; for tests that leave it as it is."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    finetune(bert, *signs, seeds=(0, 1), directory=directory, **FEW)
+    return directory
+
+
+def assert_same(tuned, other):
+    assert (tuned.seeds, tuned.best_seed, tuned.settings) == (other.seeds, other.best_seed, other.settings)
+    assert (tuned.metrics, tuned.histories) == (other.metrics, other.histories)
+    for ours, theirs in zip(tuned.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_after_an_exception_only_unfinished_seeds_are_trained(bert, signs, whole, tmp_path, package_log):
+    package_log.set_level(logging.INFO)
+    with pytest.raises(RuntimeError, match="the power is out"):
+        finetune(bert, *signs, seeds=(0, 1, 2), directory=tmp_path / "run", callbacks=[FailInTheSecond()], **FEW)
+    for begun, known in ((2, "0"), (0, "0, 1, 2")):
+        package_log.clear()
+        starts = Starts()
+        tuned = finetune(bert, *signs, seeds=(0, 1, 2), directory=tmp_path / "run", callbacks=[starts], **FEW)
+        assert starts.count == begun
+        assert f"These seeds are finished and not trained again: {known}." in package_log.messages
+        assert_same(tuned, whole)
+
+
+def test_a_killed_process_keeps_its_finished_seeds(bert, signs, whole, tmp_path):
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", KILLED, bert, tmp_path / "run", here]
+    killed = subprocess.run(command, capture_output=True, text=True, cwd=here.parents[1])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    starts = Starts()
+    tuned = finetune(bert, *signs, seeds=(0, 1, 2), directory=tmp_path / "run", callbacks=[starts], **FEW)
+    assert starts.count == 2
+    assert_same(tuned, whole)
+
+
+def test_seeds_are_added_and_left_out(bert, signs, whole, tmp_path):
+    for seeds, begun in (((1,), 1), ((0, 1, 2), 2)):
+        starts = Starts()
+        tuned = finetune(bert, *signs, seeds=seeds, directory=tmp_path, callbacks=[starts], **FEW)
+        assert starts.count == begun
+    assert_same(tuned, whole)
+    starts, others = Starts(), [seed for seed in (0, 1, 2) if seed != whole.best_seed]
+    tuned = finetune(bert, *signs, seeds=others, directory=tmp_path, callbacks=[starts], **FEW)
+    assert starts.count == 1  # the better one of them: the weights that are kept are those of the best of all
+    assert_same(tuned, finetune(bert, *signs, seeds=others, **FEW))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 1}, "epochs is 1 and was 2"),
+        ({"learning_rate": 2e-3, "patience": 1}, "learning_rate is 0.002 and was 0.001; patience is 1 and was None"),
+        ({"dropout": 0.2}, "dropout is 0.2 and was 0.1"),
+        ({"class_weight": {"긍정": 1, "부정": 2}}, "class_weight is"),
+        ({"max_length": 4}, "the training examples differ; the validation examples differ"),
+    ],
+)
+def test_other_settings_are_refused(bert, signs, run, settings, message):
+    with pytest.raises(ValueError, match=f"{message}.*another directory, or pass resume=False"):
+        finetune(bert, *signs, seeds=(0,), directory=run, **(FEW | settings))
+
+
+def test_other_data_and_another_checkpoint_are_refused(bert, signs, run, tokenizer, tmp_path):
+    train, validation = signs
+    for data, message in (
+        ((train.select(range(300)), validation), "settings: the training examples differ.* Choose"),
+        ((train, validation.select(range(39))), "settings: the validation examples differ. Choose"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune(bert, *data, seeds=(0,), directory=run, **FEW)
+    other = save_bert(tokenizer, tmp_path, seed=1)
+    with pytest.raises(ValueError, match="settings: the checkpoint's weights differ"):
+        finetune(other, *signs, seeds=(0,), directory=run, **FEW)
+
+
+def test_a_run_that_starts_anew_deletes_only_its_own_files(bert, signs, tmp_path):
+    finetune(bert, *signs, seeds=(0, 1), directory=tmp_path, **FEW)
+    (tmp_path / "notes.txt").write_text("mine")
+    tuned = finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=False, **(FEW | {"epochs": 1}))
+    assert len(tuned.histories[0]["loss"]) == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    stored = json.loads((tmp_path / "finetuning.json").read_text(encoding="utf-8"))
+    assert list(stored["results"]) == ["1"]
+    (tmp_path / "finetuning.json").write_text("{}")
+    for resume in (True, False):
+        with pytest.raises(FileExistsError, match=r"finetuning\.json was not written by finetune, or was changed"):
+            finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=resume, **FEW)
+
+
+def test_a_directory_in_use_is_refused(bert, signs, run):
+    descriptor = lock(run / LOCK, "")
+    try:
+        with pytest.raises(BlockingIOError, match="Another process is training in"):
+            finetune(bert, *signs, seeds=(0,), directory=run, **FEW)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""The life of a run by command: forecast, kill, resume, extension, hours, evaluation, export."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import no_xla
+from safetensors.numpy import load_file
+
+from keras_pretrain.commands import main
+from keras_pretrain.runs import read_settings
+
+pytestmark = pytest.mark.usefixtures("without_xla")
+TINY = ["--batch-size", "4", "--block-size", "32", "--vocab-size", "600", "--num-proc", "1", "--passes", "1",
+        "--steps-per-epoch", "2", "--schedule", "constant", "--warmup-ratio", "0"]  # fmt: skip
+
+
+def command(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("finished")
+    with no_xla():
+        assert command("bert", *TINY, "--steps", "8", "--output", output, "--corpus-name", "우리 글") == 0
+    return output
+
+
+def metrics_of(folder) -> dict:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_leaves_its_record_metrics_history_and_card(finished):
+    record = read_settings(finished / "run.yaml")
+    assert (record.steps, record.block_size, record.learning_rate, record.precision) == (8, 32, 1e-3, "float32")
+    metrics = metrics_of(finished)
+    assert metrics["corpus"]["name"] == "우리 글"
+    assert metrics["seconds"]["forecast"] > 0
+    assert "우리 글" in (finished / "README.md").read_text(encoding="utf-8")
+    with (finished / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6", "8"]
+
+
+def test_measuring_leaves_no_trace_and_an_extension_equals_a_longer_run(finished, tmp_path, package_log):
+    """The rate is constant, so that 4 steps and then 8 are the same as 8."""
+    assert command("bert", *TINY, "--steps", "4", "--output", tmp_path) == 0
+    package_log.clear()
+    assert command("bert", *TINY, "--steps", "8", "--output", tmp_path) == 0
+    assert "4" in package_log.text
+    assert "8 steps" in package_log.text
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path, finished))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert read_settings(tmp_path / "run.yaml").steps == 8
+
+
+def test_hours_choose_the_steps_once(tmp_path):
+    arguments = ["bert", *TINY, "--hours", "0.004", "--output", tmp_path]
+    begun = time.perf_counter()
+    assert command(*arguments) == 0
+    assert time.perf_counter() - begun < 60  # 14 s were given; a machine may be busy
+    steps = read_settings(tmp_path / "run.yaml").steps
+    assert steps > 8
+    assert command(*arguments) == 0
+    assert read_settings(tmp_path / "run.yaml").steps == steps
+
+
+def test_a_killed_command_goes_on_and_ends_with_the_same_weights(finished, tmp_path):
+    arguments = [sys.executable, "-m", "keras_pretrain", "bert", *TINY, "--steps", "8", "--output", str(tmp_path)]
+    arguments += ["--checkpoint-every", "1"]
+    environment = os.environ | {"TF_XLA_FLAGS": "--tf_xla_auto_jit=0"}
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        before = {path.name for path in tmp_path.glob("run/step-*")}
+        while process.poll() is None and {path.name for path in tmp_path.glob("run/step-*")} == before:
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.communicate()
+        assert process.returncode in {-number, 128 + number, 0}
+    assert subprocess.run(arguments, env=environment, capture_output=True, check=False).returncode == 0
+    ours = load_file(tmp_path / "model.safetensors")
+    assert all(np.isfinite(value).all() for value in ours.values())
+    with (tmp_path / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6", "8"]
+
+
+def test_phases_and_electra(tmp_path):
+    phased = [each for each in TINY if each not in ("--block-size", "32")]
+    assert command("electra", *phased, "--phases", "16:0.5", "32:0.5", "--steps", "4", "--output", tmp_path) == 0
+    assert {path.name for path in tmp_path.glob("run-*")} == {"run-16", "run-32"}
+    assert (tmp_path / "generator" / "model.safetensors").exists()
+
+
+def test_a_finished_model_is_evaluated_asked_and_adapted(finished, tmp_path, capsys):
+    assert command("evaluate", "--model", finished) == 0
+    assert "mlm_loss" in capsys.readouterr().out
+    assert command("evaluate", "--model", finished, "--json-file", tmp_path / "m.json") == 0
+    assert json.loads((tmp_path / "m.json").read_text())[str(finished)]["masked_tokens"] > 0
+    capsys.readouterr()
+    assert command("fill-mask", "--model", finished, "--top-k", 2, "컴퓨터는 [MASK]를 [MASK].") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 7
+    labelled = tmp_path / "labelled.csv"
+    rows = [f"모델을 배운다 {i},배움" if i % 2 else f"파일을 지운다 {i},파일" for i in range(40)]
+    labelled.write_text("\n".join(["글,종류", *rows]), encoding="utf-8")
+    assert command(
+        "adapt", *[each for each in TINY if each not in ("--vocab-size", "600")], "--steps", 2, "--model", finished,
+        "--new-tokens", 2, "--task-train", labelled, "--task-text-column", "글", "--task-label-column", "종류",
+        "--task-seeds", 1, "--task-epochs", 1, "--output", tmp_path / "adapted",
+    ) == 0  # fmt: skip
+    metrics = metrics_of(tmp_path / "adapted")
+    assert metrics["before"]["mlm_loss"] != metrics["adapted"]["mlm_loss"]
+    assert "task_accuracy" in metrics["adapted"]
+    assert metrics["base"] == "a local checkpoint"
+    columns = ["--text-column", "글", "--label-column", "종류"]
+    assert command(
+        "finetune", "--model", finished, "--train", labelled, "--validation", "0.25", *columns, "--epochs", 1,
+        "--batch-size", 8, "--seeds", 2, "--output", tmp_path / "classifier",
+    ) == 0  # fmt: skip
+    assert set(metrics_of(tmp_path / "classifier")["by_seed"]) == {"42", "43"}
+    capsys.readouterr()
+    assert command("evaluate", "--model", tmp_path / "classifier", "--corpus", labelled, *columns) == 0
+    assert "accuracy" in capsys.readouterr().out

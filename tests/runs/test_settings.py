@@ -1,0 +1,110 @@
+"""The record of a run: what it checks, what it publishes, and how it goes on with one that is stored."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keras_pretrain.runs import AdaptSettings, BertSettings, ElectraSettings, FinetuneSettings, read_settings
+from keras_pretrain.runs.settings import public_name
+
+
+def test_a_record_is_written_and_read(tmp_path):
+    settings = BertSettings(phases=("64:0.5", "128:0.5"), steps=400, output=tmp_path / "이름", corpus_name="내 글")
+    file = tmp_path / "run.yaml"
+    file.write_text(settings.completed().to_yaml(), encoding="utf-8")
+    assert read_settings(file) == settings.completed()
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["kind"] == "bert"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("kind: bert\nstepz: 5\n", "stepz"), ("kind: tree\n", "tree"), ("- 1\n", "name: value"), ("a: [", "YAML")],
+)
+def test_a_file_that_is_no_record_is_refused(tmp_path, text, message):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_settings(tmp_path / "run.yaml")
+
+
+def test_nothing_private_is_published(tmp_path):
+    (tmp_path / "secret_corpus.txt").write_text("글")
+    settings = BertSettings(
+        corpus=str(tmp_path / "secret_corpus.txt"),
+        output=tmp_path / "secret_output",
+        tensorboard=tmp_path / "secret_board",
+        text_column="secret_column",
+        size="mini",
+    )
+    public = settings.public()
+    assert "secret" not in str(public)
+    assert public["size"] == "mini"
+    for record in (BertSettings, ElectraSettings, AdaptSettings, FinetuneSettings):
+        paths = {field.name for field in dataclasses.fields(record) if "Path" in str(field.type)}
+        assert all(field.metadata["private"] for field in dataclasses.fields(record) if field.name in paths)
+
+
+def test_a_name_on_the_hub_is_public_and_a_folder_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("klue/bert").mkdir(parents=True)
+    assert public_name("klue/bert-base") == "klue/bert-base"
+    assert [public_name(name) for name in ("klue/bert", "/home/me/bert", "bert", "~/bert", None)] == [None] * 5
+
+
+def test_what_is_not_given_is_chosen():
+    completed = BertSettings(steps=250).completed()
+    assert (completed.steps, completed.block_size, completed.learning_rate) == (300, 128, 1e-3)
+    assert BertSettings(size="base").completed().learning_rate == 1e-4
+
+
+def test_phases_share_the_steps_in_whole_epochs():
+    settings = BertSettings(phases=("64:0.3", "128:0.6", "512:0.1"), steps=950).completed()
+    assert [(p.block_size, p.batch_size, p.steps) for p in settings.plan()] == [
+        (64, 32, 300), (128, 16, 600), (512, 4, 100)
+    ]  # fmt: skip
+    assert sum(phase.steps for phase in settings.plan()) == settings.steps
+
+
+def test_an_extension_lengthens_the_last_phase():
+    stored = BertSettings(phases=("64:0.5", "128:0.5"), steps=600).completed()
+    longer = BertSettings(phases=("64:0.5", "128:0.5"), steps=1000).continued(stored).completed()
+    assert [phase.steps for phase in longer.plan()] == [300, 700]
+    again = BertSettings(phases=("64:0.5", "128:0.5"), steps=1000).continued(longer).completed()
+    assert again.plan() == longer.plan()
+
+
+def test_a_run_continues_with_what_was_chosen():
+    stored = dataclasses.replace(BertSettings(hours=1.0).completed(), steps=4200, learning_rate=2e-3)
+    again = BertSettings(hours=1.0).continued(stored)
+    assert (again.steps, again.hours, again.learning_rate) == (4200, 1.0, 2e-3)
+    assert BertSettings(steps=5000).continued(stored).steps == 5000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": "mini"}, "`size` is mini and was tiny"),
+        ({"steps": 100}, "`steps` is 100 and was 600"),
+        ({"hours": 2.0}, "`hours` is 2"),
+        ({"dropout": 0.1}, "`dropout` is 0.1 and was None"),
+        ({"seed": 0}, "`seed` is 0 and was 42"),
+        ({"beta_2": 0.98}, "`beta_2` is 0.98"),
+        ({"precision": "mixed_bfloat16"}, "precision"),
+    ],
+)
+def test_other_settings_are_refused_by_name_and_value(changes, message):
+    with pytest.raises(ValueError, match=message):
+        BertSettings(**changes).continued(BertSettings().completed())
+
+
+def test_what_does_not_change_the_result_may_differ(tmp_path):
+    changes = {"num_proc": 3, "checkpoint_every": 7, "tensorboard": tmp_path, "corpus_name": "글"}
+    assert BertSettings(**changes).continued(BertSettings().completed()).checkpoint_every == 7
+
+
+def test_records_need_no_tensorflow():
+    code = "import sys, keras_pretrain.runs; assert 'tensorflow' not in sys.modules and 'datasets' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
