@@ -14,7 +14,7 @@ from keras_pretrain.commands import parse
 
 @dataclass(frozen=True, kw_only=True)
 class RaySettings(kp.runs.BertSettings):
-    __doc__ = kp.runs.BertSettings.__doc__ + "\n  workers: Machines.\n  gpus_per_worker: Of each machine."
+    """Settings of a run on a Ray cluster: `workers` machines with `gpus_per_worker` GPUs each."""
 
     prepared: Path = kp.runs.setting(private=True)
     workers: int = kp.runs.setting(1, least=1)

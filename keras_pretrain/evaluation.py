@@ -173,11 +173,24 @@ def _load(model, tokenizer, download: dict):
         if download:
             raise TypeError(f"Unknown arguments for a model object: {', '.join(download)}.")
         return model, tokenizer
-    checkpoint = find_checkpoint(model, tuple(_CLASSES), generator=True, **download)
-    tokenizer = checkpoint.tokenizer() if tokenizer is None else tokenizer
+    return load_masked_lm(model, tokenizer, **download)
+
+
+def load_masked_lm(name: str | os.PathLike, tokenizer=None, **download):
+    """Load a masked language model and its tokenizer; of an ELECTRA its generator.
+
+    Args:
+      name: a folder or a name on the Hub.
+      tokenizer: by default the checkpoint's.
+      **download: as for `models.loading.find_checkpoint`.
+
+    Raises:
+      FileNotFoundError, ValueError: as `models.loading.find_checkpoint`.
+    """
+    checkpoint = find_checkpoint(name, tuple(_CLASSES), generator=True, **download)
     with checkpoint.readable() as folder:
         network, information = _CLASSES[checkpoint.model_type].from_pretrained(folder, output_loading_info=True)
     missing = [name for name in information["missing_keys"] if "predictions" in name or "mlm" in name]
     if missing:
         logger.warning("%s has no MLM head: it starts at random, and the metrics say nothing.", checkpoint.name)
-    return network, tokenizer
+    return network, checkpoint.tokenizer() if tokenizer is None else tokenizer

@@ -1,4 +1,4 @@
-"""A tokenizer learns new words: which ones a corpus has most of, and a vocabulary that they are part of."""
+"""Add words to a tokenizer: find those that are frequent in a corpus, and extend the vocabulary by them."""
 
 import copy
 from collections import Counter
@@ -14,16 +14,16 @@ _CONTINUING = "##"
 def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[str]:
     """The most frequent wordpieces of a corpus that a vocabulary lacks.
 
-    A vocabulary of the corpus' own is trained with the tokenizer's normalisation; what occurs in the corpus when it is
-    split by that one, and the tokenizer does not have, is counted.
+    A vocabulary is trained on the corpus with the tokenizer's normalization; its pieces that occur in the corpus and
+    are unknown to the tokenizer are counted.
 
     Args:
       texts: as for `train_tokenizer`.
       tokenizer: a fast tokenizer with a WordPiece model.
-      count: how many at most.
+      count: the maximum number of wordpieces.
 
     Returns:
-      Wordpieces, the most frequent first: those inside words begin with `##`.
+      Wordpieces, the most frequent first; those inside words begin with `##`.
 
     Raises:
       ValueError: no text, a count below 1, or a tokenizer that is not WordPiece.
@@ -32,12 +32,11 @@ def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[st
         raise ValueError(f"count must be at least 1, not {count}.")
     chunks = count_chunks(texts)
     repeated = ([chunk] * times for chunk, times in sorted(chunks.items()))
-    # Much of a corpus' vocabulary is known already; room for twice the old one leaves the rest to choose from.
+    # Much of a corpus' vocabulary is known already: train twice the size of the old one to have enough to choose from.
     trained = train_tokenizer(repeated, vocab_size=2 * len(tokenizer) + 2 * count, base=tokenizer)
     known = tokenizer.get_vocab()
-    words = count_words(tokenizer.backend_tokenizer, chunks)
     frequency = Counter()
-    for word, times in words.items():
+    for word, times in count_words(tokenizer.backend_tokenizer, chunks).items():
         for piece in trained.backend_tokenizer.model.tokenize(word):
             if piece.value not in known:
                 frequency[piece.value] += times
@@ -45,15 +44,15 @@ def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[st
 
 
 def extend_tokenizer(tokenizer, new_tokens: Iterable[str]):
-    """A copy of a tokenizer that knows further wordpieces; all ids of the old one stay.
+    """A copy of a tokenizer with further wordpieces; existing ids do not change.
 
-    They become part of the WordPiece vocabulary itself, behind the old entries. (🤗's `add_tokens` would match them
-    anywhere, in the middle of other words and before the text is normalised.)
+    New pieces are appended to the WordPiece vocabulary itself. (🤗's `add_tokens` would match them anywhere: in the
+    middle of other words and before the text is normalized.)
 
     Args:
       tokenizer: a fast tokenizer with a WordPiece model.
-      new_tokens: words, or pieces inside words with `##` before them, as normalised text has them. Those that the
-        vocabulary has already, and repetitions, are passed over.
+      new_tokens: words, or pieces inside words with `##` before them, in normalized form. Known ones and repetitions
+        are skipped.
 
     Returns:
       A tokenizer of the same class.
@@ -84,7 +83,7 @@ def extend_tokenizer(tokenizer, new_tokens: Iterable[str]):
 
 
 def old_pieces(token: str, tokenizer) -> list[int]:
-    """The ids that a tokenizer splits a wordpiece into, longest match first: one `[UNK]` where it cannot.
+    """The ids that a tokenizer splits a wordpiece into, longest match first; one `[UNK]` if it cannot.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.convert_ids_to_tokens(old_pieces("데이터다", tokenizer))

@@ -1,4 +1,4 @@
-"""Cleaning of documents: what is removed from a text before it is split and tokenized."""
+"""Clean documents before they are split and tokenized."""
 
 import re
 import unicodedata
@@ -18,10 +18,9 @@ _REMOVED = {
     "none": "the text stays as it is",
 }
 
-# A URL as KcBERT's cleaning knows it: scheme, host with a top-level domain, then anything a path may hold.
+# A URL as in KcBERT's cleaning: scheme, host with a top-level domain, then anything a path may hold.
 _COMMENT_URL = re.compile(r"https?://(?:www\.)?[-\w@:%.+~#=]{1,256}\.[a-zA-Z0-9()]{1,6}\b[-\w()@:%+.~#?&/=]*", re.ASCII)
-# A URL in prose: punctuation and a parenthesis belong to it only where it goes on behind them, so that the full stop
-# of the sentence stays.
+# A URL in prose: punctuation belongs to it only if it goes on behind it, so that the full stop of the sentence stays.
 _PROSE_URL = re.compile(
     r"https?://(?:[-\w@%+~#&/=$*]|\([-\w@:%+.~#?&/=$*,;!']*\)|[.?:!,;'](?=[-\w@%+~#&/=$*(]))+", re.ASCII | re.IGNORECASE
 )
@@ -30,8 +29,8 @@ _KEPT = "\x00-\x7f％·∼ㄱ-ㅣ가-힣"
 # Control characters (Cc) that are not white space; soft hyphen, zero-width space, word joiner and byte order mark.
 # The zero-width joiner (U+200D) holds emoji together and stays.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]+")
-# soynlp shrinks repeated digits as it does letters, and 1000000 would become 100. As private-use characters, of which
-# none is left at this point, they are no letters to it.
+# soynlp would shrink repeated digits as it does letters (1000000 to 100); hence digits are hidden as private-use
+# characters, of which none is left at this point.
 _HIDE_DIGITS = {ord(str(digit)): 0xE000 + digit for digit in range(10)}
 _SHOW_DIGITS = {private: digit for digit, private in _HIDE_DIGITS.items()}
 
@@ -42,15 +41,14 @@ def clean_text(text: str, cleaning: str = "comments") -> str:
     - `"comments"`, the default for Korean: the rules that KcBERT's corpus of online comments was cleaned by (Lee, 2020,
       https://huggingface.co/beomi/kcbert-base), line by line. Characters other than ASCII, Hangul, emoji and the marks
       `％·∼` become a space, so Hanja, `℃`, typographic quotation marks and accented letters go. URLs are removed. A
-      letter that stands four or more times in a row shrinks to two (soynlp's `repeat_normalize`; three stay). White
-      space becomes one space. Unlike KcBERT's, these rules never shorten digits: 1000000 stays 1000000.
+      letter repeated four or more times in a row shrinks to two (soynlp's `repeat_normalize`; three stay). White space
+      becomes one space. Unlike KcBERT's rules, these never shorten digits: 1000000 stays 1000000.
     - `"prose"`, the default for English: Unicode NFC; control characters other than white space, soft hyphens,
-      zero-width spaces, word joiners and byte order marks are removed, and so are URLs; white space becomes one space.
-      Everything else stays.
+      zero-width spaces, word joiners, byte order marks and URLs are removed; white space becomes one space.
     - `"none"`: the text as it is.
 
-    Both remove empty lines and keep the other line breaks, so that sentences do not run together across paragraphs.
-    Cleaning a cleaned text changes nothing.
+    `"comments"` and `"prose"` remove empty lines and keep the other line breaks, so that sentences do not run together
+    across paragraphs. Cleaning a cleaned text changes nothing.
 
     Args:
       text: a document, its paragraphs separated by line breaks.
@@ -76,7 +74,7 @@ def clean_text(text: str, cleaning: str = "comments") -> str:
 
 
 def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
-    """A text in parts of so many characters, or a little more, so that each ends before a blank or with the text."""
+    """Cut a text into parts of at least so many characters; each ends before a blank or with the text."""
     start = 0
     while len(text) - start > characters:
         end = text.find(" ", start + characters)
@@ -97,7 +95,7 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
     """The name of the cleaning to use.
 
     Args:
-      language: `"ko"` or `"en"`; decides where nothing else does.
+      language: `"ko"` or `"en"`; determines the default.
       cleaning: one of `CLEANINGS`, or `None`.
       clean: deprecated; `False` is `cleaning="none"`, `True` the default of the language.
 
@@ -119,11 +117,7 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
 
 
 def describe_cleaning(cleaning: str) -> str:
-    """One line that says what a cleaning removes, for the log and the model card.
-
-    Raises:
-      ValueError: an unknown cleaning.
-    """
+    """One line on what a cleaning removes, for the log and the model card; a `ValueError` for an unknown one."""
     check_cleaning(cleaning)
     return f'Cleaning "{cleaning}": {_REMOVED[cleaning]}.'
 
@@ -149,24 +143,18 @@ def _clean_prose(line: str) -> str:
 
 @lru_cache(maxsize=1)
 def _unwanted() -> re.Pattern:
-    return re.compile(f"[^{_KEPT}{re.escape(_emoji_characters())}]+")
-
-
-def _emoji_characters() -> str:
-    """Every character that takes part in an emoji, from emoji 1 (`UNICODE_EMOJI`) or emoji 2 (`EMOJI_DATA`)."""
+    """All characters but `_KEPT` and those that take part in an emoji."""
     import emoji
 
-    if hasattr(emoji, "EMOJI_DATA"):
-        sequences = emoji.EMOJI_DATA
-    else:
-        tables = emoji.UNICODE_EMOJI.values()  # one table a language
-        sequences = {sequence for table in tables for sequence in table}
-    return "".join(sorted(set("".join(sequences))))
+    # emoji 2 has one table, emoji 1 has one for each language.
+    tables = [emoji.EMOJI_DATA] if hasattr(emoji, "EMOJI_DATA") else emoji.UNICODE_EMOJI.values()
+    characters = sorted({character for table in tables for sequence in table for character in sequence})
+    return re.compile(f"[^{_KEPT}{re.escape(''.join(characters))}]+")
 
 
 @lru_cache(maxsize=1)
 def _repeat_normalize():
-    # soynlp imports scikit-learn and scipy: 2 seconds that only cleaning has to pay.
+    # Here: soynlp imports scikit-learn and scipy, which takes 2 seconds.
     from soynlp.normalizer import repeat_normalize
 
     return repeat_normalize

@@ -43,15 +43,15 @@ def load_corpus(
 
     Args:
       source: a file (`.txt`, `.csv`, `.tsv`, `.json`, `.jsonl`, each also with `.gz`, or `.parquet`), a folder or a
-        glob of such files, a `Dataset`, a `DatasetDict`, or the name of a dataset on the Hub. (One with configurations
-        is given as `datasets.load_dataset` returns it.) In a folder, linked folders are followed, and hidden files and
-        files of other kinds left out. A streaming dataset is read anew in each call, into the cache of `datasets`.
+        glob of such files, a `Dataset`, a `DatasetDict`, or the name of a dataset on the Hub. (Load one with
+        configurations by `datasets.load_dataset`.) In a folder, linked folders are followed; hidden files and files of
+        other kinds are left out. A streaming dataset is read again in each call, into the cache of `datasets`.
       text_column: the column that holds the text; `.txt` files have none and ignore it.
       validation_fraction: share of the documents that become `validation`, up to about a million characters; 0 for
-        none. Which side a document is on follows from its text and the seed (`corpus.validation`), so that adding
-        documents moves none to validation. Ignored where the source has a `validation` (or `test`) split of its own.
+        none. A document's side follows from its text and the seed, so adding documents moves none from training to
+        validation. Ignored if the source has a `validation` (or `test`) split of its own.
       drop_duplicates: leave out documents whose text an earlier one has. The log counts them in any case.
-      seed: another seed, another split.
+      seed: of the split.
       sample_by: what a document is in a `.txt` file: `"paragraph"`, a block between blank lines, or `"line"`.
       encoding: of text files, such as `"cp949"` for a `.csv` file from a Korean Excel. A byte-order mark is dropped.
       dialect: how `.csv` and `.tsv` files are written. By default `.csv` files have commas and quotation marks, and
@@ -104,16 +104,15 @@ def each_text(documents: Dataset, column: str = "text") -> Iterator:
 
 
 def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -> tuple[np.ndarray, int, int | None]:
-    """Find documents that have the text of an earlier one; the log says how many there are.
+    """Find documents with the text of an earlier one; the log says how many there are.
 
     Args:
-      hashes: `document_hash` of each document, (documents,) uint64.
+      hashes: (documents,) uint64 of `document_hash`.
       border: where the validation documents begin, if the source has a validation split of its own.
       are_dropped: whether the caller leaves duplicates out.
 
     Returns:
-      (documents,) bool, `False` for duplicates; their number; and how many validation documents are also in training,
-      `None` without a border.
+      (documents,) bool, `False` for duplicates; their number; the number of validation documents that are in training.
     """
     first = first_occurrences(hashes)
     duplicates = int(np.count_nonzero(~first))

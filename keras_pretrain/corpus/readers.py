@@ -1,4 +1,4 @@
-"""Files → the text of each record. What cannot be read is an error with its place, or is counted.
+"""Read the text of each record in a file; rows that cannot be read are errors with their place, or are counted.
 
 Only a JSON file that is one list is held in memory as a whole.
 """
@@ -38,16 +38,7 @@ _SHOWN = 60  # characters of a bad row
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How files are read.
-
-    Attributes:
-      sample_by: what a document is in a `.txt` file: `"paragraph"`, a block between blank lines, or `"line"`.
-      encoding: of text files; a byte-order mark is dropped. Parquet files have none.
-      dialect: how `.csv` and `.tsv` files are written. `None`: by the ending, `.csv` with commas and quotation marks,
-        `.tsv` with tabs and without quoting. Else a name registered with Python's `csv` (`"excel"`, `"excel-tab"`,
-        `"unix"`), one character, the delimiter of a file that is quoted as in `"excel"`, or a dict of `csv`'s format
-        parameters, such as `{"delimiter": ";", "quotechar": "'"}`.
-      on_bad_rows: `"error"`, or `"skip"` to leave out and count the rows that cannot be read.
+    """How files are read; the attributes are those of `load_corpus`.
 
     Raises:
       ValueError: an option has a value that is not allowed.
@@ -59,10 +50,9 @@ class ReadingOptions:
     on_bad_rows: str = "error"
 
     def __post_init__(self):
-        if self.sample_by not in ("paragraph", "line"):
-            raise ValueError(f"sample_by must be 'paragraph' or 'line', not {self.sample_by!r}.")
-        if self.on_bad_rows not in ("error", "skip"):
-            raise ValueError(f"on_bad_rows must be 'error' or 'skip', not {self.on_bad_rows!r}.")
+        for name, allowed in (("sample_by", ("paragraph", "line")), ("on_bad_rows", ("error", "skip"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be {allowed[0]!r} or {allowed[1]!r}, not {getattr(self, name)!r}.")
         try:
             io.TextIOWrapper(io.BytesIO(), encoding=self.encoding or "")  # also refuses codecs that are not of text
         except (LookupError, ValueError, TypeError) as error:
@@ -81,13 +71,13 @@ class ReadingOptions:
 
 @dataclass
 class BadRows:
-    """How many rows could not be read, and of the first one its place, what is wrong, and its beginning."""
+    """How many rows could not be read; for the first one, its place, what is wrong, and its beginning."""
 
     count: int = 0
     first: str = ""
 
     def add(self, message: str, content: str = "") -> None:
-        """Count a row: its place and what is wrong; and its content, or any beginning of it."""
+        """Count a row, with its place, what is wrong, and its content or the beginning of it."""
         self.count += 1
         self.first = self.first or message + (f": {_shorten(content)!r}" if content else "")
 
@@ -101,14 +91,13 @@ def is_known(path: Path) -> bool:
 
 
 def check_columns(path: Path, column: str, options: ReadingOptions, holds: str = "text") -> None:
-    """Refuse a file that is of an unknown kind or has not the column, by a look at its beginning.
+    """Refuse a file of an unknown kind or without the column, after reading only its beginning.
 
     Args:
       holds: what the column is for: `"text"`, `"pair"`, `"label"` or `"group"`.
 
     Raises:
-      ValueError: an unknown kind; a file that is not what its ending says; no such column (with those there are, and
-        the delimiter that the header seems to have), or two of that name.
+      ValueError: an unknown kind, a file that is not what its ending says, or a column that is missing or not unique.
     """
     kind = _kind(path)
     if not is_known(path):
@@ -126,28 +115,21 @@ def check_columns(path: Path, column: str, options: ReadingOptions, holds: str =
 
 
 def read(path: Path, column: str, options: ReadingOptions, bad_rows: BadRows) -> Iterator:
-    """What stands in one column of each record; for a `.txt` file, each document.
-
-    Args:
-      column: of the text; `.txt` files have none and ignore it.
-      bad_rows: with `on_bad_rows="skip"`, counts the rows that are left out.
-
-    Returns:
-      An iterator over text, `None` where it is missing, or whatever else JSON and parquet files hold there.
-
-    Raises:
-      ValueError: a file that is damaged, or not what its ending says, or without the column. With
-        `on_bad_rows="error"`, after all of the file was read: rows that cannot be read, with the first one's place.
-    """
+    """The value of one column in each record, whatever it is; for a `.txt` file, each document. See `records`."""
     for _, values in records(path, (column,), options, bad_rows):
         yield values[0]
 
 
 def records(path: Path, columns: Sequence[str], options: ReadingOptions, bad_rows: BadRows) -> Iterator[tuple]:
-    """The place of each record, such as `"line 17"`, and what stands in its columns; otherwise as `read`.
+    """The place of each record, such as `"line 17"`, and the values of its columns.
+
+    Args:
+      columns: `.txt` files have none; one is ignored, several are refused.
+      bad_rows: with `on_bad_rows="skip"`, counts the rows that are left out.
 
     Raises:
-      ValueError: as `read`; and several columns of a `.txt` file, which has none.
+      ValueError: a file that is damaged, or not what its ending says, or without the columns. With
+        `on_bad_rows="error"`, after the whole file was read: rows that cannot be read, with the first one's place.
     """
     kind, found = _kind(path), bad_rows if options.on_bad_rows == "skip" else BadRows()
     if kind == ".txt" and len(columns) > 1:
@@ -211,7 +193,7 @@ def _read_json(path: Path, columns: Sequence[str], options: ReadingOptions, bad_
 
 
 def _json_objects(path: Path, options: ReadingOptions, bad_rows: BadRows) -> Iterator[tuple[str, dict]]:
-    """The place and content of each object: of a line each, or all of one list."""
+    """The place and content of each object: one per line, or all of one list."""
     lines, is_list = _lines(path, options.encoding), None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -234,7 +216,7 @@ def _json_objects(path: Path, options: ReadingOptions, bad_rows: BadRows) -> Ite
 
 
 def _parse_json(lines: list[str], encoding: str) -> tuple:
-    """The value; or, of what is no JSON, `None`, the index of the line that is wrong, and why."""
+    """The value; or, if it is not JSON, `None`, the index of the line that is wrong, and why."""
     i, wrong = _find_bad_byte(lines, encoding)
     if wrong:
         return None, i, wrong
@@ -318,7 +300,7 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
 
 
 def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str]] | None, delimiter: str) -> str:
-    """What is wrong with a row that stands on these lines, with the rows seen before, of a dialect that is a guess."""
+    """What is wrong with the row on these lines; `seen`: earlier rows, if the dialect is a guess."""
     if len(row) != width:
         return f"has {len(row)} field{'s' * (len(row) != 1)}, but the header has {width}"
     if seen is None or width == 1:
@@ -340,7 +322,7 @@ def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str
 
 
 def _csv_dialect(kind: str, dialect: str | dict | None):
-    """What `csv` makes of an option `dialect`, or else of the kind of file."""
+    """The dialect of `csv` for an option `dialect`, or by default for the kind of file."""
     if dialect is None:
         dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else "excel"
     if isinstance(dialect, str):
@@ -355,7 +337,7 @@ def _csv_dialect(kind: str, dialect: str | dict | None):
 def _find_columns(
     path: Path, names: list[str], columns: Sequence[str], holds: str = "text", line: str = "", dialect=None
 ) -> list[int]:
-    """The places of the columns; refuses one that is missing or stands twice. A table has a header and a dialect."""
+    """The places of the columns; refuses one that is missing or not unique. A table has a header and a dialect."""
     for column in columns:
         found, all_names = names.count(column), ", ".join(names)
         if found > 1:
@@ -367,7 +349,7 @@ def _find_columns(
 
 
 def _dialect_hint(line: str, names: list[str], column: str, dialect) -> str:
-    """Which dialect a header seems to have that has not the column; empty where it seems to be the right one."""
+    """The dialect that a header without the column seems to have; empty if it seems to be the given one."""
     for delimiter, name in ((";", ";"), ("\t", "excel-tab"), ("|", "|"), (",", "excel")):
         fields = [field.strip().strip('"') for field in line.split(delimiter)]
         fits = len(fields) > 1 and (column in fields or len(names) == 1)
@@ -413,11 +395,7 @@ def _find_bad_byte(lines: Sequence[str], encoding: str) -> tuple[int, str]:
 
 
 def replace_surrogates(text) -> str | None:
-    """Half of an emoji, as JSON can hold it (\\ud83d), is no character, and Arrow takes no text that has one.
-
-    Returns:
-      The text without such halves; `None` for what is not text.
-    """
+    """Replace halves of an emoji, as JSON can hold them (\\ud83d): Arrow refuses them. `None` for what is not text."""
     return _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None
 
 

@@ -1,5 +1,6 @@
-"""Corpora that are always there: for a first run, for examples and for tests."""
+"""Corpora that need no download: for a first run, examples and tests."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 
 from datasets import Dataset
@@ -13,7 +14,7 @@ def load_sample(language: str = "ko") -> Dataset:
         `"en"`: the Python language reference as `help()` shows it (`pydoc_data.topics` of the running Python).
 
     Returns:
-      A dataset with column `text` (str), one row a document, paragraphs separated by `\\n`.
+      A dataset with column `text` (str), one row per document, paragraphs separated by `\\n`.
 
     Raises:
       ValueError: there is no sample in that language.
@@ -22,26 +23,19 @@ def load_sample(language: str = "ko") -> Dataset:
         text = files("keras_pretrain.corpus").joinpath("data/ko_computing.txt").read_text(encoding="utf-8")
         documents = text.strip().split("\n\n")
     elif language == "en":
-        documents = _python_topics()
+        from pydoc_data.topics import topics
+
+        documents = filter(None, ("\n".join(_prose_paragraphs(topics[name])) for name in sorted(topics)))
     else:
         raise ValueError(f"There is a sample in 'ko' and in 'en', not in {language!r}. Give a corpus of your own.")
-    return Dataset.from_dict({"text": documents})
+    return Dataset.from_dict({"text": list(documents)})
 
 
-def _python_topics() -> list[str]:
-    from pydoc_data.topics import topics
-
-    documents = ["\n".join(_prose_paragraphs(text)) for _, text in sorted(topics.items())]
-    return [document for document in documents if document]
-
-
-def _prose_paragraphs(text: str) -> list[str]:
+def _prose_paragraphs(text: str) -> Iterator[str]:
     """The prose of a topic, each paragraph on one line; code, tables and headings are left out."""
-    paragraphs = []
     for block in text.split("\n\n"):
         lines = block.strip("\n").split("\n")
         is_prose = all(line[:1].isalnum() or line[:1] in "\"'(*" for line in lines)
         is_heading = len(lines) > 1 and not lines[1].strip("*=-~^")
         if is_prose and not is_heading:
-            paragraphs.append(" ".join(line.strip() for line in lines))
-    return paragraphs
+            yield " ".join(line.strip() for line in lines)

@@ -13,7 +13,7 @@ BACKENDS = {
     "ko": ("kiwi", "mecab", "pecab", "punct", "fast", "lines"),  # the first one is the default
     "en": ("punkt", "punkt_tab", "lines"),
 }
-_PACKAGES = {  # of each backend, those that its sentences depend on
+_PACKAGES = {  # that a backend's sentences depend on
     "punkt": ("nltk",),
     "punkt_tab": ("nltk",),
     "kiwi": ("kiwipiepy", "kiwipiepy_model"),
@@ -31,16 +31,15 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
 
     Args:
       text: a document, its paragraphs separated by line breaks.
-      language: `"ko"` (kss) or `"en"` (nltk's Punkt; Kiss and Strunk, 2006).
-      backend: for Korean `"kiwi"` (kiwipiepy, the default: 80,000 to 110,000 characters a second), or kss with
-        `"mecab"` (25,000 to 45,000), `"pecab"` (3,000), `"punct"` (55,000) or `"fast"` (85,000), the last two blind
-        where people leave out full stops. Of 200 places where kiwi and mecab differ, judged by hand, they were right
-        equally often in manuals (45 and 48 of 93) and kiwi more often in reviews (57 and 34 of 91), where it makes
-        more false cuts and misses fewer. For English `"punkt"`, which learns abbreviations from the text itself (the
-        default), or `"punkt_tab"`, nltk's trained model, which has to be downloaded. For both `"lines"`, which takes
-        each line for a sentence. The default does not depend on what is installed. What kss makes of a text can depend
-        on what the process has split before: 2 of 1,985 manuals came out otherwise in another order. All other backends
-        give the same sentences in any order.
+      language: `"ko"` or `"en"` (nltk's Punkt; Kiss and Strunk, 2006).
+      backend: for Korean `"kiwi"` (kiwipiepy, the default: 80,000 to 110,000 characters per second), or kss with
+        `"mecab"` (25,000 to 45,000), `"pecab"` (3,000), `"punct"` (55,000) or `"fast"` (85,000); the last two need
+        full stops. In 200 places where kiwi and mecab differ, judged by hand, they were right equally often in manuals
+        (45 and 48 of 93) and kiwi more often in reviews (57 and 34 of 91), where it makes more false cuts and misses
+        fewer. For English `"punkt"` (the default), which learns abbreviations from the text itself, or `"punkt_tab"`,
+        nltk's trained model, which has to be downloaded. For both `"lines"`: each line is a sentence. The default does
+        not depend on what is installed. The result of kss can depend on what the process has split before: 2 of 1,985
+        manuals were split differently in another order. The other backends give the same sentences in any order.
 
     Returns:
       The sentences in order, stripped, none empty.
@@ -58,7 +57,7 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
 
 
 def choose_backend(language: str, backend: str | None = None, objective: str = "mlm+nsp") -> str:
-    """The backend asked for, or the default of a language and an objective: only pairs need sentences."""
+    """The given backend, or the default of the language; `"lines"` for objectives other than `"mlm+nsp"`."""
     if language not in BACKENDS:
         raise ValueError(f"Sentences can be split in 'ko' and 'en', not in {language!r}.")
     if backend is None:
@@ -74,27 +73,25 @@ def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], li
 
     Args:
       backend: one of `BACKENDS`.
-      texts: what `"punkt"` learns from; the other backends do not look at it.
+      texts: what `"punkt"` learns from; the other backends ignore it.
     """
-    if backend == "punkt":
-        return PunktSplitter(_learn_punkt(texts))
-    if backend == "punkt_tab":
-        return PunktSplitter(_load_punkt_tab())
-    if backend == "kiwi":
-        return LineSplitter(_split_with_kiwi)
-    return LineSplitter(_keep_whole) if backend == "lines" else LineSplitter(partial(_split_with_kss, backend))
+    if backend in ("punkt", "punkt_tab"):
+        tokenizer = _learn_punkt(texts) if backend == "punkt" else _load_punkt_tab()
+        return LineSplitter(tokenizer.tokenize, tokenizer._params)
+    if backend == "lines":
+        return LineSplitter(str.splitlines)
+    return LineSplitter(_split_with_kiwi if backend == "kiwi" else partial(_split_with_kss, backend))
 
 
 def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
-    """Warn when the sentences of a corpus are so long that its text was hardly split at all.
+    """Warn if a corpus of at least 2,000 characters has more than 500 per sentence: it was hardly split at all.
 
-    Punkt, for example, takes a word for an abbreviation that stands at the end of every sentence; and no backend finds
-    sentences in text without punctuation.
+    Punkt, for example, takes a word that ends every sentence for an abbreviation; and no backend finds sentences in
+    text without punctuation.
 
     Args:
-      backend: what split it, one of `BACKENDS`.
-      characters: of the whole corpus. Nothing is said of fewer than 2,000.
-      sentences: how many it was split into. More than 500 characters a sentence are warned of.
+      backend: one of `BACKENDS`.
+      characters, sentences: their number in the whole corpus.
     """
     if characters < _JUDGED_CHARACTERS or characters <= _UNSPLIT_CHARACTERS * sentences:
         return
@@ -122,29 +119,34 @@ def splitter_versions(backend: str) -> tuple[str, ...]:
     try:
         return tuple(map(version, _PACKAGES.get(backend, _KSS)))
     except PackageNotFoundError as error:
-        how = f"pip install {error.name}"
-        raise ModuleNotFoundError(
-            f"The backend {backend!r} needs {error.name}, which is not installed: {how}."
-        ) from None
+        message = f"The backend {backend!r} needs {error.name}, which is not installed: pip install {error.name}."
+        raise ModuleNotFoundError(message) from None
 
 
 class LineSplitter:
-    """Splits each line of a document by a function; libraries are loaded when it is first used, once a process."""
+    """Splits each line of a document by a function.
 
-    def __init__(self, split: Callable[[str], Iterable[str]]):
+    Args:
+      split: from a line to its sentences; loads libraries when it is first called.
+      parameters: of Punkt, if it is what splits.
+    """
+
+    def __init__(self, split: Callable[[str], Iterable[str]], parameters=None):
         self.split = split
+        self.parameters = parameters
 
     def learned(self) -> str:
-        """What splits besides the code: nothing."""
-        return ""
+        """A digest of Punkt's abbreviations, collocations and the like."""
+        if self.parameters is None:
+            return ""
+        parameters = {name: sorted(value) for name, value in vars(self.parameters).items()}
+        # Words that were only looked up have the value 0.
+        parameters["ortho_context"] = sorted(item for item in self.parameters.ortho_context.items() if item[1])
+        return hashlib.blake2b(json.dumps(parameters).encode(), digest_size=8).hexdigest()
 
     def __call__(self, text: str) -> list[str]:
         sentences = (sentence for line in text.splitlines() if line.strip() for sentence in self.split(line))
         return [sentence for sentence in map(str.strip, sentences) if sentence]
-
-
-def _keep_whole(line: str) -> list[str]:
-    return [line]
 
 
 def _split_with_kss(backend: str, line: str) -> list[str]:
@@ -153,24 +155,6 @@ def _split_with_kss(backend: str, line: str) -> list[str]:
 
 def _split_with_kiwi(line: str) -> Iterator[str]:
     return (sentence.text for sentence in _load_kiwi().split_into_sents(line))
-
-
-class PunktSplitter:
-    """nltk's Punkt, trained already."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-
-    def learned(self) -> str:
-        """A digest of what splits besides the code: abbreviations, collocations and the like."""
-        parameters = {name: sorted(value) for name, value in vars(self.tokenizer._params).items()}
-        # Words that were only asked for are there with 0.
-        parameters["ortho_context"] = sorted(item for item in self.tokenizer._params.ortho_context.items() if item[1])
-        return hashlib.blake2b(json.dumps(parameters).encode(), digest_size=8).hexdigest()
-
-    def __call__(self, text: str) -> list[str]:
-        sentences = (sentence for line in text.splitlines() for sentence in self.tokenizer.tokenize(line))
-        return [sentence for sentence in map(str.strip, sentences) if sentence]
 
 
 @lru_cache(maxsize=1)
@@ -192,13 +176,6 @@ def _load_kiwi():
     return Kiwi(num_workers=1)  # this package's own processes share the processors
 
 
-_HOW_TO_GET_PUNKT_TAB = (
-    "nltk's English sentence model is not installed. To install it: python -m nltk.downloader punkt_tab (where there "
-    "is no network, unpack packages/tokenizers/punkt_tab.zip of https://github.com/nltk/nltk_data into "
-    "~/nltk_data/tokenizers)"
-)
-
-
 @lru_cache(maxsize=1)
 def _load_punkt_tab():
     from nltk.tokenize.punkt import PunktTokenizer
@@ -206,14 +183,17 @@ def _load_punkt_tab():
     try:
         return PunktTokenizer("english")
     except LookupError as error:
-        raise LookupError(f"{_HOW_TO_GET_PUNKT_TAB}, or choose backend='punkt', which needs none.") from error
+        raise LookupError(
+            "nltk's English sentence model is not installed. To install it: python -m nltk.downloader punkt_tab "
+            "(without a network, unpack packages/tokenizers/punkt_tab.zip of https://github.com/nltk/nltk_data into "
+            "~/nltk_data/tokenizers), or choose backend='punkt', which needs none."
+        ) from error
 
 
 def _learn_punkt(texts: Iterable[str]):
     from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
 
-    trainer = PunktTrainer()
-    seen = 0
+    trainer, seen = PunktTrainer(), 0
     for text in texts:
         trainer.train(text, finalize=False)
         seen += len(text)

@@ -1,7 +1,7 @@
-"""Which documents are for validation: decided by each document's own text and the seed.
+"""Choose the validation documents by each document's own text and the seed.
 
-So the split is the same in memory and on the disk, for any number of processes; adding documents never moves one from
-training to validation; and documents with the same text are never on both sides.
+So the split is the same in memory and on disk and for any number of processes, added documents never move one from
+training to validation, and documents with the same text are never on both sides.
 """
 
 import hashlib
@@ -11,16 +11,12 @@ import numpy as np
 
 from keras_pretrain.corpus.cleaning import cut_at_blanks
 
-# About 4,000 sequences of 128 tokens of Korean, 80,000 masked tokens: the mean loss is then known to about 0.01. More
-# would only make each validation take longer.
+# About 4,000 sequences of 128 tokens of Korean with 80,000 masked tokens: enough for the mean loss to about 0.01.
 VALIDATION_CHARACTERS = 1_000_000
 
 
 def document_hash(text: str) -> int:
-    """64 bits of a document's text, with Unicode NFC and each run of white space as one space.
-
-    The same for every cleaning, so that another one does not move documents between training and validation.
-    """
+    """A 64-bit hash of a document's text, with Unicode NFC and each run of white space as one space."""
     digest = hashlib.blake2b(digest_size=8)
     for part in cut_at_blanks(text):  # a list of all the words of a book would take ten times its size
         digest.update("".join(f"{word} " for word in unicodedata.normalize("NFC", part).split()).encode())
@@ -30,15 +26,15 @@ def document_hash(text: str) -> int:
 def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float, seed: int) -> int:
     """The bound below which a document's `split_key` makes it a validation document.
 
-    It is `fraction` of the range of keys. Where the documents below it have more than `VALIDATION_CHARACTERS`
-    characters, it comes down until they have not. Where fewer than two different documents are below it (fewer than
-    one, of two or three), it goes up to the lowest keys. The document with the highest key is always for training.
+    It is `fraction` of the range of keys, but as low as needed for at most `VALIDATION_CHARACTERS` characters, and as
+    high as needed for two different documents (one, of two or three). The document with the highest key is always for
+    training.
 
     Args:
       hashes: (documents,) uint64 of `document_hash`.
       characters: (documents,) of each document.
       fraction: from 0 to below 1; with 0 there is no validation.
-      seed: another seed, another split.
+      seed: of the split.
 
     Returns:
       From 0 to 2**64 - 1.
@@ -54,7 +50,7 @@ def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float
     below = below[np.argsort(keys[below], kind="stable")]
     too_many = np.cumsum(characters[below].astype(np.int64)) > VALIDATION_CHARACTERS
     if too_many.any():
-        bound = int(keys[below[np.argmax(too_many)]])  # its own key is left out, with all documents of that text
+        bound = int(keys[below[np.argmax(too_many)]])  # excludes all documents of that text
     different = np.unique(keys)
     if len(different) < 2:
         raise ValueError(
@@ -68,7 +64,7 @@ def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float
 
 def split_keys(hashes: np.ndarray, seed: int) -> np.ndarray:
     """Hashes mixed with a seed, (documents,) uint64: the last step of SplitMix64 (Steele et al., 2014)."""
-    start = (seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64
+    start = ((seed + 1) * 0x9E3779B97F4A7C15) % 2**64
     keys = hashes.astype(np.uint64) + np.uint64(start)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -81,7 +77,7 @@ def is_validation(hashes: np.ndarray, bound: int, seed: int) -> np.ndarray:
 
 
 def first_occurrences(hashes: np.ndarray) -> np.ndarray:
-    """(documents,) bool: which documents have a text that none before them has."""
+    """(documents,) bool: which documents are the first with their text."""
     first = np.zeros(len(hashes), bool)
     first[np.unique(hashes, return_index=True)[1]] = True
     return first

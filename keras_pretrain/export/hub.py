@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 # What a run leaves beside its model, with paths and names of this machine, and what was not finished.
 _NOT_UPLOADED = [
-    "run/*", "run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}",
-    *DEFAULT_IGNORE_PATTERNS,
+    "run/*", "run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}",
+    LOCK, f"*/{LOCK}", *DEFAULT_IGNORE_PATTERNS,
 ]  # fmt: skip
 _LARGE = 1 << 20  # bytes from which a file is linked, not copied
 

@@ -60,12 +60,9 @@ class FinishedSeeds:
         path = finished._folder.path
         path.mkdir(parents=True, exist_ok=True)
         message = f"Another process is training in {path}. Wait for it, or choose another directory."
-        descriptor = lock(path / LOCK, message)
-        try:
+        with os.fdopen(lock(path / LOCK, message), "w"):
             finished._read(resume)
             yield finished
-        finally:
-            os.close(descriptor)
 
     @property
     def weights(self) -> list[np.ndarray]:
@@ -118,7 +115,7 @@ class FinishedSeeds:
 
 
 def checksum(*arrays: np.ndarray) -> str:
-    """Of the content of arrays, in this order."""
+    """A checksum of the content of arrays, in this order."""
     digest = xxhash.xxh3_128()
     for array in arrays:
         digest.update(np.ascontiguousarray(array))

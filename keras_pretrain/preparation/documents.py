@@ -1,8 +1,8 @@
-"""A corpus of any size → units that are read independently of each other, and blocks of documents."""
+"""Divide a corpus of any size into units that are read independently of each other, and into blocks of documents."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass
 from itertools import compress
 from pathlib import Path
 
@@ -10,12 +10,12 @@ import numpy as np
 from datasets import Dataset
 
 from keras_pretrain.corpus import readers
-from keras_pretrain.corpus.loading import replace_surrogates, require_text
-from keras_pretrain.corpus.readers import BadRows, ReadingOptions
+from keras_pretrain.corpus.loading import each_text, require_text
+from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
 from keras_pretrain.corpus.validation import document_hash
 
-_UNIT_BYTES = 64_000_000  # of files that are read by one process, one after the other
-_BLOCKS = 1000  # a corpus has about so many, within the limits below
+_UNIT_BYTES = 64_000_000  # files of at least this size together are read by one process
+_BLOCKS = 1000  # the target for a corpus, within the limits below
 _BLOCK_CHARACTERS = 200_000, 4_000_000
 
 
@@ -25,10 +25,9 @@ class Unit:
 
     Attributes:
       number: its place in the corpus.
-      split: `"train"` or `"validation"` where the source has them apart; `None` where validation is split off.
+      split: `"train"` or `"validation"` if the source has its own splits, else `None`.
       source: paths, or a dataset.
-      text_column: the column with the text.
-      options: how files are read.
+      text_column, options: how it is read.
       keep: (documents,) bool, which of the documents are used; `None` for all.
     """
 
@@ -40,33 +39,17 @@ class Unit:
     keep: np.ndarray | None = None
 
     def stamp(self) -> list:
-        """What says that the source has not changed: files' names, sizes and times; a dataset's fingerprint."""
-        source = self.source
-        if isinstance(source, Dataset):
-            content = source._fingerprint
+        """Identifies the content: a dataset's fingerprint or files' names, sizes and times; and how it is read."""
+        if isinstance(self.source, Dataset):
+            content = self.source._fingerprint
         else:
-            content = [[os.fspath(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source]
-        options = self.options
-        return [
-            content,
-            self.text_column,
-            options.sample_by,
-            options.encoding,
-            str(options.dialect),
-            options.on_bad_rows,
-        ]
+            content = [[os.fspath(path), path.stat().st_size, path.stat().st_mtime_ns] for path in self.source]
+        return [content, self.text_column, *map(str, astuple(self.options))]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Documents that are worked on together.
-
-    Attributes:
-      name: its unit's number and its own.
-      split: as of the unit.
-      texts: one a document.
-      hashes: `document_hash` of each, (documents,) uint64.
-    """
+    """Documents that are processed together: name, the unit's split, texts, and their `document_hash`es (uint64)."""
 
     name: str
     split: str | None
@@ -75,7 +58,7 @@ class Block:
 
 
 def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options: ReadingOptions) -> list[Unit]:
-    """A corpus, as `find_source` found it, in units.
+    """Divide a corpus, as `find_source` found it, into units.
 
     Raises:
       ValueError: a file of an unknown kind, or no such column.
@@ -83,36 +66,23 @@ def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options
     if isinstance(found, list):
         for path in found:
             readers.check_columns(path, text_column, options)
-        paths = [path.absolute() for path in found]  # another process works in another folder
-        return [Unit(i, None, group, text_column, options) for i, group in enumerate(_group(paths))]
+        paths = (path.absolute() for path in found)  # another process works in another folder
+        groups = _fill(paths, lambda path: path.stat().st_size, _UNIT_BYTES)
+        return [Unit(i, None, tuple(group), text_column, options) for i, group in enumerate(groups)]
     parts = {"train": found["train"], "validation": found.get("validation", found.get("test"))}
     parts = {name: part for name, part in parts.items() if part is not None}
     for name, part in parts.items():
-        require_text(part.column_names, part.features.get(text_column), text_column, f"Dataset ({name})")
-    return [
-        Unit(i, name if len(parts) > 1 else None, part, text_column, options)
-        for i, (name, part) in enumerate(parts.items())
-    ]
-
-
-def _group(paths: list[Path]) -> Iterator[tuple[Path, ...]]:
-    group, size = [], 0
-    for path in paths:
-        group.append(path)
-        size += path.stat().st_size
-        if size >= _UNIT_BYTES:
-            yield tuple(group)
-            group, size = [], 0
-    if group:
-        yield tuple(group)
+        require_text(part.features, text_column, f"Dataset ({name})")
+    own = len(parts) > 1
+    return [Unit(i, name if own else None, part, text_column, options) for i, (name, part) in enumerate(parts.items())]
 
 
 def survey(unit: Unit) -> tuple[dict, dict]:
-    """Read a unit once, so that what cannot be read is found before hours are spent on what can.
+    """Read a unit once, so that rows that cannot be read are found before hours are spent on the others.
 
     Returns:
-      Columns `hash` (uint64) and `characters` (uint32) with one row a document; and counts of `documents`,
-      `characters` and of the rows that are no documents: `empty`, `missing` (or not text) and `bad`.
+      Columns `hash` (uint64) and `characters` (uint32) with one row per document; and counts of `documents`,
+      `characters` and of the rows without a document: `empty`, `missing` (or not text) and `bad`.
 
     Raises:
       ValueError: a file that cannot be read.
@@ -132,44 +102,41 @@ def survey(unit: Unit) -> tuple[dict, dict]:
 
 
 def block_characters(total: int) -> int:
-    """How long a block is in a corpus of so many characters."""
+    """The length of a block in a corpus of `total` characters."""
     smallest, largest = _BLOCK_CHARACTERS
     return min(max(total // _BLOCKS, smallest), largest)
 
 
 def read_blocks(unit: Unit, characters: int) -> Iterator[Block]:
-    """The documents of a unit, in blocks that end with the document that fills them.
-
-    Args:
-      characters: of a block; the last one of a unit may be shorter.
-    """
+    """The documents of a unit in blocks of `characters`, as of `make_blocks`."""
     texts = (text for text in _records(unit, BadRows()) if isinstance(text, str) and text.strip())
     if unit.keep is not None:
         texts = compress(texts, unit.keep)
-    yield from make_blocks(texts, f"{unit.number:05d}-", unit.split, characters)
+    return make_blocks(texts, f"{unit.number:05d}-", unit.split, characters)
 
 
 def make_blocks(texts: Iterable[str], name: str, split: str | None, characters: int) -> Iterator[Block]:
-    """Documents in blocks, which are named by their numbers after `name`."""
-    block, size, number = [], 0, 0
-    for text in texts:
-        block.append(text)
-        size += len(text)
-        if size >= characters:
-            yield _block(f"{name}{number:05d}", split, block)
-            block, size, number = [], 0, number + 1
-    if block:
-        yield _block(f"{name}{number:05d}", split, block)
+    """Blocks that end with the document that fills them; their names are `name` and a number."""
+    for number, block in enumerate(_fill(texts, len, characters)):
+        yield Block(f"{name}{number:05d}", split, block, np.array(list(map(document_hash, block)), np.uint64))
 
 
-def _block(name: str, split: str | None, texts: list[str]) -> Block:
-    return Block(name, split, texts, np.array(list(map(document_hash, texts)), np.uint64))
+def _fill(items: Iterable, size: Callable, limit: int) -> Iterator[list]:
+    """Groups that end with the item that fills them; the last one may be smaller."""
+    group, filled = [], 0
+    for item in items:
+        group.append(item)
+        filled += size(item)
+        if filled >= limit:
+            yield group
+            group, filled = [], 0
+    if group:
+        yield group
 
 
 def _records(unit: Unit, bad: BadRows) -> Iterator:
     if isinstance(unit.source, Dataset):
-        for batch in unit.source.select_columns([unit.text_column]).iter(1000):
-            yield from batch[unit.text_column]
+        yield from each_text(unit.source, unit.text_column)
     else:
         for path in unit.source:
             yield from map(replace_surrogates, readers.read(path, unit.text_column, unit.options, bad))

@@ -1,10 +1,10 @@
-"""`prepare_corpus` and `load_prepared`: a corpus of any size → a folder of examples with all that belongs to them."""
+"""`prepare_corpus` and `load_prepared`: a corpus of any size → a folder with examples, tokenizer and report."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,9 @@ from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.preparation.documents import find_units
 from keras_pretrain.preparation.engines import LocalEngine
 from keras_pretrain.preparation.overlap import refuse_overlap
-from keras_pretrain.preparation.pipeline import LENGTHS, MADE_OF, REPORT, SPLITS, Preparation, Settings, as_tokenizer
+from keras_pretrain.preparation.pipeline import LENGTHS, MADE_OF, REPORT, SPLITS, Preparation, Settings
 from keras_pretrain.preparation.shards import is_shard
-from keras_pretrain.preparation.stages import digest_tokenizer
+from keras_pretrain.preparation.stages import as_tokenizer, digest_tokenizer
 from keras_pretrain.settings import attach
 from keras_pretrain.system import lock
 from keras_pretrain.tokenization import cleaning_of, empty_tokenizer
@@ -31,26 +31,20 @@ from keras_pretrain.tokenization import cleaning_of, empty_tokenizer
 logger = logging.getLogger(__name__)
 
 _FOLDERS = ("survey", "sentences", "tokens", "tokenizer", *SPLITS)
-_TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "made_of.json")
-# Names that stand for all that is written: other shards differ in their numbers only.
+_TOKENIZER = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "made_of.json")
+_TOKENIZER_FILES = tuple(f"tokenizer/{name}" for name in _TOKENIZER)
+_FIXED = (REPORT, LENGTHS, *_TOKENIZER_FILES)
+# Representative names for all that is written: other shards differ only in their numbers.
 _SHARD = "00000-00000-0123456789abcdef.arrow"
 _EXAMPLES = (
-    REPORT,
-    LENGTHS,
-    *(f"tokenizer/{name}" for name in _TOKENIZER_FILES),
+    *_FIXED,
     *(f"{name}/{_SHARD}" for name in ("survey", "sentences", "tokens/train", "tokens/validation", *SPLITS)),
 )
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a prepared folder holds.
-
-    Attributes:
-      directory: the folder.
-      tokenizer: a fast tokenizer.
-      report: settings and counts.
-    """
+    """The contents of a prepared folder: `directory`, a fast `tokenizer`, and a `report` of settings and counts."""
 
     directory: Path
     tokenizer: object
@@ -58,7 +52,7 @@ class Prepared:
 
     @cached_property
     def features(self) -> DatasetDict:
-        """`train` and, where there is one, `validation`: the columns of `build_features`, used where they lie."""
+        """`train` and, if there is one, `validation`, memory-mapped; the columns are those of `build_features`."""
         settings = self.report["settings"]
         features = DatasetDict()
         for split in filter(self.report.get, SPLITS):
@@ -68,11 +62,11 @@ class Prepared:
         return features
 
     def require_fit(self, objective: str, tokenizer=None) -> None:
-        """Refuse a model that cannot be trained on it.
+        """Refuse a model that cannot be trained on these examples.
 
         Args:
           objective: `"mlm+nsp"`, `"mlm"` or `"rtd"`.
-          tokenizer: of a model that is there already.
+          tokenizer: that of an existing model.
 
         Raises:
           ValueError: prepared for another objective, or with another tokenizer.
@@ -92,13 +86,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What `prepare_corpus(dry_run=True)` returns: what a run would do, file by file where names are known.
+    """What `prepare_corpus(dry_run=True)` returns: the files that a run would write, replace and keep.
 
     Attributes:
       directory: the output.
       written: files, and folders (ending in `/`) in which files are written.
-      replaced: files of an earlier preparation that are replaced, or deleted when they are no longer needed.
-      kept: files of others that stay as they are.
+      replaced: files of an earlier preparation that are replaced, or deleted if no longer needed.
+      kept: other files, which stay as they are.
     """
 
     directory: Path
@@ -134,47 +128,44 @@ def prepare_corpus(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Prepared | DryRun:
-    """Documents → examples on the disk, for corpora that do not fit into memory and runs that may be interrupted.
+    """Documents → examples on disk, for corpora that do not fit into memory and runs that may be interrupted.
 
-    The corpus is worked on in blocks: cleaned, split into sentences, tokenized, made into examples, a file for each.
-    Files are named by their content and settings, so what is finished is not done again: not after a crash, and not
-    when only later settings have changed. The same source, settings and seed give the same tokenizer and examples as
-    `load_corpus` → `prepare_sentences` → `train_tokenizer` → `build_features`, whatever the engine and the number of
-    processes.
+    The corpus is processed in blocks: cleaned, split into sentences, tokenized and made into examples, each with a file
+    of its own. Files are named by their content and settings, so finished work is not repeated after a crash, or when
+    only later settings have changed. The same source, settings and seed give the same tokenizer and examples as
+    `load_corpus` → `prepare_sentences` → `train_tokenizer` → `build_features`, for any engine and number of processes.
 
-    Nothing in the folder is replaced or deleted but files that this function wrote there and that have not changed
-    since (`folders.OwnedFolder`). A folder that was finished before can be loaded until the new examples are there, or
-    until its tokenizer changes.
+    Only files that this function wrote and that have not changed since are replaced or deleted (`folders.OwnedFolder`).
+    A finished folder can be loaded until the new examples are complete, or until its tokenizer changes.
 
     Args:
-      source, text_column, sample_by, encoding, dialect, on_bad_rows: the corpus and how it is read, as in
+      source, text_column, sample_by, encoding, dialect, on_bad_rows, validation_fraction, drop_duplicates: as in
         `load_corpus`.
-      directory: where everything goes: a folder that is empty, does not exist, or was prepared before. It holds one
-        corpus with one set of settings at a time.
-      validation_fraction, drop_duplicates: as in `load_corpus`.
-      language, cleaning, clean, backend: as in `prepare_sentences`. The cleaning of a given `tokenizer` is the default
-        where one is recorded with it.
+      directory: the output: a folder that is empty, does not exist, or was prepared before. It holds one corpus with
+        one set of settings at a time.
+      language, cleaning, clean, backend: as in `prepare_sentences`; the cleaning recorded with a given `tokenizer` is
+        the default.
       tokenizer: a fast tokenizer, its name or folder; by default one is trained on the training documents.
       vocab_size: of the trained one.
       objective, block_size, short_seq_prob, dupe_factor, seed: as in `build_features`.
       num_proc: worker processes; by default one for each processor that this process may use.
-      engine: who works, instead of processes of this machine: a `RayEngine`.
+      engine: a `RayEngine`, to work on a cluster instead of in processes of this machine.
       overwrite: take over a folder that was prepared by a version without a manifest (0.1.0 before November 2026), and
-        replace the report and the tokenizer even where they were changed.
+        replace the report and the tokenizer even if they have changed.
       dry_run: check everything that can be checked without reading the corpus, report what would be written and
         replaced, and do nothing.
 
     Returns:
       As `load_prepared(directory)`. The folder holds `survey/`, `sentences/`, `tokens/`, `train/` and `validation/`
-      (Arrow files, readable by `Dataset.from_file`), `tokenizer/`, `report.json` and `lengths.png`. When it is
-      finished, the first three can be deleted; they save time when it is prepared again with other settings.
+      (Arrow files, readable by `Dataset.from_file`), `tokenizer/`, `report.json` and `lengths.png`. The first three can
+      be deleted when it is finished; they save time when it is prepared again with other settings.
 
     Raises:
       FileNotFoundError, ValueError: as `load_corpus`, `prepare_sentences`, `train_tokenizer` and `build_features`; and
-        where source and output would share a file.
+        if source and output would share a file.
       FileExistsError: the directory holds something else than a prepared corpus.
       BlockingIOError: another process is preparing it.
-      OSError: the disk is full. What is finished is kept.
+      OSError: the disk is full. Finished files are kept.
       RuntimeError: a worker process died.
     """
     directory = Path(directory).expanduser().resolve()  # another machine works in another folder
@@ -202,14 +193,22 @@ def prepare_corpus(
     if dry_run:
         return _plan(folder, old)
     folder.adopt(old)
-    with _locked(folder), folder.staging() as stage:
-        seconds = Preparation(folder, stage, units, settings, engine, given).run()
+    directory.mkdir(parents=True, exist_ok=True)
+    message = f"Another process is preparing {directory}. Wait for it, or choose another folder."
+    try:
+        with os.fdopen(lock(directory / LOCK, message), "w"), folder.staging() as stage:
+            seconds = Preparation(folder, stage, units, settings, engine, given).run()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # in this process or in a worker
+            raise
+        full = f"The disk of {directory} is full. What is finished is kept: make room and start again"
+        raise OSError(error.errno, full) from error
     logger.info("%s is prepared: %s.", directory, ", ".join(f"{name} {each:,.1f} s" for name, each in seconds.items()))
     return load_prepared(directory)
 
 
 def load_prepared(directory: str | os.PathLike) -> Prepared:
-    """What `prepare_corpus` made.
+    """Load what `prepare_corpus` made.
 
     Raises:
       FileNotFoundError: nothing was prepared there, its preparation was not finished, or files are missing.
@@ -234,11 +233,7 @@ def load_prepared(directory: str | os.PathLike) -> Prepared:
 
 
 def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[str]]:
-    """The output, if it may be written to, and the files there of a version without a manifest.
-
-    Raises:
-      FileExistsError: it may not.
-    """
+    """The output, and its files of a version without a manifest; refuses one that may not be written to."""
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(f"The output {directory} is a file. Choose a folder that does not exist yet.")
     folder, old = OwnedFolder(directory, "preparation", overwrite=overwrite), []
@@ -256,25 +251,22 @@ def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[st
                 f"The output {directory} holds something else than a prepared corpus, {others[0]} for example. Choose "
                 "a folder that is empty or does not exist yet."
             )
-    fixed = (REPORT, LENGTHS, *(f"tokenizer/{name}" for name in _TOKENIZER_FILES))
-    folder.require_replaceable(name for name in fixed if name not in old)
+    folder.require_replaceable(name for name in _FIXED if name not in old)
     return folder, old
 
 
 def _files_of_old_version(directory: Path) -> list[str]:
-    """What a version without a manifest wrote, as far as the files themselves show it."""
-    report = directory / REPORT
-    try:
-        is_old = "keras_pretrain" in json.loads(report.read_text(encoding="utf-8"))["versions"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        is_old = False
+    """The files that a version without a manifest wrote, as far as they show it themselves."""
+    is_old = False
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        is_old = "keras_pretrain" in json.loads((directory / REPORT).read_text(encoding="utf-8"))["versions"]
     shards = [path for name in _FOLDERS for path in (directory / name).glob("**/*.arrow") if is_shard(path)]
     if not is_old and not shards:
         return []
-    others = [directory / name for name in (REPORT, LENGTHS, "survey.json") if (directory / name).is_file()]
-    if (directory / MADE_OF).is_file():
-        others += [path for name in _TOKENIZER_FILES if (path := directory / "tokenizer" / name).is_file()]
-    return sorted(str(path.relative_to(directory)) for path in [*shards, *others])
+    has_tokenizer = (directory / MADE_OF).is_file()
+    names = [REPORT, LENGTHS, "survey.json", *(_TOKENIZER_FILES if has_tokenizer else ())]
+    others = [name for name in names if (directory / name).is_file()]
+    return sorted([*others, *(str(path.relative_to(directory)) for path in shards)])
 
 
 def _plan(folder: OwnedFolder, old: list[str]) -> DryRun:
@@ -287,21 +279,3 @@ def _plan(folder: OwnedFolder, old: list[str]) -> DryRun:
         folder.path, ", ".join(plan.written), len(plan.replaced), len(plan.kept),
     )  # fmt: skip
     return plan
-
-
-@contextlib.contextmanager
-def _locked(folder: OwnedFolder) -> Iterator[None]:
-    """Keep other processes out of the folder."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    message = f"Another process is preparing {folder.path}. Wait for it, or choose another folder."
-    descriptor = lock(folder.path / LOCK, message)
-    try:
-        yield
-    except OSError as error:
-        if error.errno == 28:  # ENOSPC, in this process or in a worker
-            raise OSError(
-                error.errno, f"The disk of {folder.path} is full. What is finished is kept: make room and start again"
-            ) from error
-        raise
-    finally:
-        os.close(descriptor)

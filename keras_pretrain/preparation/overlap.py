@@ -1,9 +1,9 @@
-"""Refuses an output that would be read as a part of its source, and a source that lies where output goes."""
+"""Refuse an output that would be read as part of its source, and a source that lies where output goes."""
 
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
@@ -16,17 +16,19 @@ def refuse_overlap(source, found, directory: Path, folders: Sequence[str], files
     """Refuse a source and an output that share a file, now or after the output is written, also through links.
 
     Args:
-      source: as the user gave it.
-      found: what `find_source` made of it: paths, or datasets by split.
+      source, found: as the user gave it, and what `find_source` made of it.
       directory: the output.
-      folders, files: what the output has: sub-folders, and files (examples of them for sub-folders), relative to it.
+      folders, files: its sub-folders and files (for sub-folders, examples of files), relative to it.
 
     Raises:
       ValueError: names the file or folder and says what to do.
     """
     directory = Path(os.path.realpath(directory))
     places = [Path(os.path.realpath(directory / name)) for name in (*folders, *files, MANIFEST, LOCK)]
-    for path in found if isinstance(found, list) else _files_of(found.values()):
+    if not isinstance(found, list):
+        parts = (part for part in found.values() if isinstance(part, Dataset))
+        found = [file["filename"] for part in parts for file in part.cache_files]
+    for path in found:
         real = Path(os.path.realpath(path))
         if any(real == place or place in real.parents for place in places):
             raise ValueError(
@@ -54,15 +56,10 @@ def refuse_overlap(source, found, directory: Path, folders: Sequence[str], files
 
 
 def would_match(pattern: str, target: Path) -> bool:
-    """Whether a recursive glob would find a file if it existed.
-
-    Args:
-      pattern: as for `glob.glob`.
-      target: a real path, without links.
-    """
+    """Whether a recursive `glob.glob` of `pattern` would find `target`, a path without links, if it existed."""
     root, *parts = Path(os.path.abspath(pattern)).parts
     for count in range(len(parts) + 1):
-        # Each folder that the first parts match, links followed, and what the other parts would find below it.
+        # Each folder that the first parts match, with links followed; the other parts are matched below it.
         folders = glob.glob(os.path.join(root, *parts[:count], ""), recursive=True) if count else [root]
         for folder in folders:
             real = Path(os.path.realpath(folder))
@@ -81,7 +78,3 @@ def _match(patterns: Sequence[str], names: Sequence[str]) -> bool:
     if not names or (names[0].startswith(".") and not first.startswith(".")):
         return False
     return fnmatch.fnmatchcase(names[0], first) and _match(rest, names[1:])
-
-
-def _files_of(parts: Iterable) -> list[str]:
-    return [file["filename"] for part in parts if isinstance(part, Dataset) for file in part.cache_files]

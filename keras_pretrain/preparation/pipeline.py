@@ -1,26 +1,24 @@
-"""The stages of a preparation one after the other, into a folder that keeps what is finished."""
+"""Runs the stages of a preparation one after the other, into a folder that keeps finished shards."""
 
 import contextlib
 import copy
 import json
 import logging
-import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from keras_pretrain.corpus.cleaning import clean_text, describe_cleaning
-from keras_pretrain.corpus.loading import report_duplicates, report_rows
+from keras_pretrain.corpus.loading import find_duplicates, report_rows
 from keras_pretrain.corpus.sentences import make_splitter, splitter_versions, warn_if_unsplit
-from keras_pretrain.corpus.validation import first_occurrences, is_validation, validation_bound
+from keras_pretrain.corpus.validation import is_validation, validation_bound
 from keras_pretrain.features.blocks import divide, draw_blocks
 from keras_pretrain.features.building import add_figures, report_examples
 from keras_pretrain.features.next_sentence import check_pairable
@@ -33,16 +31,12 @@ from keras_pretrain.preparation.stages import (
     Splitting,
     Surveying,
     Tokenizing,
+    as_tokenizer,
     digest_tokenizer,
     document_starts,
     documents_of,
 )
-from keras_pretrain.tokenization import (
-    TOKENIZER_CHARACTERS,
-    record_cleaning,
-    sample_documents,
-    train_tokenizer,
-)
+from keras_pretrain.tokenization import TOKENIZER_CHARACTERS, record_cleaning, sample_documents, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +48,7 @@ SPLITS = ("train", "validation")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the files of a prepared folder follow from, besides the corpus."""
+    """The settings that determine a prepared folder's files, besides the corpus."""
 
     text_column: str
     validation_fraction: float
@@ -71,7 +65,7 @@ class Settings:
 
 
 class Preparation:
-    """One call of `prepare_corpus`: the stages in their order, their shards, and the seconds that each takes."""
+    """One call of `prepare_corpus`: runs the stages in their order and records the seconds that each takes."""
 
     def __init__(self, folder: OwnedFolder, stage: Path, units: list[Unit], settings: Settings, engine, given):
         self.folder = folder
@@ -83,7 +77,7 @@ class Preparation:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> dict[str, float]:
-        """All of it; returns the seconds of each stage."""
+        """Run all stages; returns the seconds of each."""
         with self._clock("survey"):
             surveys = self._survey()
             bound = self._choose_validation(surveys)
@@ -107,61 +101,50 @@ class Preparation:
     def _shelf(self, name: str, *, compress: bool = False) -> Shelf:
         return Shelf(self.folder.path, self.stage, name, compress)
 
-    def _collect(self, function, tasks: list, description: str, expand=None, progress=None) -> list[Result]:
-        """Run a stage over its tasks; the results in the order of their names."""
-        bar = progress or tqdm(total=len(tasks), desc=description, unit=" blocks", delay=2)
-        results = []
-        with bar:
-            for result in collect(self.folder, self.stage, self.engine.run(function, tasks, expand)):
-                results.append(result)
-                bar.update(result.figures["source_characters"] if progress else 1)
-        return sorted(results, key=lambda result: result.name)
+    def _collect(self, stage, tasks: list, description: str) -> list[Result]:
+        """Run a stage over its tasks."""
+        bar = tqdm(total=len(tasks), desc=description, unit=" blocks", delay=2)
+        return collect(self.folder, self.stage, self.engine.run(stage, tasks), bar)
 
     def _survey(self) -> list[Result]:
         results = self._collect(Surveying(self._shelf("survey")), self.units, "Reading")
-        counts, names = Counter(), ("documents", "empty", "missing", "bad")
-        for result in results:
-            counts.update({name: result.figures[name] for name in names})
+        counts = {name: _total(results, name) for name in ("documents", "empty", "missing", "bad")}
         first_bad = next((result.figures["first_bad"] for result in results if result.figures["bad"]), None)
-        report_rows("the corpus", **{name: counts[name] for name in names}, first_bad=first_bad)
+        report_rows("the corpus", **counts, first_bad=first_bad)
         return results
 
     def _choose_validation(self, surveys: list[Result]) -> int:
-        """Count exact duplicates, leave them out where that is asked for, and decide what is for validation."""
+        """Count exact duplicates, leave them out if asked to, and choose the bound of `corpus.validation`."""
+        settings, has_validation = self.settings, self.units[0].split is not None
         tables = [read_shard(self.folder.path / result.name) for result in surveys]
         hashes = np.concatenate([table["hash"].to_numpy() for table in tables])
         characters = np.concatenate([table["characters"].to_numpy() for table in tables])
-        first = first_occurrences(hashes)
         ends = np.cumsum([len(table) for table in tables])
-        self.duplicates = int(np.count_nonzero(~first))
-        self.duplicates_across = None
-        if self.units[0].split is not None:
-            self.duplicates_across = int(np.isin(hashes[ends[0] :], hashes[: ends[0]]).sum())
-        for unit, documents in zip(self.units, np.split(first, ends[:-1]), strict=True):
-            if unit.split and not (documents.any() if self.settings.drop_duplicates else len(documents)):
+        border = ends[0] if has_validation else None
+        first, self.duplicates, self.duplicates_across = find_duplicates(hashes, border, settings.drop_duplicates)
+        parts = np.split(first, ends[:-1])
+        for unit, part in zip(self.units, parts, strict=True):
+            if unit.split and not (part.any() if settings.drop_duplicates else len(part)):
                 raise ValueError(f"{unit.split}: the corpus is empty: there is no document in this split.")
-        if self.settings.drop_duplicates and self.duplicates:
-            self.units = [
-                replace(unit, keep=first[end - len(table) : end])
-                for unit, table, end in zip(self.units, tables, ends.tolist(), strict=True)
-            ]
+        if settings.drop_duplicates and self.duplicates:
+            self.units = [replace(unit, keep=part) for unit, part in zip(self.units, parts, strict=True)]
             hashes, characters = hashes[first], characters[first]
-        report_duplicates(self.duplicates, self.duplicates_across, self.settings.drop_duplicates)
-        if self.units[0].split is not None:
+        if has_validation:
             return 0
-        return validation_bound(hashes, characters, self.settings.validation_fraction, self.settings.seed)
+        return validation_bound(hashes, characters, settings.validation_fraction, settings.seed)
 
     def _split(self, surveys: list[Result], bound: int) -> list[Result]:
         settings = self.settings
         logger.info(describe_cleaning(settings.cleaning))
-        total = sum(result.figures["characters"] for result in surveys)
+        total = _total(surveys, "characters")
         splitter = make_splitter(settings.backend, self._training_texts(bound))  # Punkt learns from the first of them
         made_of = (settings.backend, *splitter_versions(settings.backend), splitter.learned())
         stage = Splitting(self._shelf("sentences", compress=True), splitter, made_of, settings.cleaning)
         expand = partial(read_blocks, characters=block_characters(total))
         bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
-        results = self._collect(stage, self.units, "", expand, bar)
-        report_splitting(settings.backend, [result.figures for result in results])
+        results = self.engine.run(stage, self.units, expand)
+        results = collect(self.folder, self.stage, results, bar, "source_characters")
+        report_splitting(settings.backend, results)
         return results
 
     def _training_texts(self, bound: int) -> Iterator[str]:
@@ -171,26 +154,25 @@ class Preparation:
                 yield from (clean_text(text, self.settings.cleaning) for text in compress(block.texts, ~held_out))
 
     def _provide_tokenizer(self, sentences: list[Result], bound: int) -> str:
-        """Put the tokenizer that was given, or a new one, into its folder; returns its digest."""
-        settings = self.settings
+        """Put the given tokenizer, or a new one, into its folder; returns its digest."""
+        settings, folder = self.settings, self.folder
         made_of = [settings.vocab_size, settings.seed, bound, [result.name for result in sentences]]
         if self.given is not None:
             made_of = [digest_tokenizer(self.given)]
         mark = json.dumps({"made_of": digest_content([settings.cleaning, made_of])})
-        file = self.folder.path / MADE_OF
-        if not (self.folder.owns(MADE_OF) and file.read_text() == mark and self._owns_tokenizer()):
+        is_current = folder.owns(MADE_OF) and (folder.path / MADE_OF).read_text() == mark
+        if not (is_current and all(map(folder.owns, folder.names("tokenizer")))):
             tokenizer = copy.deepcopy(self.given)
             if tokenizer is None:
                 tokenizer = train_tokenizer(self._sample(sentences, bound), vocab_size=settings.vocab_size)
             record_cleaning(tokenizer, settings.cleaning)
-            names = [f"tokenizer/{name}" for name in _save(tokenizer, self.stage / "tokenizer", mark)]
-            self.folder.delete([REPORT, MADE_OF])  # examples of the old tokenizer are of no use
-            self.folder.move(self.stage, sorted(names, key=lambda name: name == MADE_OF))
-            self.folder.delete(set(self.folder.names("tokenizer")) - {*names})
-        return digest_tokenizer(as_tokenizer(self.folder.path / "tokenizer"))
-
-    def _owns_tokenizer(self) -> bool:
-        return all(map(self.folder.owns, self.folder.names("tokenizer")))
+            tokenizer.save_pretrained(self.stage / "tokenizer")
+            (self.stage / MADE_OF).write_text(mark)
+            names = [f"tokenizer/{path.name}" for path in (self.stage / "tokenizer").iterdir()]
+            folder.delete([REPORT, MADE_OF])  # examples of the old tokenizer are of no use
+            folder.move(self.stage, sorted(names, key=lambda name: name == MADE_OF))
+            folder.delete(set(folder.names("tokenizer")) - {*names})
+        return digest_tokenizer(as_tokenizer(folder.path / "tokenizer"))
 
     def _sample(self, sentences: list[Result], bound: int) -> Iterator[list[str]]:
         """The training documents that a tokenizer is trained on."""
@@ -202,8 +184,8 @@ class Preparation:
                     shard = self.folder.path / result.name
                     yield from documents_of(shard, "train", self.settings.seed, None if split else bound).to_pylist()
 
-        # Sentences have fewer characters than documents: where all have few enough, nothing need be counted.
-        if sum(result.figures["characters"] for result in sentences) <= TOKENIZER_CHARACTERS:
+        # Training documents are some of these: if all have few enough characters, nothing need be counted.
+        if _total(sentences, "characters") <= TOKENIZER_CHARACTERS:
             return training_documents()
         return sample_documents(training_documents)
 
@@ -221,19 +203,21 @@ class Preparation:
         tokens = {split: [each for each in results if each.name.startswith(f"tokens/{split}/")] for split in SPLITS}
         tokens = {split: shards for split, shards in tokens.items() if shards}
         for split, shards in tokens.items():
-            if not any(result.figures["documents"] for result in shards):
+            if not _total(shards, "documents"):
                 raise ValueError(f"{split}: the corpus is empty: there is no token in any of its documents.")
         return tokens
 
     def _build(self, split: str, tokens: list[Result], digest: str) -> list[Result]:
         settings = self.settings
         if settings.objective == "mlm+nsp":
-            documents = sum(result.figures["documents"] for result in tokens)
-            with _naming(split):
-                check_pairable(documents, any(result.figures["longest_document"] > 1 for result in tokens))
+            try:
+                has_pair = any(result.figures["longest_document"] > 1 for result in tokens)
+                check_pairable(_total(tokens, "documents"), has_pair)
+            except ValueError as error:
+                raise ValueError(f"{split}: {error}") from None
         names = [result.name for result in tokens]
         starts = (document_starts(self.folder.path / name) for name in names)
-        divided = divide(starts, sum(result.figures["tokens"] for result in tokens))
+        divided = divide(starts, _total(tokens, "tokens"))
         blocks = [[(names[part], first, end) for part, first, end in block] for block in divided]
         passes = settings.dupe_factor if split == "train" else 1
         tasks = []
@@ -247,40 +231,36 @@ class Preparation:
         return self._collect(stage, tasks, f"Building {split}")
 
     def _finish(self, surveys, sentences, tokens, examples, digest: str) -> None:
-        """Write the report, which makes the folder a finished one, and delete what does not belong to it."""
+        """Write the report, which marks the folder as finished, and delete files that are not part of it."""
         settings = self.settings
         splits = {split: self._report_split(split, tokens[split], results) for split, results in examples.items()}
-        counts = {name: sum(each.figures[name] for each in surveys) for name in ("empty", "missing", "bad")}
+        packages = ("keras_pretrain", "transformers", "tokenizers", "datasets", "kiwipiepy", "kss", "nltk")
         report = {
-            "documents": sum(each.figures["documents"] for each in sentences),
-            "characters": sum(each.figures["characters"] for each in surveys),
-            "skipped_rows": counts,
+            "documents": _total(sentences, "documents"),
+            "characters": _total(surveys, "characters"),
+            "skipped_rows": {name: _total(surveys, name) for name in ("empty", "missing", "bad")},
             "duplicates": self.duplicates,
             "duplicates_dropped": settings.drop_duplicates,
             "duplicates_across_splits": self.duplicates_across,
-            "sentences": sum(each.figures["sentences"] for each in sentences),
-            "documents_not_split": sum(each.figures["not_split"] for each in sentences),
+            "sentences": _total(sentences, "sentences"),
+            "documents_not_split": _total(sentences, "not_split"),
             **splits,
             "settings": asdict(settings) | {"tokenizer": digest},
-            "versions": _versions(),
+            "versions": {name: version(name) for name in packages},
         }
         with self.folder.writing(last=REPORT) as stage:
             draw_lengths(stage / LENGTHS, {split: each["lengths"] for split, each in splits.items()})
             (stage / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        current = {
-            each.name for results in (surveys, sentences, *tokens.values(), *examples.values()) for each in results
-        }
-        current |= {REPORT, LENGTHS, *self.folder.names("tokenizer")}
+        results = chain(surveys, sentences, *tokens.values(), *examples.values())
+        current = {REPORT, LENGTHS, *self.folder.names("tokenizer"), *(result.name for result in results)}
         kept = self.folder.delete(set(self.folder.names()) - current)
         if kept:
-            logger.warning(
-                "%d files of an earlier preparation were changed since, and stay: %s ...", len(kept), kept[0]
-            )
+            logger.warning("%d files of an earlier preparation have changed, and stay: %s ...", len(kept), kept[0])
 
     def _report_split(self, split: str, tokens: list[Result], examples: list[Result]) -> dict:
         settings = self.settings
         total = add_figures(result.figures for result in examples)
-        total["empty_documents"] = sum(result.figures["empty_documents"] for result in tokens)
+        total["empty_documents"] = _total(tokens, "empty_documents")
         if not total["examples"]:
             raise ValueError(f"{split}: the corpus gives no example.")
         report_examples(f"{split}: ", settings.objective, settings.block_size, total)
@@ -292,48 +272,18 @@ class Preparation:
         return figures | {"files": files}
 
 
-def report_splitting(backend: str, figures: list[dict]) -> None:
-    """Warn of documents that could not be split, and of a splitter that splits almost nothing.
-
-    Args:
-      backend: the splitter.
-      figures: of the shards that `Splitting` made.
-    """
-    failed = sum(each["not_split"] for each in figures)
+def report_splitting(backend: str, results: list[Result]) -> None:
+    """Warn if documents of `Splitting` could not be split, or if the backend splits almost nothing."""
+    failed = _total(results, "not_split")
     if failed:
-        first = next(each["first_failure"] for each in figures if each["not_split"])
+        first = next(result.figures["first_failure"] for result in results if result.figures["not_split"])
         logger.warning(
             "%d documents could not be split into sentences by %r and are kept as one sentence each. First error: %s",
             failed, backend, first,
         )  # fmt: skip
     if backend != "lines":
-        warn_if_unsplit(backend, *(sum(each[name] for each in figures) for name in ("characters", "sentences")))
+        warn_if_unsplit(backend, _total(results, "characters"), _total(results, "sentences"))
 
 
-@contextlib.contextmanager
-def _naming(split: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{split}: {error}") from None
-
-
-def _save(tokenizer, directory: Path, mark: str) -> list[str]:
-    """Save a tokenizer and what it was made of; returns the files' names."""
-    tokenizer.save_pretrained(directory)
-    (directory / Path(MADE_OF).name).write_text(mark)
-    return [path.name for path in directory.iterdir()]
-
-
-def _versions() -> dict[str, str]:
-    packages = ("keras_pretrain", "transformers", "tokenizers", "datasets", "kiwipiepy", "kss", "nltk")
-    return {name: version(name) for name in packages}
-
-
-def as_tokenizer(tokenizer):
-    """A tokenizer, loaded where its name or folder is given."""
-    if isinstance(tokenizer, (str, os.PathLike)):
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(tokenizer)
-    return tokenizer
+def _total(results: list[Result], figure: str) -> int:
+    return sum(result.figures[figure] for result in results)

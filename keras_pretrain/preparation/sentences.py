@@ -1,8 +1,7 @@
-"""`prepare_sentences`: documents → sentences, by several processes, with results kept in a cache."""
+"""`prepare_sentences`: documents → sentences, with several processes and a cache."""
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
 from keras_pretrain.corpus.cleaning import choose_cleaning, clean_text, describe_cleaning
+from keras_pretrain.corpus.loading import each_text, require_text
 from keras_pretrain.corpus.sentences import choose_backend, make_splitter, splitter_versions
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.preparation.documents import block_characters, make_blocks
@@ -46,21 +46,20 @@ def prepare_sentences(
       corpus: documents, column `text` (str).
       language: `"ko"` or `"en"`.
       cleaning: `"comments"`, `"prose"` or `"none"`, as in `clean_text`; by default `"comments"` for Korean and
-        `"prose"` for English. The log says which it is and what it removes, and `train_tokenizer` records it with the
-        tokenizer.
+        `"prose"` for English. The log says what it removes, and `train_tokenizer` records it with the tokenizer.
       clean: deprecated; `False` is `cleaning="none"`, `True` the default of the language.
       objective: what the sentences are for. Only `"mlm+nsp"` needs sentences: for `"mlm"` and `"rtd"` the default
         backend is `"lines"`.
       backend: what splits, as in `split_sentences`.
-      tokenizer: one that is there already: the cleaning that is recorded with it is the default.
-      num_proc: worker processes, each with a splitter of its own; by default as many as there are blocks of 200,000
-        characters and processors that this process may use. The result is the same for any number.
-      cache_dir: where results are kept, in files named by texts and settings, so that nothing is split again: not in a
-        second run, and after a crash only the blocks that are missing. By default a folder `keras_pretrain` in the
-        cache of 🤗 `datasets` (`HF_DATASETS_CACHE`); `cache_info` says what is in it and clears it.
+      tokenizer: an existing one; the cleaning recorded with it is the default.
+      num_proc: worker processes; by default one for each block of 200,000 characters, at most one for each processor
+        that this process may use. The result is the same for any number.
+      cache_dir: where results are stored, so that a second run splits nothing again, and after a crash only the missing
+        blocks are split. By default a folder `keras_pretrain` in the cache of 🤗 `datasets` (`HF_DATASETS_CACHE`);
+        `cache_info` shows what is in it and clears it.
 
     Returns:
-      As `corpus`, with the one column `sentences` (list[str]), one row a document in the same order. A document that
+      As `corpus`, with the one column `sentences` (list[str]), one row per document in the same order. A document that
       cleaning left empty has an empty list; one that the splitter fails on is one sentence, and is counted in the log.
 
     Raises:
@@ -73,11 +72,15 @@ def prepare_sentences(
         raise ValueError(f"num_proc must be at least 1, not {num_proc}.")
     parts = corpus if isinstance(corpus, dict) else {"": corpus}
     for name, documents in parts.items():
-        _check_documents(name, documents)
+        hint = "load_corpus(..., text_column=...) makes one."
+        require_text(documents.features, "text", f"The corpus{f' ({name})' if name else ''}", hint)
+        column = documents.select_columns(["text"]).with_format("arrow")
+        if any(batch["text"].null_count for batch in column.iter(10_000)):
+            raise ValueError("A row of 'text' holds nothing. load_corpus leaves such rows out, and says how many.")
     logger.info(describe_cleaning(cleaning))
-    # Punkt learns from the training part alone, and splits every part alike.
+    # Punkt learns from the training part alone, and splits every part in the same way.
     learn_from = parts.get("train", next(iter(parts.values())))
-    splitter = make_splitter(backend, (clean_text(text, cleaning) for text in _texts(learn_from)))
+    splitter = make_splitter(backend, (clean_text(text, cleaning) for text in each_text(learn_from)))
     made_of = (backend, *splitter_versions(backend), splitter.learned())
     cache = OwnedFolder(_cache_directory(cache_dir), "sentences")
     prepared = {}
@@ -93,10 +96,9 @@ class CacheInfo:
     """What `cache_info` found.
 
     Attributes:
-      directory: of the cache.
-      files: how many files of this package it holds.
-      size: of these, in bytes.
-      others: files that were not written by this version, or were changed; they are never deleted.
+      directory: the cache.
+      files, size: the number of this package's files, and their bytes.
+      others: files that this version did not write, or that have changed; they are never deleted.
     """
 
     directory: Path
@@ -106,14 +108,11 @@ class CacheInfo:
 
 
 def cache_info(cache_dir: str | os.PathLike | None = None, *, clear: bool = False) -> CacheInfo:
-    """What `prepare_sentences` keeps in its cache.
+    """What is, or with `clear` was, in the cache of `prepare_sentences`.
 
     Args:
       cache_dir: as for `prepare_sentences`.
-      clear: also delete it. Sentences that are still in use as a dataset must not be read afterwards.
-
-    Returns:
-      What is, or with `clear` was, in the cache.
+      clear: delete it. Sentences that are still in use as a dataset must not be read afterwards.
     """
     cache = OwnedFolder(_cache_directory(cache_dir), "sentences")
     names = list(filter(cache.owns, cache.names()))
@@ -134,31 +133,9 @@ def _split(documents: Dataset, splitting: Splitting, cache: OwnedFolder, stage: 
     total = sum(pc.sum(pc.utf8_length(batch["text"])).as_py() for batch in table.iter(10_000))
     size = block_characters(total)
     workers = num_proc or min(available_processors(), max(1, total // size))
-    results = []
-    with tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2) as progress:
-        blocks = make_blocks(_texts(documents), "", None, size)
-        for result in collect(cache, stage, LocalEngine(workers).run(splitting, blocks)):
-            results.append(result)
-            progress.update(result.figures["source_characters"])
-    results.sort(key=lambda result: result.name)
-    report_splitting(splitting.made_of[0], [result.figures for result in results])
+    bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
+    results = LocalEngine(workers).run(splitting, make_blocks(each_text(documents), "", None, size))
+    results = collect(cache, stage, results, bar, "source_characters")
+    report_splitting(splitting.made_of[0], results)
     files = [str(cache.path / result.name) for result in results]
     return datasets.concatenate_datasets([Dataset.from_file(file).select_columns(["sentences"]) for file in files])
-
-
-def _texts(documents: Dataset) -> Iterator[str]:
-    for batch in documents.select_columns(["text"]).iter(1000):
-        yield from batch["text"]
-
-
-def _check_documents(name: str, documents: Dataset) -> None:
-    if "text" not in documents.column_names:
-        raise ValueError(
-            f"The corpus{f' ({name})' if name else ''} has no column 'text'; its columns are "
-            f"{', '.join(documents.column_names)}. load_corpus(..., text_column=...) makes one."
-        )
-    if documents.features["text"].dtype not in ("string", "large_string"):
-        raise ValueError(f"The column 'text' holds {documents.features['text']}, not text.")
-    column = documents.select_columns(["text"]).with_format("arrow")
-    if any(batch["text"].null_count for batch in column.iter(10_000)):
-        raise ValueError("A row of 'text' holds nothing. load_corpus leaves such rows out, and says how many.")

@@ -1,15 +1,16 @@
-"""Shards: Arrow files of one table each, which are there whole or not at all and know what they count."""
+"""Shards: Arrow files of one table each with counts in their metadata; a shard is complete or does not exist."""
 
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+from tqdm.auto import tqdm
 
 from keras_pretrain.folders import OwnedFolder, seal
 
@@ -20,8 +21,8 @@ class Result(NamedTuple):
     """What a stage returns for a block."""
 
     name: str  # of the shard, relative to the folder
-    figures: dict  # what was counted when it was made
-    stamp: list | None  # of a new shard in the staging folder; None for one that was there already
+    figures: dict  # counts from when it was made
+    stamp: list | None  # the seal of a new shard in the staging folder; None if it existed already
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Shelf:
       root: the folder.
       stage: its staging folder, from which `collect` moves new shards to their places.
       folder: the sub-folder for this stage's shards.
-      compress: a third of the space; without it, a shard is used where it lies, without being read into memory.
+      compress: takes a third of the space; an uncompressed shard can be used without reading it into memory.
     """
 
     root: Path
@@ -41,12 +42,12 @@ class Shelf:
     compress: bool = False
 
     def provide(self, block: str, content: Iterable, make: Callable[[], tuple[dict, dict]]) -> Result:
-        """A block's shard, made unless it is there.
+        """The shard of a block; it is made unless it exists.
 
         Args:
           block: the name of the block.
-          content: texts and JSON values from which everything in the shard follows. They are part of the shard's
-            name, so a shard that has the name is up to date.
+          content: texts and JSON values from which everything in the shard follows. Their digest is part of the
+            shard's name, so a shard with that name is up to date.
           make: returns the table's columns and the figures.
         """
         name = f"{self.folder}/{block}-{digest_content(content)}.arrow"
@@ -65,36 +66,40 @@ class Shelf:
         return Result(name, figures, stamp)
 
 
-def collect(folder: OwnedFolder, stage: Path, results: Iterable[Result]) -> Iterator[Result]:
-    """Move new shards to their places as they come.
+def collect(
+    folder: OwnedFolder, stage: Path, results: Iterable[Result], bar: tqdm, count: str | None = None
+) -> list[Result]:
+    """Move new shards to their places as they come; returns all results, sorted by name.
+
+    Args:
+      bar: shows the progress, by one for each shard or by the figure `count`.
 
     Raises:
-      FileExistsError: a shard that was there already is not as this package wrote it.
+      FileExistsError: an existing shard has changed since it was written.
       OSError: the disk is full.
     """
-    for result in results:
-        if result.stamp is not None:
-            folder.move(stage, [result.name], stamps={result.name: result.stamp})
-        elif not folder.owns(result.name):
-            raise FileExistsError(
-                f"{folder.path / result.name} was changed since it was written. Delete it, and it is made again."
-            )
-        yield result
-
-
-def block_of(shard: str) -> str:
-    """The block whose shard it is."""
-    return shard.rsplit("/", 1)[-1].rsplit("-", 1)[0]
+    collected = []
+    with bar:
+        for result in results:
+            if result.stamp is not None:
+                folder.move(stage, [result.name], stamps={result.name: result.stamp})
+            elif not folder.owns(result.name):
+                raise FileExistsError(
+                    f"{folder.path / result.name} was changed since it was written. Delete it, and it is made again."
+                )
+            collected.append(result)
+            bar.update(result.figures[count] if count else 1)
+    return sorted(collected, key=lambda result: result.name)
 
 
 def read_shard(path: Path) -> pa.Table:
-    """The whole table, mapped where it lies if it is not compressed."""
+    """The whole table; memory-mapped unless it is compressed."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         return reader.read_all()
 
 
 def read_figures(path: Path) -> dict:
-    """What was counted when the shard was made."""
+    """The counts from when the shard was made."""
     with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
         return json.loads(reader.schema.metadata[_FIGURES])
 
@@ -115,7 +120,7 @@ def _write(path: Path, columns: dict, figures: dict, compress: bool) -> None:
 
 
 def digest_content(content: Iterable) -> str:
-    """A name for texts and JSON values."""
+    """A digest of texts and JSON values."""
     digest = hashlib.blake2b(digest_size=8)
     for part in content:
         encoded = part.encode() if isinstance(part, str) else json.dumps(part).encode()

@@ -1,12 +1,11 @@
-"""The stages of preparation: what is done with one block, as functions of the block and the settings alone.
+"""The stages of preparation: each makes one block's shard, which follows from the block and the settings alone.
 
-Any process, on any machine that sees the same folders, can call them. Each returns a `Result`; where the shard is there
-already, nothing is done.
+Any process, on any machine that sees the same folders, can call them. If the shard exists already, nothing is done.
 """
 
 import hashlib
 import json
-import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,23 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from transformers import AutoTokenizer
 
 from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.corpus.validation import is_validation
 from keras_pretrain.features.building import build_block
 from keras_pretrain.features.tokenizing import Tokenize, TokenizedCorpus, choose_tokenize, tokenize_documents
 from keras_pretrain.preparation.documents import Block, Unit, survey
-from keras_pretrain.preparation.shards import Result, Shelf, block_of, read_shard
-
-logger = logging.getLogger(__name__)
+from keras_pretrain.preparation.shards import Result, Shelf, read_shard
 
 _RULES = 2  # goes up whenever a stage gives something else than before for the same settings: old shards are not used
-_LONGEST_EXAMPLE = 200  # characters of a document that an error shows
+_LONGEST_ERROR = 200  # characters of a splitter's error message that are stored
 
 
 @dataclass(frozen=True)
 class Surveying:
-    """A unit → the hash and the length of each document, and counts of the rows that are no documents."""
+    """A unit → the hash and the length of each document, and counts of the rows without a document."""
 
     shelf: Shelf
 
@@ -44,7 +42,7 @@ class Splitting:
 
     Attributes:
       splitter: from a cleaned document to its sentences.
-      made_of: the splitter's name and version, and a digest of what it has learned.
+      made_of: the backend, its versions, and a digest of what the splitter has learned.
       cleaning: one of `CLEANINGS`.
     """
 
@@ -59,7 +57,16 @@ class Splitting:
 
     def _split(self, block: Block) -> tuple[dict, dict]:
         failures = []
-        documents = [self._sentences(text, failures) for text in block.texts]
+
+        def sentences(text: str) -> list[str]:
+            text = clean_text(text, self.cleaning)
+            try:
+                return self.splitter(text)
+            except Exception as error:
+                failures.append(f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+                return [" ".join(text.split())]
+
+        documents = list(map(sentences, block.texts))
         figures = {
             "split": block.split,
             "documents": len(documents),
@@ -69,17 +76,7 @@ class Splitting:
             "not_split": len(failures),
             "first_failure": failures[0] if failures else None,
         }
-        columns = {"sentences": pa.array(documents, pa.list_(pa.string())), "hash": pa.array(block.hashes)}
-        return columns, figures
-
-    def _sentences(self, text: str, failures: list[str]) -> list[str]:
-        """A document that the splitter fails on is one sentence, and is counted."""
-        text = clean_text(text, self.cleaning)
-        try:
-            return self.splitter(text)
-        except Exception as error:
-            failures.append(f"{type(error).__name__}: {error}"[:_LONGEST_EXAMPLE])
-            return [" ".join(text.split())]
+        return {"sentences": pa.array(documents, pa.list_(pa.string())), "hash": pa.array(block.hashes)}, figures
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,8 @@ class Tokenizing:
     Attributes:
       tokenizer: its folder.
       digest: of the tokenizer.
-      seed, bound: what decides which documents are for validation (`corpus.validation`); not used where the source has
-        a validation split of its own.
+      seed, bound: decide which documents are for validation (`corpus.validation`); not used if the source has a
+        validation split of its own.
     """
 
     shelf: Shelf
@@ -100,9 +97,10 @@ class Tokenizing:
     bound: int
 
     def __call__(self, task: tuple[str, str | None, str]) -> Result:
+        """Tokenize one block, given the sentence shard, the split that the shard belongs to, and the split to take."""
         shard, split_of_shard, split = task
         drawn = None if split_of_shard else [self.seed, self.bound]
-        block = f"{split}/{block_of(shard)}"
+        block = f"{split}/{Path(shard).stem.rsplit('-', 1)[0]}"
         return self.shelf.provide(block, [[_RULES, self.digest, drawn, split], shard], lambda: self._tokenize(*task))
 
     def _tokenize(self, shard: str, split_of_shard: str | None, split: str) -> tuple[dict, dict]:
@@ -121,7 +119,7 @@ class Tokenizing:
         return {"ids": column}, figures
 
 
-# A part of a token shard: its name, and from which document to which (the latter not included).
+# A part of a token shard: its name, its first document, and the document after its last one.
 Piece = tuple[str, int, int]
 
 
@@ -141,16 +139,19 @@ class Building:
         """Build one block.
 
         Args:
-          task: the block's number; the pieces of it and of the other blocks that it takes random sentences from, its
-            own first; whether it was drawn itself; and the passes.
+          task: the block's number; its pieces, then those of the other blocks that it takes random sentences from;
+            whether it was drawn itself; and the number of passes.
         """
         number, blocks, is_drawn, passes = task
         settings = [self.objective, self.block_size, self.short_seq_prob, self.seed, is_drawn, passes]
         return self.shelf.provide(f"{number:05d}", [[_RULES, *settings], blocks], lambda: self._build(*task))
 
     def _build(self, number: int, blocks: list[list[Piece]], is_drawn: bool, passes: int) -> tuple[dict, dict]:
-        corpora = [TokenizedCorpus.join([read_piece(self.shelf.root, piece) for piece in block]) for block in blocks]
-        tokenizer = load_tokenizer(self.tokenizer, self.digest)
+        corpora = [
+            TokenizedCorpus.join([_read_ids(self.shelf.root / name).part(first, end) for name, first, end in block])
+            for block in blocks
+        ]
+        tokenizer = _load_tokenizer(self.tokenizer, self.digest)
         settings = (self.objective, self.block_size, self.short_seq_prob, self.seed, passes)
         columns, figures = build_block(number, corpora, is_drawn, tokenizer, *settings)
         lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in columns["input_ids"].chunks])
@@ -159,11 +160,11 @@ class Building:
 
 
 def documents_of(shard: Path, split: str, seed: int, bound: int | None) -> pa.Array:
-    """The documents of a sentence shard that belong to one split, a column of lists of sentences.
+    """The documents of a sentence shard that belong to one split, as a column of lists of sentences.
 
     Args:
       split: `"train"` or `"validation"`.
-      seed, bound: as of `Tokenizing`; a bound of `None` means that all documents of the shard belong to the split.
+      seed, bound: as of `Tokenizing`; with a bound of `None`, all documents of the shard belong to the split.
     """
     table = read_shard(shard)
     if bound is None:
@@ -172,14 +173,8 @@ def documents_of(shard: Path, split: str, seed: int, bound: int | None) -> pa.Ar
     return table["sentences"].filter(pa.array(chosen if split == "validation" else ~chosen))
 
 
-def read_piece(root: Path, piece: Piece) -> TokenizedCorpus:
-    """Documents of a token shard."""
-    name, first, end = piece
-    return _read_ids(root / name).part(first, end)
-
-
 def document_starts(shard: Path) -> np.ndarray:
-    """Where each document of a token shard begins, in tokens, and where the last one ends; (documents + 1,) int64."""
+    """The token at which each document of a token shard begins, and the end of the last one; (documents + 1,) int64."""
     corpus = _read_ids(shard)
     return corpus.sentence_starts[corpus.document_starts]
 
@@ -194,20 +189,22 @@ def _read_ids(shard: Path) -> TokenizedCorpus:
     return TokenizedCorpus(column.values.values.to_numpy(), sentence_starts, document_starts, 0)
 
 
-@lru_cache(maxsize=1)
-def load_tokenizer(folder: Path, digest: str):
-    """The tokenizer of a prepared folder, once a process."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
+def as_tokenizer(tokenizer):
+    """The tokenizer, loaded if it is given as a name or folder."""
+    return AutoTokenizer.from_pretrained(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else tokenizer
 
 
 def digest_tokenizer(tokenizer) -> str:
-    """Of everything that its ids follow from; padding and truncation are left from the last call, and do not count."""
+    """A digest of everything that determines a tokenizer's ids; padding and truncation remain from the last call."""
     settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
     return hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=1)
+def _load_tokenizer(folder: Path, digest: str):
+    return as_tokenizer(folder)
+
+
+@lru_cache(maxsize=1)
 def _load_tokenize(folder: Path, digest: str) -> Tokenize:
-    return choose_tokenize(load_tokenizer(folder, digest))
+    return choose_tokenize(_load_tokenizer(folder, digest))

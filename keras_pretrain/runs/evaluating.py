@@ -71,7 +71,7 @@ def table(metrics: dict[str, dict[str, float]]) -> str:
 
 def _record_of(model: str | os.PathLike):
     file = Path(model) / RECORD
-    return read_settings(file) if file.is_file() else None
+    return read_settings(file, check=False) if file.is_file() else None
 
 
 def _validation_of(record: PretrainingSettings):

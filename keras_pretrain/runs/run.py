@@ -93,6 +93,10 @@ class Run:
     def carry_out(self) -> dict[str, float]:
         """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
         logger.info("%s", self._summary())
+        if self.settings.precision not in (None, "float32") and not tf.config.get_visible_devices("GPU"):
+            logger.info(
+                "Precision %s is slower than float32 on this machine: no GPU is visible.", self.settings.precision
+            )
         tf_keras.utils.set_random_seed(self.settings.seed)
         with precision(self.settings.precision):
             self._load_model()
@@ -112,7 +116,7 @@ class Run:
         file = Path(settings.output).expanduser() / RECORD
         if not settings.resume or not file.exists():
             return None
-        stored = read_settings(file)
+        stored = read_settings(file, check=False)
         if stored.kind != settings.kind:
             raise ValueError(f"{settings.output} holds a run of {stored.kind!r}, not of {settings.kind!r}.")
         return stored

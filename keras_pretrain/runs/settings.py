@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -37,11 +36,23 @@ def setting(default=dataclasses.MISSING, *, private=False, free=False, **bounds)
     return dataclasses.field(default=default, metadata={"private": private, "free": private or free} | bounds)
 
 
+def _documented(record: type) -> dict[str, str]:
+    """The lines of a docstring's `Args`."""
+    return dict(re.findall(r"^ +(\w+): (.+)$", inspect.cleandoc(record.__doc__ or ""), re.MULTILINE))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What all records have in common."""
 
     kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls):
+        """The docstring of a record, from which the command makes its help, also has the settings of its base."""
+        super().__init_subclass__()
+        arguments = _documented(cls.__base__) | _documented(cls)
+        summary = cls.__doc__.partition("\n")[0]
+        cls.__doc__ = f"{summary}\n\nArgs:\n" + "\n".join(f"  {name}: {text}" for name, text in arguments.items())
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -76,7 +87,25 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings(Settings):
-    """Where the text comes from, and how it becomes examples."""
+    """Where the text comes from, and how it becomes examples.
+
+    Args:
+      corpus: A file, folder, glob or name of a dataset on the Hub.
+      text_column: The column that holds the text.
+      sample_by: What a document is in a .txt file: a paragraph (between blank lines) or a line.
+      encoding: Of text files; cp949 for many Korean Excel files.
+      dialect: Of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
+      on_bad_rows: Stop at rows that cannot be read, or skip and count them.
+      drop_duplicates: Leave out texts that occurred before.
+      language: Of the corpus.
+      cleaning: Default: comments for ko, prose for en; with a given tokenizer, as its text was cleaned.
+      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines where no sentences are needed.
+      vocab_size: Of a new tokenizer.
+      passes: How often examples are made, each time with other cuts and pairs.
+      seed: Of every random choice.
+      num_proc: Worker processes. Default: one for each processor.
+      overwrite: Replace files in the output that this version did not write.
+    """
 
     corpus: str | None = setting(None, private=True)
     text_column: str = setting("text", private=True)
@@ -104,25 +133,11 @@ class PrepareSettings(CorpusSettings):
     """Settings of `prepare_corpus`.
 
     Args:
-      corpus: A file, folder, glob or name of a dataset on the Hub.
       output: The folder to write. The same command continues after a crash.
-      text_column: The column that holds the text.
-      sample_by: What a document is in a .txt file: a paragraph (between blank lines) or a line.
-      encoding: Of text files; cp949 for many Korean Excel files.
-      dialect: Of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
-      on_bad_rows: Stop at rows that cannot be read, or skip and count them.
-      drop_duplicates: Leave out texts that occurred before.
-      language: Of the corpus.
-      cleaning: Default: comments for ko, prose for en.
-      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines where no sentences are needed.
       validation: Share of the documents to hold out, up to about a million characters.
       tokenizer: A folder or name on the Hub. Default: train a new one.
-      vocab_size: Of a new tokenizer.
       objective: rtd is ELECTRA's.
       block_size: The most tokens of an example.
-      passes: How often examples are made, each time with other cuts and pairs.
-      seed: Of every random choice.
-      num_proc: Worker processes. Default: one for each processor.
       engine: Who works: processes of this machine, or a Ray cluster.
       ray_address: Of the Ray cluster. Default: RAY_ADDRESS, or this machine alone.
       overwrite: Take over a folder that an older version prepared.
@@ -175,20 +190,9 @@ class PretrainingSettings(CorpusSettings):
       corpus: A file, folder, glob or name of a dataset on the Hub. Default: the sample inside the package.
       prepared: A folder that `keras-pretrain prepare` wrote, instead of a corpus.
       corpus_name: What the model card calls the corpus. A local corpus has no other name there.
-      text_column: The column that holds the text.
-      sample_by: What a document is in a .txt file: a paragraph (between blank lines) or a line.
-      encoding: Of text files; cp949 for many Korean Excel files.
-      dialect: Of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
-      on_bad_rows: Stop at rows that cannot be read, or skip and count them.
-      drop_duplicates: Leave out texts that occurred before.
-      language: Of the corpus.
-      cleaning: Default: comments for ko, prose for en; with a given model, as its text was cleaned.
-      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines where no sentences are needed.
       size: Of a new model.
-      vocab_size: Of a new tokenizer.
       block_size: The most tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
-      passes: How often examples are made of the corpus, each time with other cuts and pairs.
       mask_prob: Share of the tokens to predict.
       dropout: Of hidden states and attention. Default: none in a new model, a given model's own.
       batch_size: The global batch size, summed over all replicas.
@@ -208,13 +212,10 @@ class PretrainingSettings(CorpusSettings):
       validation_share: The most time that validation may take, which limits how often it happens.
       planned_steps: Set by the package: the steps that the shares of phases were taken of, before an extension.
       validation_every: Epochs between two validations. Default: ten in a run, fewer to keep validation_share.
-      seed: Of every random choice.
-      num_proc: Processes that split sentences. Default: one for each processor.
       checkpoint_every: Steps between two checkpoints, from which a killed run continues.
       resume: Continue the run in the output folder. Otherwise its checkpoints are deleted.
       tensorboard: A folder for TensorBoard's metrics and previews.
       output: The folder of the run and of the model.
-      overwrite: Replace files in the output that this version did not write.
     """
 
     default_steps: ClassVar[int] = 600
@@ -370,20 +371,14 @@ class PretrainingSettings(CorpusSettings):
         return dataclasses.replace(self, **taken)
 
 
-def _extended(base: type, arguments: str) -> str:
-    """The docstring of a record with the settings of its base and some more."""
-    return f"{inspect.getdoc(base)}\n{textwrap.indent(textwrap.dedent(arguments).strip(), '  ')}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class BertSettings(PretrainingSettings):
-    __doc__ = _extended(
-        PretrainingSettings,
-        """
+    """Settings of a BERT that is pretrained.
+
+    Args:
       objective: With next sentences, or masks alone, for texts of a single sentence.
       init_from: A BERT checkpoint to continue from, with its tokenizer: a folder or a name on the Hub.
-    """,
-    )
+    """
 
     kind: ClassVar[str] = "bert"
     learning_rates: ClassVar[dict[str, float]] = LEARNING_RATES
@@ -400,14 +395,13 @@ class BertSettings(PretrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ElectraSettings(PretrainingSettings):
-    __doc__ = _extended(
-        PretrainingSettings,
-        """
+    """Settings of an ELECTRA that is pretrained.
+
+    Args:
       init_from: An ELECTRA to continue from: a folder that this package wrote, or a discriminator's folder or name.
       init_generator_from: The generator's folder or name, where init_from does not have it.
       disc_weight: Weight of the discriminator's loss; the generator's is 1.
-    """,
-    )
+    """
 
     kind: ClassVar[str] = "electra"
     learning_rates: ClassVar[dict[str, float]] = ELECTRA_LEARNING_RATES
@@ -433,9 +427,9 @@ class ElectraSettings(PretrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptSettings(PretrainingSettings):
-    __doc__ = _extended(
-        PretrainingSettings,
-        """
+    """Settings of a checkpoint that is adapted to other text.
+
+    Args:
       model: The BERT or ELECTRA checkpoint to adapt: a folder or a name on the Hub.
       objective: Default: mlm where most documents are one sentence.
       add_tokens: A file of new words, or pieces of words (##), one a line.
@@ -448,8 +442,7 @@ class AdaptSettings(PretrainingSettings):
       task_keep_labels: Leave out examples with other labels.
       task_epochs: Of fine-tuning.
       task_seeds: Fine-tuning runs, with the seeds seed, seed + 1 and so on.
-    """,
-    )
+    """
 
     kind: ClassVar[str] = "adapt"
     default_steps: ClassVar[int] = 1000
@@ -577,8 +570,12 @@ _NOT_PUBLISHED = ("overwrite", "resume", "num_proc", "checkpoint_every", "dry_ru
 _KINDS = {kind.kind: kind for kind in (PrepareSettings, BertSettings, ElectraSettings, AdaptSettings, FinetuneSettings)}
 
 
-def read_settings(file: str | os.PathLike) -> Settings:
+def read_settings(file: str | os.PathLike, *, check: bool = True) -> Settings:
     """The record that a run wrote (`run.yaml`), or one that you wrote.
+
+    Args:
+      file: YAML, with the `kind` of the record and its settings.
+      check: refuse values out of range and paths where nothing is. Of a run, the corpus may have been moved since.
 
     Raises:
       FileNotFoundError: no such file.
@@ -592,7 +589,13 @@ def read_settings(file: str | os.PathLike) -> Settings:
     unknown = sorted(values.keys() - names.keys())
     if unknown:
         raise ValueError(f"{file} has the setting {unknown[0]!r}, which {kind.kind!r} does not have.")
-    return kind(**{name: _typed(names[name].type, value) for name, value in values.items()})
+    values = {name: _typed(names[name].type, value) for name, value in values.items()}
+    if check:
+        return kind(**values)
+    record = object.__new__(kind)
+    for name, field in names.items():
+        object.__setattr__(record, name, values.get(name, field.default))
+    return record
 
 
 def read_yaml(file: str | os.PathLike) -> dict:

@@ -30,6 +30,17 @@ def test_a_file_that_is_no_record_is_refused(tmp_path, text, message):
         read_settings(tmp_path / "run.yaml")
 
 
+def test_a_run_is_resumed_when_its_corpus_has_moved(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("글")
+    (tmp_path / "run.yaml").write_text(BertSettings(corpus=str(corpus)).completed().to_yaml())
+    corpus.rename(tmp_path / "moved.txt")
+    with pytest.raises(FileNotFoundError, match="corpus"):
+        read_settings(tmp_path / "run.yaml")
+    stored = read_settings(tmp_path / "run.yaml", check=False)
+    assert BertSettings(corpus=str(tmp_path / "moved.txt")).continued(stored).steps == 600
+
+
 def test_nothing_private_is_published(tmp_path):
     (tmp_path / "secret_corpus.txt").write_text("글")
     settings = BertSettings(
