@@ -59,11 +59,7 @@ class OwnedFolder:
         return set(self._writers.values())
 
     def names(self, below: str = "") -> list[str]:
-        """The files of this writer that exist, relative to the folder, sorted.
-
-        Args:
-          below: only files in this sub-folder.
-        """
+        """The files of this writer that exist (in a sub-folder `below`), relative to the folder, sorted."""
         self._read()
         prefix = f"{below}/" if below else ""
         mine = (name for name, writer in self._writers.items() if writer == self.writer and name.startswith(prefix))
@@ -157,7 +153,7 @@ class OwnedFolder:
                 yield stage
             finally:
                 self._close(stage.name, overwrite=self.overwrite)  # completes a move that was interrupted
-                if is_first and not self._stamps:  # nothing was moved
+                if is_first and not self._stamps and not self._staged:  # nothing was moved, and nobody else is writing
                     (self.path / MANIFEST).unlink(missing_ok=True)
                     self._read_to = 0
                     if is_new and not any(self.path.iterdir()):
@@ -169,10 +165,9 @@ class OwnedFolder:
         """Record files of a staging folder, and move them to their places in this order.
 
         Args:
-          stage: from `staging`.
           names: relative to the staging folder, and to the folder afterwards.
           remove_first: as for `writing`.
-          stamps: what `seal` returned for each name, where another process has sealed the files.
+          stamps: the result of `seal` for each name, if another process has sealed the files.
 
         Raises:
           FileExistsError: as `require_replaceable`, before anything is moved.

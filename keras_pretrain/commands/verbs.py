@@ -25,7 +25,9 @@ def _begin() -> None:
     """Import what every verb needs, quietly; without progress bars in a file or a pipe, where each is many lines."""
     import_tensorflow()
     import datasets
+    import transformers
 
+    transformers.logging.set_verbosity_error()  # that all weights were used is no news
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
 

@@ -104,12 +104,9 @@ def each_text(documents: Dataset, column: str = "text") -> Iterator:
 
 
 def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -> tuple[np.ndarray, int, int | None]:
-    """Find documents with the text of an earlier one; the log says how many there are.
+    """Find documents with the text of an earlier one, and log their number.
 
-    Args:
-      hashes: (documents,) uint64 of `document_hash`.
-      border: where the validation documents begin, if the source has a validation split of its own.
-      are_dropped: whether the caller leaves duplicates out.
+    `hashes` are those of `document_hash`; from `border` on, documents are of the source's own validation split.
 
     Returns:
       (documents,) bool, `False` for duplicates; their number; the number of validation documents that are in training.
@@ -170,7 +167,10 @@ def find_source(source, text_column: str) -> list[Path] | dict[str, Dataset]:
 def is_hub_name(source: str) -> bool:
     """Whether a source can only be a dataset on the Hub: it looks like a name there and is not on this machine."""
     path = Path(source).expanduser()
-    return bool(_HUB_NAME.fullmatch(source)) and not path.exists() and not readers.is_known(path)
+    # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
+    is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
+    is_here = is_reader or path.exists() or readers.is_known(path)
+    return bool(_HUB_NAME.fullmatch(source)) and not is_here
 
 
 def _find_files(source: str) -> list[Path]:
@@ -187,9 +187,7 @@ def _find_files(source: str) -> list[Path]:
         if not matches:
             raise FileNotFoundError(f"No file matches {source}.")
         return sorted({(os.path.realpath(file.parent), file.name): file for file in matches}.values())
-    # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
-    is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
-    if is_reader or not is_hub_name(source):
+    if not is_hub_name(source):
         raise FileNotFoundError(f"There is no file or folder {source} (looked from {os.getcwd()}).")
     return []
 
@@ -223,7 +221,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     waiting = [folder]
     while waiting:
         links = []
-        # Links come last, so that a folder which lies in the source has the name that it has there.
+        # Links come last, so that a folder inside the source keeps the name that it has there.
         for path, folders, files in os.walk(waiting.pop(0), onerror=_raise):
             real = os.path.realpath(path)
             if real in seen:

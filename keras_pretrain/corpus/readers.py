@@ -91,13 +91,9 @@ def is_known(path: Path) -> bool:
 
 
 def check_columns(path: Path, column: str, options: ReadingOptions, holds: str = "text") -> None:
-    """Refuse a file of an unknown kind or without the column, after reading only its beginning.
+    """Refuse, after reading only its beginning, a file of an unknown kind or without exactly one such column.
 
-    Args:
-      holds: what the column is for: `"text"`, `"pair"`, `"label"` or `"group"`.
-
-    Raises:
-      ValueError: an unknown kind, a file that is not what its ending says, or a column that is missing or not unique.
+    `holds` is what the column is for: `"text"`, `"pair"`, `"label"` or `"group"`.
     """
     kind = _kind(path)
     if not is_known(path):
@@ -115,7 +111,7 @@ def check_columns(path: Path, column: str, options: ReadingOptions, holds: str =
 
 
 def read(path: Path, column: str, options: ReadingOptions, bad_rows: BadRows) -> Iterator:
-    """The value of one column in each record, whatever it is; for a `.txt` file, each document. See `records`."""
+    """The value of one column in each record, of any type; for a `.txt` file, each document. See `records`."""
     for _, values in records(path, (column,), options, bad_rows):
         yield values[0]
 
@@ -123,9 +119,7 @@ def read(path: Path, column: str, options: ReadingOptions, bad_rows: BadRows) ->
 def records(path: Path, columns: Sequence[str], options: ReadingOptions, bad_rows: BadRows) -> Iterator[tuple]:
     """The place of each record, such as `"line 17"`, and the values of its columns.
 
-    Args:
-      columns: `.txt` files have none; one is ignored, several are refused.
-      bad_rows: with `on_bad_rows="skip"`, counts the rows that are left out.
+    A `.txt` file has one column, of any name. With `on_bad_rows="skip"`, `bad_rows` counts the rows that are left out.
 
     Raises:
       ValueError: a file that is damaged, or not what its ending says, or without the columns. With

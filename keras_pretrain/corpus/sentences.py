@@ -71,9 +71,7 @@ def choose_backend(language: str, backend: str | None = None, objective: str = "
 def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], list[str]]:
     """A function from a document to its sentences, which can be sent to another process.
 
-    Args:
-      backend: one of `BACKENDS`.
-      texts: what `"punkt"` learns from; the other backends ignore it.
+    `"punkt"` learns from `texts`; the other backends ignore them.
     """
     if backend in ("punkt", "punkt_tab"):
         tokenizer = _learn_punkt(texts) if backend == "punkt" else _load_punkt_tab()
@@ -88,10 +86,6 @@ def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
 
     Punkt, for example, takes a word that ends every sentence for an abbreviation; and no backend finds sentences in
     text without punctuation.
-
-    Args:
-      backend: one of `BACKENDS`.
-      characters, sentences: their number in the whole corpus.
     """
     if characters < _JUDGED_CHARACTERS or characters <= _UNSPLIT_CHARACTERS * sentences:
         return
@@ -111,11 +105,7 @@ def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
 
 
 def splitter_versions(backend: str) -> tuple[str, ...]:
-    """The versions of the libraries that a backend's sentences depend on.
-
-    Raises:
-      ModuleNotFoundError: one of them is not installed.
-    """
+    """The versions of the libraries that a backend depends on; a `ModuleNotFoundError` names one that is missing."""
     try:
         return tuple(map(version, _PACKAGES.get(backend, _KSS)))
     except PackageNotFoundError as error:
@@ -124,11 +114,9 @@ def splitter_versions(backend: str) -> tuple[str, ...]:
 
 
 class LineSplitter:
-    """Splits each line of a document by a function.
+    """Splits each line of a document by a function, which loads libraries when it is first called.
 
-    Args:
-      split: from a line to its sentences; loads libraries when it is first called.
-      parameters: of Punkt, if it is what splits.
+    `parameters` are those of Punkt, if it is what splits.
     """
 
     def __init__(self, split: Callable[[str], Iterable[str]], parameters=None):

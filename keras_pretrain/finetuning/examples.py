@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import compress
 from pathlib import Path
 
 import datasets
@@ -14,8 +15,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from keras_pretrain.corpus import readers
-from keras_pretrain.corpus.loading import replace_surrogates
-from keras_pretrain.corpus.readers import BadRows, ReadingOptions
+from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ def load_examples(
     }
     if "validation" not in parts:
         check_examples(parts["train"], regression=regression)
-        chosen = _split(parts["train"], validation, regression, seed)
-        parts = {name: parts["train"].select(rows) for name, rows in zip(("train", "validation"), chosen, strict=True)}
+        train, held_out = _split(parts["train"], validation, regression, seed)
+        parts = {"train": parts["train"].select(train), "validation": parts["train"].select(held_out)}
     if group_column is not None:
         parts = {name: part.remove_columns("group") for name, part in parts.items()}
     check_examples(**parts, regression=regression)
@@ -103,9 +103,9 @@ def check_examples(train: Dataset, validation: Dataset | None = None, *, regress
     values = {}
     for name, part in {"train": train, "validation": validation}.items():
         if part is not None:
-            present = ["text", "label", *(["pair"] if "pair" in part.column_names else [])]
-            columns = {column: column for column in present}
-            values[name] = _check(*_columns_of_dataset(part, columns, name), name, regression, columns)
+            names = ("text", "label", "pair") if "pair" in part.column_names else ("text", "label")
+            columns = dict(zip(names, names, strict=True))
+            values[name] = _check(_columns_of_dataset(part, columns, name), name, regression, columns)
     if len({"pair" in each for each in values.values()}) > 1:
         raise ValueError("train and validation must both have pairs, or neither.")
     labels = values["train"]["label"]
@@ -128,38 +128,37 @@ def check_examples(train: Dataset, validation: Dataset | None = None, *, regress
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Whole numbers in their order, before all others in alphabetical order."""
+    """Whole numbers in numerical order, then all others in alphabetical order."""
     return sorted(labels, key=lambda label: (not _is_whole(label), int(label) if _is_whole(label) else 0, label))
 
 
 def _read(source, columns: dict, name: str, keep_labels, regression: bool, options: ReadingOptions) -> Dataset:
     if isinstance(source, Dataset):
-        where, (values, places) = name, _columns_of_dataset(source, columns, name)
+        values = _columns_of_dataset(source, columns, name)
         kind = source.features[columns["label"]]
         if isinstance(kind, datasets.ClassLabel):
             values["label"] = [None if label is None else kind.int2str(label) for label in values["label"]]
     elif isinstance(source, (str, os.PathLike)):
-        where, (values, places) = str(source), _columns_of_file(Path(source), columns, options)
+        name, values = str(source), _columns_of_file(Path(source), columns, options)
     else:
         raise ValueError(f"Examples are a file, a Dataset or a DatasetDict, not a {type(source).__name__}.")
     if keep_labels is not None:
-        rows = _rows_with(values["label"], set(map(str, keep_labels)), where)
-        values = {target: [column[i] for i in rows] for target, column in values.items()}
-        places = [places[i] for i in rows]
-    return Dataset.from_dict(_check(values, places, where, regression, columns))
+        is_kept = _has_label(values["label"], set(map(str, keep_labels)), name)
+        values = {target: list(compress(column, is_kept)) for target, column in values.items()}
+    return Dataset.from_dict(_check(values, name, regression, columns))
 
 
-def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> tuple[dict[str, list], list[str]]:
-    """The values of each column, and the place of each example."""
+def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str, list]:
+    """The values of each column, and in `"place"` the place of each example, for messages."""
     missing = [column for column in columns.values() if column not in dataset.column_names]
     if missing:
         raise ValueError(f"{name} has no column {missing[0]!r}; its columns are {', '.join(dataset.column_names)}.")
-    values = {target: dataset[column][:] for target, column in columns.items()}
-    return values, [f"example {i}" for i in range(1, len(dataset) + 1)]
+    places = [f"example {i}" for i in range(1, len(dataset) + 1)]
+    return {target: dataset[column][:] for target, column in columns.items()} | {"place": places}
 
 
-def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> tuple[dict[str, list], list[str]]:
-    """The values of each column, and the place of each example; the log says how many rows were skipped."""
+def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> dict[str, list]:
+    """As `_columns_of_dataset`; the log says how many rows were skipped."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path} (looked from {os.getcwd()}).")
     for holds, column in columns.items():
@@ -172,11 +171,12 @@ def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> tupl
             path, bad_rows.count, len(records) + bad_rows.count, bad_rows.count, bad_rows,
         )  # fmt: skip
     rows = [[replace_surrogates(value) if isinstance(value, str) else value for value in row] for _, row in records]
-    return {target: [row[i] for row in rows] for i, target in enumerate(columns)}, [place for place, _ in records]
+    values = {target: [row[i] for row in rows] for i, target in enumerate(columns)}
+    return values | {"place": [place for place, _ in records]}
 
 
-def _rows_with(labels: list, wanted: set[str], where: str) -> list[int]:
-    """The rows with the wanted labels; the log says how many others there are."""
+def _has_label(labels: list, wanted: set[str], where: str) -> list[bool]:
+    """Whether each example has one of the wanted labels; the log says how many do not."""
     counts = Counter(map(str, labels))
     others = Counter({label: count for label, count in counts.items() if label not in wanted})
     absent = wanted - set(counts)
@@ -185,18 +185,12 @@ def _rows_with(labels: list, wanted: set[str], where: str) -> list[int]:
     if others:
         shown = ", ".join(f"{label} {count}" for label, count in others.most_common(5))
         logger.info("%s: %d examples with other labels left out (%s).", where, others.total(), shown)
-    return [i for i, label in enumerate(labels) if str(label) in wanted]
+    return [str(label) in wanted for label in labels]
 
 
-def _check(values: dict, places: list[str], where: str, regression: bool, columns: dict[str, str]) -> dict:
-    """The examples with their labels converted; refuses those that have no text or no sound label.
-
-    Args:
-      values: by column, `text`, `label`, and perhaps `pair` and `group`.
-      places: of each example.
-      where: in which file or split.
-      columns: the names of the columns in the source.
-    """
+def _check(values: dict, where: str, regression: bool, columns: dict[str, str]) -> dict:
+    """The examples of a file or split `where` with their labels converted; refuses those without a text or label."""
+    places = values.pop("place")
     if not places:
         raise ValueError(f"There are no examples in {where}.")
     convert = _to_number if regression else _to_class
@@ -206,11 +200,11 @@ def _check(values: dict, places: list[str], where: str, regression: bool, column
         wrong = next((text for text in texts if not isinstance(text, (str, type(None)))), None)
         if wrong is not None:
             raise ValueError(f"Column {columns[target]!r} of {where} holds {wrong!r}, not text.")
-        empty = [i for i, text in enumerate(texts) if not (text or "").strip()]
+        empty = [place for text, place in zip(texts, places, strict=False) if not (text or "").strip()]
         if empty:
             raise ValueError(
-                f"{len(empty)} of {len(texts)} examples of {where} have an empty {target} (the first: "
-                f"{places[empty[0]]}). Leave them out, or say which column holds the text."
+                f"{len(empty)} of {len(texts)} examples of {where} have an empty {target} (the first: {empty[0]}). "
+                "Leave them out, or say which column holds the text."
             )
     groups = {"group": list(map(str, values["group"]))} if "group" in values else {}
     return values | {"label": labels} | groups
@@ -231,7 +225,7 @@ def _to_class(label, where: str) -> str:
 
 
 def _to_number(label, where: str) -> float:
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         if math.isfinite(number := float(label)):
             return number
     raise ValueError(f"{where}, has the label {label!r}; for regression labels are numbers.")
@@ -257,22 +251,20 @@ def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> t
     elif regression:
         splitter = ShuffleSplit
     else:
-        splitter, counts = StratifiedShuffleSplit, Counter(labels)
+        splitter, counts, size = StratifiedShuffleSplit, Counter(labels), len(labels)
         rarest, count = counts.most_common()[-1]
         if count < 2:
             raise ValueError(f"The label {rarest!r} has one example, and validation needs another. Leave it out.")
-        if len(counts) > min(fraction, 1 - fraction) * len(labels):
-            raise ValueError(
-                f"{len(labels)} examples of {len(counts)} classes are too few to split off {fraction:.0%}."
-            )
+        if len(counts) > min(fraction, 1 - fraction) * size:
+            raise ValueError(f"{size} examples of {len(counts)} classes are too few to split off {fraction:.0%}.")
     split = splitter(n_splits=1, test_size=fraction, random_state=seed).split(np.zeros(len(labels)), labels, groups)
     return tuple(map(np.sort, next(split)))
 
 
 def _warn_of_repeats(train: dict, validation: dict) -> None:
     columns = [column for column in ("text", "pair") if column in train]
-    seen = set(zip(*(train[column] for column in columns), strict=True))
-    repeats = sum(row in seen for row in zip(*(validation[column] for column in columns), strict=True))
+    rows, seen = (zip(*(part[column] for column in columns), strict=True) for part in (validation, train))
+    repeats = sum(map(set(seen).__contains__, rows))
     if repeats:
         logger.warning(
             "%d of %d examples of validation stand in train, too: the figures will flatter the model. A group_column "

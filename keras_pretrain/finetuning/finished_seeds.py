@@ -22,9 +22,7 @@ _CHECKSUMS = {
 class FinishedSeeds:
     """The results of each seed and the weights of one of them, in memory and, with a folder, on disk.
 
-    Args:
-      folder: where they are stored; `None` keeps them in memory only.
-      settings: everything that the results depend on except the seed: flat, with JSON values.
+    `settings` is everything that the results depend on except the seed: flat, with JSON values.
 
     Attributes:
       results: `{seed: {"metrics": ..., "history": ...}}`.
@@ -41,16 +39,14 @@ class FinishedSeeds:
     @classmethod
     @contextlib.contextmanager
     def open(cls, directory: str | os.PathLike | None, settings: dict, *, resume: bool) -> Iterator["FinishedSeeds"]:
-        """What a directory holds; it is locked until the block ends.
+        """The contents of a directory, which is locked until the block ends; `None` keeps them in memory only.
 
         Args:
-          directory: `None` for memory only.
-          settings: as for the class.
           resume: `False` deletes the results that fine-tuning stored there.
 
         Raises:
           ValueError: the directory holds results of other settings.
-          FileExistsError: a file of another origin has the name of one of ours.
+          FileExistsError: a file that fine-tuning did not write has the name of one that it writes.
           OSError: the directory cannot be written to, or (`BlockingIOError`) another process is training in it.
         """
         if directory is None:
@@ -66,14 +62,14 @@ class FinishedSeeds:
 
     @property
     def weights(self) -> list[np.ndarray]:
-        """Those of `weights_seed`, as of `model.get_weights()`."""
+        """The weights of `weights_seed`, in the order of `model.get_weights()`."""
         if self._weights is None:
             with np.load(self._folder.path / _WEIGHTS) as file:
                 self._weights = [file[f"arr_{i}"] for i in range(len(file.files))]
         return self._weights
 
     def save(self, seed: int, weights: list[np.ndarray] | None) -> None:
-        """Store the results and, where they are given, the weights of this seed instead of those kept so far."""
+        """Store the results and, if given, the weights of this seed instead of those of another."""
         if weights is not None:
             self._weights, self.weights_seed = weights, seed
         if self._folder is None:
@@ -86,7 +82,7 @@ class FinishedSeeds:
 
     def _read(self, resume: bool) -> None:
         folder, path = self._folder, self._folder.path
-        with folder.staging():  # completes what a killed process left, and fails where nothing can be written
+        with folder.staging():  # completes what a killed process left, and fails if the folder is not writable
             pass
         if not resume:
             folder.delete(folder.names())

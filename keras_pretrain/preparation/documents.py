@@ -21,22 +21,14 @@ _BLOCK_CHARACTERS = 200_000, 4_000_000
 
 @dataclass(frozen=True)
 class Unit:
-    """What one process reads: one file or several small ones, or a dataset.
+    """What one process reads: one file or several small ones, or a dataset."""
 
-    Attributes:
-      number: its place in the corpus.
-      split: `"train"` or `"validation"` if the source has its own splits, else `None`.
-      source: paths, or a dataset.
-      text_column, options: how it is read.
-      keep: (documents,) bool, which of the documents are used; `None` for all.
-    """
-
-    number: int
-    split: str | None
+    number: int  # its place in the corpus
+    split: str | None  # "train" or "validation" if the source has its own splits
     source: tuple[Path, ...] | Dataset
     text_column: str
     options: ReadingOptions
-    keep: np.ndarray | None = None
+    keep: np.ndarray | None = None  # (documents,) bool, which of them are used; None for all
 
     def stamp(self) -> list:
         """Identifies the content: a dataset's fingerprint or files' names, sizes and times; and how it is read."""
@@ -58,11 +50,7 @@ class Block:
 
 
 def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options: ReadingOptions) -> list[Unit]:
-    """Divide a corpus, as `find_source` found it, into units.
-
-    Raises:
-      ValueError: a file of an unknown kind, or no such column.
-    """
+    """Divide a corpus, as `find_source` found it, into units; refuses unknown files and those without the column."""
     if isinstance(found, list):
         for path in found:
             readers.check_columns(path, text_column, options)
@@ -83,9 +71,6 @@ def survey(unit: Unit) -> tuple[dict, dict]:
     Returns:
       Columns `hash` (uint64) and `characters` (uint32) with one row per document; and counts of `documents`,
       `characters` and of the rows without a document: `empty`, `missing` (or not text) and `bad`.
-
-    Raises:
-      ValueError: a file that cannot be read.
     """
     hashes, lengths, empty, missing, bad = [], [], 0, 0, BadRows()
     for text in _records(unit, bad):

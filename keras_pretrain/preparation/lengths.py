@@ -1,15 +1,10 @@
-"""How long the examples are, as a picture."""
+"""A picture of the examples' lengths."""
 
 import os
 
 
 def draw_lengths(picture: str | os.PathLike, lengths: dict[str, list[int]]) -> None:
-    """A histogram for each split: how many examples have how many tokens, as a PNG.
-
-    Args:
-      picture: where it goes.
-      lengths: for each split, at index `n` the number of examples of `n` tokens.
-    """
+    """Save a PNG with a histogram for each split; `lengths[split][n]` is the number of examples of `n` tokens."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # needs no display
     from matplotlib.figure import Figure
 

@@ -17,11 +17,7 @@ def refuse_overlap(source, found, directory: Path, folders: Sequence[str], files
 
     Args:
       source, found: as the user gave it, and what `find_source` made of it.
-      directory: the output.
-      folders, files: its sub-folders and files (for sub-folders, examples of files), relative to it.
-
-    Raises:
-      ValueError: names the file or folder and says what to do.
+      directory, folders, files: the output with its sub-folders and files (for sub-folders, examples of files).
     """
     directory = Path(os.path.realpath(directory))
     places = [Path(os.path.realpath(directory / name)) for name in (*folders, *files, MANIFEST, LOCK)]

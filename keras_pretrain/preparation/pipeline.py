@@ -5,7 +5,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -27,14 +27,14 @@ from keras_pretrain.preparation.documents import Unit, block_characters, read_bl
 from keras_pretrain.preparation.lengths import draw_lengths
 from keras_pretrain.preparation.shards import Result, Shelf, collect, digest_content, read_shard
 from keras_pretrain.preparation.stages import (
-    Building,
-    Splitting,
-    Surveying,
-    Tokenizing,
     as_tokenizer,
+    build_examples,
     digest_tokenizer,
     document_starts,
     documents_of,
+    split_block,
+    survey_unit,
+    tokenize_shard,
 )
 from keras_pretrain.tokenization import TOKENIZER_CHARACTERS, record_cleaning, sample_documents, train_tokenizer
 
@@ -68,12 +68,10 @@ class Preparation:
     """One call of `prepare_corpus`: runs the stages in their order and records the seconds that each takes."""
 
     def __init__(self, folder: OwnedFolder, stage: Path, units: list[Unit], settings: Settings, engine, given):
-        self.folder = folder
-        self.stage = stage
-        self.units = units
-        self.settings = settings
-        self.engine = engine
-        self.given = given
+        self.folder, self.stage = folder, stage
+        self.units, self.settings = units, settings
+        self.engine, self.given = engine, given
+        self.tokenizer = folder.path / "tokenizer"
         self.seconds: dict[str, float] = {}
 
     def run(self) -> dict[str, float]:
@@ -102,12 +100,11 @@ class Preparation:
         return Shelf(self.folder.path, self.stage, name, compress)
 
     def _collect(self, stage, tasks: list, description: str) -> list[Result]:
-        """Run a stage over its tasks."""
         bar = tqdm(total=len(tasks), desc=description, unit=" blocks", delay=2)
         return collect(self.folder, self.stage, self.engine.run(stage, tasks), bar)
 
     def _survey(self) -> list[Result]:
-        results = self._collect(Surveying(self._shelf("survey")), self.units, "Reading")
+        results = self._collect(partial(survey_unit, self._shelf("survey")), self.units, "Reading")
         counts = {name: _total(results, name) for name in ("documents", "empty", "missing", "bad")}
         first_bad = next((result.figures["first_bad"] for result in results if result.figures["bad"]), None)
         report_rows("the corpus", **counts, first_bad=first_bad)
@@ -139,13 +136,10 @@ class Preparation:
         total = _total(surveys, "characters")
         splitter = make_splitter(settings.backend, self._training_texts(bound))  # Punkt learns from the first of them
         made_of = (settings.backend, *splitter_versions(settings.backend), splitter.learned())
-        stage = Splitting(self._shelf("sentences", compress=True), splitter, made_of, settings.cleaning)
+        stage = partial(split_block, self._shelf("sentences", compress=True), splitter, made_of, settings.cleaning)
         expand = partial(read_blocks, characters=block_characters(total))
-        bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
         results = self.engine.run(stage, self.units, expand)
-        results = collect(self.folder, self.stage, results, bar, "source_characters")
-        report_splitting(settings.backend, results)
-        return results
+        return collect_sentences(self.folder, self.stage, results, total, settings.backend)
 
     def _training_texts(self, bound: int) -> Iterator[str]:
         for unit in self.units:
@@ -172,7 +166,7 @@ class Preparation:
             folder.delete([REPORT, MADE_OF])  # examples of the old tokenizer are of no use
             folder.move(self.stage, sorted(names, key=lambda name: name == MADE_OF))
             folder.delete(set(folder.names("tokenizer")) - {*names})
-        return digest_tokenizer(as_tokenizer(folder.path / "tokenizer"))
+        return digest_tokenizer(as_tokenizer(self.tokenizer))
 
     def _sample(self, sentences: list[Result], bound: int) -> Iterator[list[str]]:
         """The training documents that a tokenizer is trained on."""
@@ -197,8 +191,7 @@ class Preparation:
             for split in SPLITS
             if result.figures["split"] in (None, split) and (split == "train" or bound or result.figures["split"])
         ]
-        folder = self.folder.path / "tokenizer"
-        stage = Tokenizing(self._shelf("tokens"), folder, digest, self.settings.seed, bound)
+        stage = partial(tokenize_shard, self._shelf("tokens"), self.tokenizer, digest, self.settings.seed, bound)
         results = self._collect(stage, tasks, "Tokenizing")
         tokens = {split: [each for each in results if each.name.startswith(f"tokens/{split}/")] for split in SPLITS}
         tokens = {split: shards for split, shards in tokens.items() if shards}
@@ -225,9 +218,8 @@ class Preparation:
             drawn = draw_blocks(number, len(blocks), settings.seed) if settings.objective == "mlm+nsp" else []
             others = [blocks[other] for other in drawn if other != number]
             tasks.append((number, [block, *others], number in drawn, passes))
-        folder = self.folder.path / "tokenizer"
-        shared = (settings.objective, settings.block_size, settings.short_seq_prob, settings.seed)
-        stage = Building(self._shelf(split), folder, digest, *shared)
+        shared = {name: getattr(settings, name) for name in ("objective", "block_size", "short_seq_prob", "seed")}
+        stage = partial(build_examples, self._shelf(split), self.tokenizer, digest, shared)
         return self._collect(stage, tasks, f"Building {split}")
 
     def _finish(self, surveys, sentences, tokens, examples, digest: str) -> None:
@@ -272,8 +264,12 @@ class Preparation:
         return figures | {"files": files}
 
 
-def report_splitting(backend: str, results: list[Result]) -> None:
-    """Warn if documents of `Splitting` could not be split, or if the backend splits almost nothing."""
+def collect_sentences(
+    folder: OwnedFolder, stage: Path, results: Iterable[Result], total: int, backend: str
+) -> list[Result]:
+    """Collect shards of `split_block`, of `total` characters; warns of documents that the backend could not split."""
+    bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
+    results = collect(folder, stage, results, bar, "source_characters")
     failed = _total(results, "not_split")
     if failed:
         first = next(result.figures["first_failure"] for result in results if result.figures["not_split"])
@@ -283,6 +279,7 @@ def report_splitting(backend: str, results: list[Result]) -> None:
         )  # fmt: skip
     if backend != "lines":
         warn_if_unsplit(backend, _total(results, "characters"), _total(results, "sentences"))
+    return results
 
 
 def _total(results: list[Result], figure: str) -> int:

@@ -2,13 +2,14 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import datasets
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
-from tqdm.auto import tqdm
 
 from keras_pretrain.corpus.cleaning import choose_cleaning, clean_text, describe_cleaning
 from keras_pretrain.corpus.loading import each_text, require_text
@@ -16,9 +17,9 @@ from keras_pretrain.corpus.sentences import choose_backend, make_splitter, split
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.preparation.documents import block_characters, make_blocks
 from keras_pretrain.preparation.engines import LocalEngine
-from keras_pretrain.preparation.pipeline import report_splitting
-from keras_pretrain.preparation.shards import Shelf, collect
-from keras_pretrain.preparation.stages import Splitting
+from keras_pretrain.preparation.pipeline import collect_sentences
+from keras_pretrain.preparation.shards import Shelf
+from keras_pretrain.preparation.stages import split_block
 from keras_pretrain.settings import attach
 from keras_pretrain.system import available_processors
 from keras_pretrain.tokenization import cleaning_of
@@ -85,9 +86,10 @@ def prepare_sentences(
     cache = OwnedFolder(_cache_directory(cache_dir), "sentences")
     prepared = {}
     with cache.staging() as stage:
-        splitting = Splitting(Shelf(cache.path, stage, "sentences"), splitter, made_of, cleaning)
+        splitting = partial(split_block, Shelf(cache.path, stage, "sentences"), splitter, made_of, cleaning)
         for name, documents in parts.items():
-            prepared[name] = attach(_split(documents, splitting, cache, stage, num_proc), cleaning=cleaning)
+            sentences = _split(documents, splitting, backend, cache, stage, num_proc)
+            prepared[name] = attach(sentences, cleaning=cleaning)
     return DatasetDict(prepared) if isinstance(corpus, dict) else prepared[""]
 
 
@@ -126,16 +128,16 @@ def _cache_directory(cache_dir: str | os.PathLike | None) -> Path:
     return Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "keras_pretrain"
 
 
-def _split(documents: Dataset, splitting: Splitting, cache: OwnedFolder, stage: Path, num_proc: int | None) -> Dataset:
+def _split(
+    documents: Dataset, splitting: Callable, backend: str, cache: OwnedFolder, stage: Path, num_proc: int | None
+) -> Dataset:
     if len(documents) == 0:
         return Dataset.from_dict({"sentences": []}, features=_FEATURES)
     table = documents.select_columns(["text"]).with_format("arrow")
     total = sum(pc.sum(pc.utf8_length(batch["text"])).as_py() for batch in table.iter(10_000))
     size = block_characters(total)
     workers = num_proc or min(available_processors(), max(1, total // size))
-    bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
     results = LocalEngine(workers).run(splitting, make_blocks(each_text(documents), "", None, size))
-    results = collect(cache, stage, results, bar, "source_characters")
-    report_splitting(splitting.made_of[0], results)
+    results = collect_sentences(cache, stage, results, total, backend)
     files = [str(cache.path / result.name) for result in results]
     return datasets.concatenate_datasets([Dataset.from_file(file).select_columns(["sentences"]) for file in files])

@@ -27,28 +27,18 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where the shards of a stage are kept; any process can write to it.
-
-    Attributes:
-      root: the folder.
-      stage: its staging folder, from which `collect` moves new shards to their places.
-      folder: the sub-folder for this stage's shards.
-      compress: takes a third of the space; an uncompressed shard can be used without reading it into memory.
-    """
+    """Where the shards of a stage are kept; any process can write to it."""
 
     root: Path
-    stage: Path
-    folder: str
-    compress: bool = False
+    stage: Path  # the staging folder, from which `collect` moves new shards to their places
+    folder: str  # the sub-folder for this stage's shards
+    compress: bool = False  # takes a third of the space; other shards can be used without reading them into memory
 
     def provide(self, block: str, content: Iterable, make: Callable[[], tuple[dict, dict]]) -> Result:
-        """The shard of a block; it is made unless it exists.
+        """The shard of a block; `make`, which returns its columns and figures, is called unless the shard exists.
 
-        Args:
-          block: the name of the block.
-          content: texts and JSON values from which everything in the shard follows. Their digest is part of the
-            shard's name, so a shard with that name is up to date.
-          make: returns the table's columns and the figures.
+        Everything in the shard follows from `content`, texts and JSON values. Their digest is part of the shard's name,
+        so a shard with that name is up to date.
         """
         name = f"{self.folder}/{block}-{digest_content(content)}.arrow"
         if (self.root / name).exists():
@@ -71,12 +61,7 @@ def collect(
 ) -> list[Result]:
     """Move new shards to their places as they come; returns all results, sorted by name.
 
-    Args:
-      bar: shows the progress, by one for each shard or by the figure `count`.
-
-    Raises:
-      FileExistsError: an existing shard has changed since it was written.
-      OSError: the disk is full.
+    The bar counts shards, or the figure `count`. An existing shard that has changed is a `FileExistsError`.
     """
     collected = []
     with bar:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,47 +25,27 @@ _RULES = 2  # goes up whenever a stage gives something else than before for the 
 _LONGEST_ERROR = 200  # characters of a splitter's error message that are stored
 
 
-@dataclass(frozen=True)
-class Surveying:
+def survey_unit(shelf: Shelf, unit: Unit) -> Result:
     """A unit → the hash and the length of each document, and counts of the rows without a document."""
-
-    shelf: Shelf
-
-    def __call__(self, unit: Unit) -> Result:
-        return self.shelf.provide(f"{unit.number:05d}", [_RULES, unit.stamp()], lambda: survey(unit))
+    return shelf.provide(f"{unit.number:05d}", [_RULES, unit.stamp()], lambda: survey(unit))
 
 
-@dataclass(frozen=True)
-class Splitting:
-    """Documents → cleaned sentences.
+def split_block(
+    shelf: Shelf, splitter: Callable[[str], list[str]], made_of: tuple[str, ...], cleaning: str, block: Block
+) -> Result:
+    """Documents → cleaned sentences. `made_of` is the backend, its versions, and what the splitter has learned."""
+    failures = []
 
-    Attributes:
-      splitter: from a cleaned document to its sentences.
-      made_of: the backend, its versions, and a digest of what the splitter has learned.
-      cleaning: one of `CLEANINGS`.
-    """
+    def split(text: str) -> list[str]:
+        text = clean_text(text, cleaning)
+        try:
+            return splitter(text)
+        except Exception as error:
+            failures.append(f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+            return [" ".join(text.split())]
 
-    shelf: Shelf
-    splitter: Callable[[str], list[str]]
-    made_of: tuple[str, ...]
-    cleaning: str
-
-    def __call__(self, block: Block) -> Result:
-        content = [[_RULES, self.made_of, self.cleaning, block.split], *block.texts]
-        return self.shelf.provide(block.name, content, lambda: self._split(block))
-
-    def _split(self, block: Block) -> tuple[dict, dict]:
-        failures = []
-
-        def sentences(text: str) -> list[str]:
-            text = clean_text(text, self.cleaning)
-            try:
-                return self.splitter(text)
-            except Exception as error:
-                failures.append(f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
-                return [" ".join(text.split())]
-
-        documents = list(map(sentences, block.texts))
+    def make() -> tuple[dict, dict]:
+        documents = list(map(split, block.texts))
         figures = {
             "split": block.split,
             "documents": len(documents),
@@ -78,35 +57,22 @@ class Splitting:
         }
         return {"sentences": pa.array(documents, pa.list_(pa.string())), "hash": pa.array(block.hashes)}, figures
 
+    return shelf.provide(block.name, [[_RULES, made_of, cleaning, block.split], *block.texts], make)
 
-@dataclass(frozen=True)
-class Tokenizing:
-    """Sentences → ids, for the training documents or for the validation documents of a shard.
 
-    Attributes:
-      tokenizer: its folder.
-      digest: of the tokenizer.
-      seed, bound: decide which documents are for validation (`corpus.validation`); not used if the source has a
-        validation split of its own.
+def tokenize_shard(
+    shelf: Shelf, tokenizer: Path, digest: str, seed: int, bound: int, task: tuple[str, str | None, str]
+) -> Result:
+    """Sentences → ids, for the training documents or for the validation documents of a sentence shard.
+
+    Seed and bound decide which these are (`corpus.validation`), unless the source has a validation split of its own.
+    The task is the shard, the split that it belongs to, and the split to take.
     """
+    shard, split_of_shard, split = task
 
-    shelf: Shelf
-    tokenizer: Path
-    digest: str
-    seed: int
-    bound: int
-
-    def __call__(self, task: tuple[str, str | None, str]) -> Result:
-        """Tokenize one block, given the sentence shard, the split that the shard belongs to, and the split to take."""
-        shard, split_of_shard, split = task
-        drawn = None if split_of_shard else [self.seed, self.bound]
-        block = f"{split}/{Path(shard).stem.rsplit('-', 1)[0]}"
-        return self.shelf.provide(block, [[_RULES, self.digest, drawn, split], shard], lambda: self._tokenize(*task))
-
-    def _tokenize(self, shard: str, split_of_shard: str | None, split: str) -> tuple[dict, dict]:
-        bound = None if split_of_shard else self.bound
-        documents = documents_of(self.shelf.root / shard, split, self.seed, bound).to_pylist()
-        corpus = tokenize_documents(documents, _load_tokenize(self.tokenizer, self.digest))
+    def make() -> tuple[dict, dict]:
+        documents = documents_of(shelf.root / shard, split, seed, None if split_of_shard else bound).to_pylist()
+        corpus = tokenize_documents(documents, _load_tokenize(tokenizer, digest))
         ids = pa.array(corpus.ids.astype(np.uint16 if corpus.ids.max(initial=0) < 1 << 16 else np.int32))
         sentences = pa.ListArray.from_arrays(pa.array(corpus.sentence_starts, pa.int32()), ids)
         column = pa.ListArray.from_arrays(pa.array(corpus.document_starts, pa.int32()), sentences)
@@ -118,54 +84,41 @@ class Tokenizing:
         }
         return {"ids": column}, figures
 
+    name = f"{split}/{Path(shard).stem.rsplit('-', 1)[0]}"
+    drawn = None if split_of_shard else [seed, bound]
+    return shelf.provide(name, [[_RULES, digest, drawn, split], shard], make)
+
 
 # A part of a token shard: its name, its first document, and the document after its last one.
 Piece = tuple[str, int, int]
 
 
-@dataclass(frozen=True)
-class Building:
-    """Ids → examples, of a block of documents. Random sentences come from blocks drawn from the whole split."""
+def build_examples(
+    shelf: Shelf, tokenizer: Path, digest: str, settings: dict, task: tuple[int, list[list[Piece]], bool, int]
+) -> Result:
+    """Ids → examples, of a block of documents. Random sentences come from blocks drawn from the whole split.
 
-    shelf: Shelf
-    tokenizer: Path
-    digest: str
-    objective: str
-    block_size: int
-    short_seq_prob: float
-    seed: int
+    The settings are those of `build_block`. The task is the block's number; its pieces, then those of the blocks that
+    random sentences are taken from; whether it is one of these itself; and the number of passes.
+    """
+    number, blocks, is_drawn, passes = task
 
-    def __call__(self, task: tuple[int, list[list[Piece]], bool, int]) -> Result:
-        """Build one block.
-
-        Args:
-          task: the block's number; its pieces, then those of the other blocks that it takes random sentences from;
-            whether it was drawn itself; and the number of passes.
-        """
-        number, blocks, is_drawn, passes = task
-        settings = [self.objective, self.block_size, self.short_seq_prob, self.seed, is_drawn, passes]
-        return self.shelf.provide(f"{number:05d}", [[_RULES, *settings], blocks], lambda: self._build(*task))
-
-    def _build(self, number: int, blocks: list[list[Piece]], is_drawn: bool, passes: int) -> tuple[dict, dict]:
+    def make() -> tuple[dict, dict]:
         corpora = [
-            TokenizedCorpus.join([_read_ids(self.shelf.root / name).part(first, end) for name, first, end in block])
+            TokenizedCorpus.join([_read_ids(shelf.root / name).part(first, end) for name, first, end in block])
             for block in blocks
         ]
-        tokenizer = _load_tokenizer(self.tokenizer, self.digest)
-        settings = (self.objective, self.block_size, self.short_seq_prob, self.seed, passes)
-        columns, figures = build_block(number, corpora, is_drawn, tokenizer, *settings)
+        loaded = _load_tokenizer(tokenizer, digest)
+        columns, figures = build_block(number, corpora, is_drawn, loaded, **settings, passes=passes)
         lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in columns["input_ids"].chunks])
-        figures["lengths"] = np.bincount(lengths, minlength=self.block_size + 1).tolist()
+        figures["lengths"] = np.bincount(lengths, minlength=settings["block_size"] + 1).tolist()
         return columns, figures
+
+    return shelf.provide(f"{number:05d}", [[_RULES, *settings.values(), is_drawn, passes], blocks], make)
 
 
 def documents_of(shard: Path, split: str, seed: int, bound: int | None) -> pa.Array:
-    """The documents of a sentence shard that belong to one split, as a column of lists of sentences.
-
-    Args:
-      split: `"train"` or `"validation"`.
-      seed, bound: as of `Tokenizing`; with a bound of `None`, all documents of the shard belong to the split.
-    """
+    """The documents of a sentence shard that belong to a split (with `bound=None`, all), as lists of sentences."""
     table = read_shard(shard)
     if bound is None:
         return table["sentences"]

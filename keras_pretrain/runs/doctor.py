@@ -1,5 +1,6 @@
 """`examine`: describe this machine and installation, and find what would prevent a run."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -47,18 +48,11 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact about the machine or the installation.
-
-    Attributes:
-      topic: what it is about, in a word or two.
-      text: the fact.
-      level: `"ok"`, `"note"` or `"problem"`.
-      remedy: for a problem, what to do.
-    """
+    """One fact about the machine or the installation, its level, and for a problem what to do."""
 
     topic: str
     text: str
-    level: str = "ok"
+    level: str = "ok"  # or "note" or "problem"
     remedy: str = ""
 
     def __str__(self) -> str:
@@ -262,24 +256,20 @@ def _nvidia_gpus() -> list[tuple[str, str]]:
 def _has_punkt() -> bool:
     import nltk
 
-    try:
+    with contextlib.suppress(LookupError):
         return bool(nltk.data.find("tokenizers/punkt_tab/english"))
-    except LookupError:
-        return False
+    return False
 
 
 def _version(name: str) -> str | None:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _read(path: str) -> str:
-    try:
+    with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return ""
 
 
 def _size(count: int) -> str:
