@@ -77,10 +77,10 @@ for name in keras_pretrain.__all__:
     resolved = dict(line.split() for line in output_of(code).splitlines())
     assert resolved.pop("callbacks") == "keras_pretrain.training.callbacks"
     assert resolved.pop("prepared") == "keras_pretrain.preparation"
-    for module in ("finetuning", "evaluation"):
+    for module in ("finetuning", "evaluation", "runs"):
         assert resolved.pop(module) == f"keras_pretrain.{module}"
     assert resolved == {name: name for name in resolved}
-    assert {*resolved, "callbacks", "finetuning", "evaluation", "prepared"} == set(keras_pretrain.__all__)
+    assert {*resolved, "callbacks", "finetuning", "evaluation", "prepared", "runs"} == set(keras_pretrain.__all__)
 
 
 def test_public_names_are_listed():
