@@ -46,6 +46,7 @@ def main(argv=None):
         epochs=args.steps // args.steps_per_epoch,
         steps_per_epoch=args.steps_per_epoch,
         validation_data=validation,
+        validation_freq=max(1, args.steps // args.steps_per_epoch // 10),
         callbacks=kp.callbacks.for_run(args.output, **saving),
     )
     after = kp.evaluation.evaluate_mlm(model, sentences["validation"], tokenizer, block_size=args.block_size)

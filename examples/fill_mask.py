@@ -6,6 +6,7 @@ python examples/fill_mask.py --model output/bert "대한민국의 수도는 [MAS
 """
 
 import argparse
+from pathlib import Path
 
 import keras_pretrain  # noqa: F401  first: it makes tf.keras legacy Keras
 
@@ -27,7 +28,9 @@ def parse_arguments(argv=None):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    fill_mask = pipeline("fill-mask", model=args.model, framework="tf", top_k=args.top_k)
+    generator = Path(args.model) / "generator"  # of an ELECTRA, the network that fills gaps
+    model = str(generator) if generator.is_dir() else args.model
+    fill_mask = pipeline("fill-mask", model=model, framework="tf", top_k=args.top_k)
     for text in args.text:
         print(text)
         answers = fill_mask(text)

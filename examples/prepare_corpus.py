@@ -40,7 +40,9 @@ def main(argv=None):
         overwrite=args.overwrite,
         dry_run=args.dry_run,
     )
-    if not args.dry_run:
+    if args.dry_run:
+        print("\n".join(f"replaced or deleted: {name}" for name in prepared.replaced))
+    else:
         print(f"\n{args.output} is ready; see report.json and lengths.png.")
         print({split: len(examples) for split, examples in prepared.features.items()})
 

@@ -48,12 +48,12 @@ def work(args: RaySettings) -> None:
 def main(argv=None):
     args = parse(RaySettings, argv, description=__doc__, takes=TAKES)
     import ray
-    from ray.train import ScalingConfig
-    from ray.train.tensorflow import TensorflowTrainer
+    import ray.train.tensorflow
 
     ray.init(runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})  # Ray Train touches tf.keras before we do
-    scaling = ScalingConfig(num_workers=args.workers, use_gpu=args.gpus_per_worker > 0)
-    TensorflowTrainer(lambda: work(args), scaling_config=scaling).fit()
+    resources = {"GPU": args.gpus_per_worker} if args.gpus_per_worker else {"CPU": 1}
+    scaling = ray.train.ScalingConfig(args.workers, use_gpu=args.gpus_per_worker > 0, resources_per_worker=resources)
+    ray.train.tensorflow.TensorflowTrainer(lambda: work(args), scaling_config=scaling).fit()
 
 
 if __name__ == "__main__":

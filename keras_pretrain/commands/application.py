@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
 import time
@@ -34,7 +35,10 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
       The exit status: 0; 1 for a problem that `doctor` found; 2 where the user got something wrong, which is one line
-      on standard error; 130 after Ctrl-C; 143 after SIGTERM. `--debug` shows tracebacks.
+      on standard error; 130 after Ctrl-C. `--debug` shows tracebacks.
+
+    Raises:
+      SystemExit: 143, after a SIGTERM while a model trains.
     """
     verbs.begun = time.perf_counter()
     tokens = list(sys.argv[1:] if argv is None else argv)
@@ -64,12 +68,7 @@ def parse(
     """
     tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
     app = App(name=script, help=description, help_format="plaintext", version_flags=[], default_parameter=_DEFAULTS)
-    taken = _part(record, takes, defaults)
-    app.default(
-        _command(
-            taken, lambda settings: record(**defaults | {f.name: getattr(settings, f.name) for f in fields(taken)})
-        )
-    )
+    app.default(_command(_part(record, takes, defaults), lambda settings: settings, record, defaults))
     result = []
 
     def read():
@@ -88,7 +87,7 @@ def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
     chosen = [
         (each.name, each.type, field(default=defaults.get(each.name, each.default)))
         for each in fields(record)
-        if takes is None or each.name in takes
+        if each.name not in _INTERNAL and (takes is None or each.name in takes)
     ]
     return dataclasses.make_dataclass(
         "Arguments", chosen, kw_only=True, namespace={"__doc__": record.__doc__, "__module__": __name__}
@@ -96,7 +95,10 @@ def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
 
 
 # Arguments of Python that have another name on the command line.
-_RENAMED = {"validation_fraction": "validation", "dupe_factor": "passes", "num_train_steps": "steps"}
+_RENAMED = {
+    "validation_fraction": "validation", "dupe_factor": "passes", "num_train_steps": "steps", "repo_id": "repo",
+}  # fmt: skip
+_INTERNAL = ("planned_steps",)  # settings of a record that nobody types
 _DEFAULTS = Parameter(consume_multiple=True, negative_iterable=())
 
 
@@ -121,27 +123,28 @@ def _application() -> App:
     app = App(name=_NAME, help=keras_pretrain.__doc__.splitlines()[0], version=keras_pretrain.__version__,
               default_parameter=_DEFAULTS)  # fmt: skip
     for name, (record, function) in verbs.RECORDS.items():
-        app.command(_command(record, function), name=name)
+        app.command(_command(_part(record, None, {}), function, record), name=name)
     for name, function in verbs.FUNCTIONS.items():
         app.command(function, name=name)
     return app
 
 
-def _command(record: type[Settings], function: Callable) -> Callable:
-    """A function whose signature cyclopts reads: the record's fields, and what every verb takes."""
+def _command(arguments: type, function: Callable, record: type[Settings], defaults: dict | None = None) -> Callable:
+    """A function whose signature cyclopts reads: the arguments, and what every verb takes."""
 
     def command(*, settings=None, options=Options()):
-        settings = record() if settings is None else settings
+        given = {each.name: getattr(settings or arguments(), each.name) for each in fields(arguments)}
+        settings = record(**(defaults or {}) | given)
         if options.print_config:
             print(settings.to_yaml(), end="")
             return None
         return function(settings)
 
-    is_required = any(each.default is dataclasses.MISSING for each in fields(record))
+    is_required = any(each.default is dataclasses.MISSING for each in fields(arguments))
     if is_required:
         command.__kwdefaults__.pop("settings")
     command.__annotations__ = {
-        "settings": Annotated[record if is_required else record | None, Parameter(name="*")],
+        "settings": Annotated[arguments if is_required else arguments | None, Parameter(name="*")],
         "options": Annotated[Options, Parameter(name="*")],
     }
     command.__doc__ = function.__doc__
@@ -171,6 +174,8 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
     for name, value in values.items():
         if name not in names:
             raise ValueError(f"--config: {file} has the setting {name!r}, which {verb!r} does not have.")
+        if name in _INTERNAL or (name == "steps" and "hours" in typed) or (name == "hours" and "steps" in typed):
+            continue
         if name not in typed and value is not None:
             flags += _as_flags(name, value)
     return [tokens[0], *flags, *tokens[1:]]
@@ -194,9 +199,12 @@ def _guarded(function: Callable, name: str, tokens: list[str]) -> int:
     try:
         return function() or 0
     except KeyboardInterrupt:
-        print("Stopped. What is finished is kept: the same command continues.", file=sys.stderr)
+        without = " without --no-resume" if "--no-resume" in tokens else ""
+        print(f"Stopped. What is finished is kept: the same command{without} continues.", file=sys.stderr)
         return 130
-    except _USER_ERRORS as error:
+    except Exception as error:
+        if not isinstance(error, _USER_ERRORS) and not type(error).__module__.startswith("tensorflow"):
+            raise
         if "--debug" in tokens:
             traceback.print_exc()
         else:
@@ -242,7 +250,7 @@ def _refuse_fractions(tokens: list[str], takes: type | Callable) -> None:
     whole = {
         name for name, kind in _names_of(takes).items() if re.fullmatch(r"(<class ')?int('>)?( \| None)?", str(kind))
     }
-    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+    for token, after in itertools.zip_longest(tokens, tokens[1:], fillvalue=""):
         name, _, value = token[2:].partition("=")
         value = value or after
         if token.startswith("--") and name.replace("-", "_") in whole and re.fullmatch(r"-?\d*\.\d*", value):

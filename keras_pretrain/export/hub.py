@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 # What a run leaves beside its model, with paths and names of this machine, and what was not finished.
 _NOT_UPLOADED = [
-    "run/*", "run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}",
-    LOCK, f"*/{LOCK}", *DEFAULT_IGNORE_PATTERNS,
+    "run/*", "*/run/*", "run-*/*", "*/run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*",
+    f"*{MANIFEST}", LOCK, f"*/{LOCK}", *DEFAULT_IGNORE_PATTERNS,
 ]  # fmt: skip
 _LARGE = 1 << 20  # bytes from which a file is linked, not copied
 
@@ -73,8 +73,8 @@ def push_to_hub(
       The commit's URL.
 
     Raises:
-      FileNotFoundError: no such folder, or nothing in it.
-      ValueError: a name that the Hub does not take, or a token that cannot be one.
+      FileNotFoundError: no such folder, or no model in it.
+      ValueError: a name that the Hub does not take, a token that cannot be one, or a prepared corpus.
       PermissionError: no token, or one that the Hub refuses.
       ConnectionError: the Hub could not be reached, or failed.
     """
@@ -98,6 +98,10 @@ def snapshot(directory: str | os.PathLike) -> Iterator[Snapshot]:
     if not names:
         raise FileNotFoundError(f"There is nothing to upload in {directory}; kp.save_checkpoint writes such a folder.")
     owner = OwnedFolder(directory, "upload")
+    if "preparation" in owner.writers:
+        raise ValueError(f"{directory} is a prepared corpus, with all of its texts, and no model. It is not uploaded.")
+    if not any(Path(name).name in ("config.json", "saved_model.pb") for name in names):
+        raise FileNotFoundError(f"There is no model in {directory}: no config.json and no saved_model.pb.")
     can_stage = os.access(directory, os.W_OK) and importlib.util.find_spec("fcntl")
     with owner.staging() if can_stage else tempfile.TemporaryDirectory() as stage:
         stage = Path(stage)
@@ -149,7 +153,7 @@ def check_target(repo_id: str, token: str | None) -> str:
     token = token or get_token()
     if not token:
         raise PermissionError(
-            "There is no token for the Hub: run `hf auth login`, set HF_TOKEN, or give token=…, one with the right to "
+            "There is no token for the Hub: run `hf auth login`, set HF_TOKEN or pass a token, one with the right to "
             "write."
         )
     if not token.isascii() or any(character.isspace() for character in token):

@@ -19,6 +19,10 @@ _TASKS = {  # class → what the Hub calls it, what it is
     "BertForSequenceClassification": ("text-classification", "a BERT with a classifier"),
     "ElectraForSequenceClassification": ("text-classification", "an ELECTRA with a classifier"),
 }
+_WHERE = {
+    "corpus": "Metrics that start with `val_` are those of the validation split, the others those of training.",
+    "task": "All metrics are those of the validation split, the mean over the seeds.",
+}
 _LANGUAGES = {"ko": "Korean", "en": "English"}
 _SECTION = re.compile(r"(?<=\n## How to load it\n\n).*?(?=\n\n## )", re.DOTALL)
 _PATH_ROW = re.compile(r"^\| [^|]* \| [^|]*[/\\][^|]* \|\n", re.MULTILINE)
@@ -70,8 +74,8 @@ def model_card(
     }
     if metrics:
         sections.append(
-            "## Metrics at the end of training\n\nThe validation split gives the metrics that start with `val_`. "
-            f"The model was not evaluated on other data.\n\n{_table(metrics)}"
+            f"## Metrics at the end of training\n\n{_WHERE['task' if run.get('task') else 'corpus']} The model was not "
+            f"evaluated on other data.\n\n{_table(metrics)}"
         )
     sections += [f"![Training curves]({picture})" for picture in curves]
     return "\n\n".join(sections) + "\n"
@@ -204,8 +208,9 @@ def _describe_training(run: dict) -> str:
         )
         facts = [corpus.get("name") or "a local corpus", _LANGUAGES.get(corpus.get("language")), sizes]
         parts.append(f"Corpus: {'; '.join(filter(None, facts))}.")
-    if task.get("name"):
-        parts.append(f"Task: {task['name']}.")
+    if task:
+        sizes = (f"{task[part]:,} examples for {part}" for part in ("train", "validation") if part in task)
+        parts.append(f"Task: {', '.join([task.get('name') or 'local labelled texts', *sizes])}.")
     settings = {
         name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in sorted((run.get("settings") or {}).items())

@@ -1,6 +1,7 @@
 """`AdaptationRun`: a checkpoint goes on with other text, and is compared before and after."""
 
 import logging
+import time
 
 from keras_pretrain.evaluation import evaluate_mlm
 from keras_pretrain.finetuning import finetune, load_examples
@@ -38,7 +39,9 @@ class AdaptationRun(Run):
 
     def _change_tokenizer(self) -> None:
         settings = self.settings
-        self.comparison["before"] = self._evaluate(settings.model)
+        begun = time.perf_counter()
+        self.comparison["before"] = self._evaluate(settings.model) | self._judge(settings.model, "before")
+        self._seconds_of_comparison = time.perf_counter() - begun  # as long again after the training
         if settings.add_tokens:
             self._words = settings.add_tokens.read_text(encoding="utf-8").splitlines()
         if settings.new_tokens:
@@ -49,13 +52,13 @@ class AdaptationRun(Run):
                 words = [word for word in self._words if word.strip()]
                 self.tokenizer = add_tokens(self.model, self.tokenizer, words)
 
+    def _seconds_to_finish(self, pace) -> float:
+        return super()._seconds_to_finish(pace) + self._seconds_of_comparison
+
     def save(self, figures: dict) -> None:
         super().save(figures)  # at once: what follows takes a while
-        self.comparison["adapted"] = self._evaluate(self.settings.output)
-        if self._task:
-            for name, checkpoint in (("before", self.settings.model), ("adapted", self.settings.output)):
-                logger.info("The task on the model %s:", name)
-                self.comparison[name] |= self._judge(checkpoint)
+        adapted = self._evaluate(self.output) | self._judge(self.output, f"adapted-{self.settings.steps}")
+        self.comparison["adapted"] = adapted
         super().save(figures | self.comparison)
         logger.info("%s", self.table())
         if self._words:
@@ -64,15 +67,20 @@ class AdaptationRun(Run):
     def _evaluate(self, checkpoint) -> dict[str, float]:
         return evaluate_mlm(checkpoint, self.sentences["validation"], block_size=self.settings.shapes[0][0])
 
-    def _judge(self, checkpoint) -> dict[str, dict]:
+    def _judge(self, checkpoint, name: str) -> dict[str, dict]:
+        """The task on top of a checkpoint; its seeds that are finished are not trained again after a kill."""
         settings = self.settings
-        seeds = range(settings.seed, settings.seed + settings.task_seeds)
+        if self._task is None:
+            return {}
+        logger.info("The task on the model %s:", name.partition("-")[0])
         tuned = finetune(
             checkpoint,
             self._task["train"],
             self._task["validation"],
             epochs=settings.task_epochs,
-            seeds=seeds,
+            seeds=range(settings.seed, settings.seed + settings.task_seeds),
+            directory=self.output / f"run-task-{name}",
+            resume=settings.resume,
             verbose=2,
         )
         return {f"task_{name}": each for name, each in tuned.metrics.items()}

@@ -43,12 +43,18 @@ def evaluate_checkpoints(
         raise ValueError("`model`: classifiers and masked language models are evaluated separately.")
     record = _record_of(models[0])
     if all(are_classifiers):
+        if block_size is not None:
+            raise ValueError("`block_size` is for masked language models; a classifier has the length of its run.")
         if corpus is None:
             raise ValueError("`corpus` is missing: a classifier is evaluated on a file of labelled texts.")
         is_regression = len(found[0].config.get("id2label", {})) == 1
         columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
         data = load_examples({"train": corpus, "validation": corpus}, regression=is_regression, **columns)
-        return {model: evaluate(model, data["validation"]) for model in models}
+        lengths = [getattr(_record_of(model), "max_length", 128) for model in models]
+        pairs = zip(models, lengths, strict=True)
+        return {model: evaluate(model, data["validation"], max_length=length) for model, length in pairs}
+    if pair_column is not None or label_column != "label":
+        raise ValueError("`label_column` and `pair_column` are for classifiers; these are masked language models.")
     if corpus is not None:
         documents = load_corpus(corpus, text_column=text_column, validation_fraction=0)["train"]
     elif isinstance(record, PretrainingSettings):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.finetuning import FineTuned, finetune, load_examples, predict
-from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.runs.metrics import require_output, write_metrics
 from keras_pretrain.runs.run import make_strategy, precision
-from keras_pretrain.runs.settings import RECORD, FinetuneSettings
+from keras_pretrain.runs.settings import FinetuneSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,6 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
     """
     begun, output = time.perf_counter(), Path(settings.output).expanduser()
     require_output(settings)
-    record = OwnedFolder(output, "run", overwrite=settings.overwrite)
     strategy = make_strategy(settings.strategy)
     data = load_examples(
         settings.train,
@@ -38,7 +36,6 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
         regression=settings.regression,
         seed=settings.seed,
     )
-    record.write_text(RECORD, settings.to_yaml())
     names = (
         "regression", "epochs", "batch_size", "learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay",
         "dropout", "class_weight", "patience", "max_length", "cleaning", "resume",
@@ -49,7 +46,7 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
             data["train"],
             data["validation"],
             seeds=range(settings.seed, settings.seed + settings.seeds),
-            directory=output / "run",
+            directory=output / "run",  # and `write_metrics` writes the record, once its settings were compared there
             verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
             **{name: getattr(settings, name) for name in names},
         )

@@ -11,11 +11,12 @@ import numpy as np
 from keras_pretrain.corpus.loading import is_hub_name
 from keras_pretrain.export.checkpoint import require_writable
 from keras_pretrain.folders import OwnedFolder
-from keras_pretrain.runs.settings import RECORD, PretrainingSettings, Settings, public_name
+from keras_pretrain.runs.settings import RECORD, PretrainingSettings, Settings, public_name, read_yaml
 
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
+_HEADER = "# The record of this run. `keras-pretrain VERB --config run.yaml --output FOLDER` uses its settings again.\n"
 _PACKAGES = ("keras_pretrain", "tensorflow", "transformers", "datasets", "tokenizers")
 
 
@@ -24,18 +25,25 @@ def require_output(settings: Settings) -> None:
 
     Raises:
       FileExistsError: other files have these names there, and `overwrite` is off.
+      ValueError: a run of another kind wrote there.
       OSError: the folder cannot be written to.
     """
+    record = Path(settings.output).expanduser() / RECORD
+    if OwnedFolder(settings.output, "run").owns(RECORD):
+        kind = read_yaml(record).get("kind")
+        if kind != settings.kind:
+            raise ValueError(f"`output`: {settings.output} holds a run of {kind!r}, not of {settings.kind!r}.")
     require_writable(settings.output, overwrite=settings.overwrite)
     folder = OwnedFolder(settings.output, "metrics", overwrite=settings.overwrite)
     folder.require_replaceable([METRICS, RECORD])
 
 
 def write_metrics(settings: Settings, metrics, *, documents=None, seconds: dict | None = None, **more) -> None:
-    """Write `metrics.json` into the output of a run. Only a warning where it cannot be written: the model matters more.
+    """Write `metrics.json` and the record `run.yaml` into the output of a run. Only a warning where they cannot be
+    written: the model matters more.
 
     Args:
-      settings: of the run; only `settings.public()` is written.
+      settings: of the run; `metrics.json` has only what `settings.public()` gives.
       metrics: what `model.fit` returned, of which the last values are taken; or a dictionary of metrics.
       documents: the corpus or the labelled examples, a `DatasetDict`, or how many there are in each of its parts.
       seconds: of each stage.
@@ -43,13 +51,14 @@ def write_metrics(settings: Settings, metrics, *, documents=None, seconds: dict 
     """
     history = getattr(metrics, "history", None)
     metrics = metrics if history is None else {name: values[-1] for name, values in history.items()}
+    chosen = metrics.get("settings", {})  # by `finetune`
     base = getattr(settings, "init_from", None) or getattr(settings, "model", None)
     report = (
         metrics
         | more
         | {
             "kind": settings.kind,
-            "settings": settings.public(),
+            "settings": settings.public() | {name: each for name, each in chosen.items() if each is not None},
             "seed": settings.seed,
             "seconds": seconds or {},
             "base_model": public_name(base),
@@ -69,8 +78,15 @@ def write_metrics(settings: Settings, metrics, *, documents=None, seconds: dict 
         text = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False)
         folder = OwnedFolder(settings.output, "metrics", overwrite=settings.overwrite)
         folder.write_text(METRICS, text + "\n")
+        write_record(settings)
     except OSError as error:
         logger.warning("The metrics could not be written: %s", error)
+
+
+def write_record(settings: Settings) -> None:
+    """Write `run.yaml` into the output of a run, once it is sure that the run can go on there."""
+    folder = OwnedFolder(settings.output, "run", overwrite=settings.overwrite)
+    folder.write_text(RECORD, _HEADER + settings.to_yaml())
 
 
 def _count(part) -> int:

@@ -23,7 +23,7 @@ from keras_pretrain.models.bert import BertPretrainer
 from keras_pretrain.models.electra import ElectraPretrainer
 from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.preparation import load_prepared, prepare_sentences
-from keras_pretrain.runs.metrics import require_output, write_metrics
+from keras_pretrain.runs.metrics import require_output, write_metrics, write_record
 from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, read_settings
 from keras_pretrain.system import memory_bytes
 from keras_pretrain.tokenization import train_tokenizer
@@ -81,18 +81,21 @@ class Run:
     def __init__(self, settings: PretrainingSettings, *, begun: float | None = None):
         self._begun = time.perf_counter() if begun is None else begun
         self.seconds: dict[str, float] = {}
-        self.stored = self._read_record(settings)
-        self.settings = settings.continued(self.stored) if self.stored else settings
-        require_output(self.settings)
-        self._folder = OwnedFolder(self.settings.output, "run", overwrite=self.settings.overwrite)
+        self.output = Path(settings.output).expanduser()
+        require_output(settings)
+        self.prepared, settings = _open_prepared(settings)
+        stored = self._read_record(settings)
+        self.settings = settings.continued(stored) if stored else dataclasses.replace(settings, planned_steps=None)
         self.strategy = make_strategy(self.settings.strategy)
         self.is_chief = self.strategy.extended.should_checkpoint  # of several machines, one writes and shows
-        self.prepared = self._open_prepared()
         self.model = self.tokenizer = self.documents = None
 
     def carry_out(self) -> dict[str, float]:
         """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
         logger.info("%s", self._summary())
+        ignored = [name for name in ("size", "vocab_size") if name in self.settings.unused()]
+        if self.settings.init_from and ignored:
+            logger.info("A given model has a size and a vocabulary of its own: %s have no effect.", ", ".join(ignored))
         if self.settings.precision not in (None, "float32") and not tf.config.get_visible_devices("GPU"):
             logger.info(
                 "Precision %s is slower than float32 on this machine: no GPU is visible.", self.settings.precision
@@ -104,8 +107,6 @@ class Run:
             data = self._batch(features)
             self._make_model(features[0]["train"])
             self._decide(data)
-            if self.is_chief:
-                self._folder.write_text(RECORD, _HEADER + self.settings.to_yaml())
             figures = self.train(data)
             if self.is_chief:
                 self.save(figures)
@@ -113,29 +114,8 @@ class Run:
         return figures
 
     def _read_record(self, settings) -> PretrainingSettings | None:
-        file = Path(settings.output).expanduser() / RECORD
-        if not settings.resume or not file.exists():
-            return None
-        stored = read_settings(file, check=False)
-        if stored.kind != settings.kind:
-            raise ValueError(f"{settings.output} holds a run of {stored.kind!r}, not of {settings.kind!r}.")
-        return stored
-
-    def _open_prepared(self):
-        if self.settings.prepared is None:
-            return None
-        prepared = load_prepared(self.settings.prepared)
-        made = prepared.report["settings"]
-        if self.settings.block_size not in (None, made["block_size"]):
-            raise ValueError(
-                f"`prepared`: {prepared.directory} has blocks of {made['block_size']} tokens, and `block_size` is "
-                f"{self.settings.block_size}. Leave `block_size` out."
-            )
-        if "validation" not in prepared.features:
-            raise ValueError(f"`prepared`: {prepared.directory} has no validation split; prepare it with one.")
-        changes = {"block_size": made["block_size"], "language": made["language"]}
-        self.settings = dataclasses.replace(self.settings, **changes)
-        return prepared
+        file = self.output / RECORD
+        return read_settings(file, check=False) if settings.resume and file.exists() else None
 
     def _load_model(self) -> None:
         """The checkpoint to continue from, before an hour of preparation."""
@@ -228,8 +208,7 @@ class Run:
         with self.strategy.scope():
             self.model = kind.from_size(settings.size, self.tokenizer, features=examples, **options)
 
-    def _compile(self) -> None:
-        settings = self.settings
+    def _compile(self, settings: PretrainingSettings) -> None:
         names = ("learning_rate", "schedule", "warmup_ratio", "weight_decay", "epsilon", "beta_1", "beta_2")
         with self.strategy.scope():
             optimizer = create_optimizer(
@@ -242,57 +221,61 @@ class Run:
 
     def _decide(self, data: list[tuple]) -> None:
         """Measure a few steps; choose the number of steps for `hours`, and how often there is a validation."""
-        fits_into_hours = self.settings.steps is None and self.settings.hours is not None
-        self.settings = settings = self.settings.completed()
-        self._compile()
-        if settings.strategy == "multiworker":  # each worker's clock is another
-            self.settings = dataclasses.replace(settings, validation_every=settings.validation_every or 1)
+        paces: list[Pace | None] = []
+        if self.settings.steps is None and self.settings.hours is not None:
+            self._compile(self.settings.completed())
+            paces = [_measure(self.model, *each) for each in data]
+            self.settings = dataclasses.replace(self.settings, steps=self._steps_in_hours(paces))
+        self.settings = self.settings.completed()
+        self._compile(self.settings)
+        if self.settings.strategy == "multiworker":  # each worker's clock is another
+            every = self.settings.validation_every or -(-self._epochs // _VALIDATIONS)
+            self.settings = dataclasses.replace(self.settings, validation_every=every)
             return
-        paces = [_measure(self.model, *each) if left else None for each, left in zip(data, self._left(), strict=True)]
-        if not any(paces):
+        left = self._left()
+        paces = paces or [_measure(self.model, *each) if n else None for each, n in zip(data, left, strict=True)]
+        if not any(left):
             return
-        if fits_into_hours:
-            self.settings = self._fit_into_hours(paces)
-            self._compile()
         if self.settings.validation_every is None:
-            self.settings = dataclasses.replace(self.settings, validation_every=self._choose_validations(paces))
+            every = -(-self._epochs // self._choose_validations(paces))
+            self.settings = dataclasses.replace(self.settings, validation_every=every)
         self._forecast(paces)
 
+    @property
+    def _epochs(self) -> int:
+        return self.settings.steps // self.settings.steps_per_epoch
+
     def _choose_validations(self, paces: list[Pace | None]) -> int:
-        """Epochs between two validations."""
-        settings, left = self.settings, self._left()
-        training = sum(count * pace.seconds_per_step for count, pace in zip(left, paces, strict=True) if pace)
+        """How many validations the run has besides the one at the end of each phase but the last."""
+        training = sum(count * pace.seconds_per_step for count, pace in zip(self._left(), paces, strict=True) if pace)
         once = max(pace.seconds_per_validation for pace in paces if pace)
-        epochs = settings.steps // settings.steps_per_epoch
-        times = min(_VALIDATIONS, epochs, int(settings.validation_share * training / max(once, 1e-9)))
-        return -(-epochs // max(times, 1))
+        allowed = int(self.settings.validation_share * training / max(once, 1e-9)) - (len(paces) - 1)
+        return max(1, min(_VALIDATIONS, self._epochs, allowed))
 
     def _left(self) -> list[int]:
         """The steps that are not trained yet, of each phase."""
         return [max(0, phase.steps - self._done(phase)) for phase in self.settings.plan()]
 
     def _done(self, phase: Phase) -> int:
-        folder = self.settings.output.expanduser() / f"run{phase.name}"
-        steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()]
+        steps = [int(path.name[5:]) for path in self.output.glob(f"run{phase.name}/step-*") if path.name[5:].isdigit()]
         return max(steps, default=0) if self.settings.resume else 0
 
-    def _fit_into_hours(self, paces: list[Pace]) -> PretrainingSettings:
-        """The settings with as many epochs as `hours` have room for."""
+    def _steps_in_hours(self, paces: list[Pace]) -> int:
+        """As many whole epochs as `hours` have room for."""
         settings, spent = self.settings, time.perf_counter() - self._begun
         budget = 3600 * settings.hours - spent - self._seconds_to_finish(paces[-1])
-        shares = [phase.steps / settings.steps for phase in settings.plan()]
-        per_step = sum(share * pace.seconds_per_step for share, pace in zip(shares, paces, strict=True))
+        per_step = sum(share * pace.seconds_per_step for share, pace in zip(settings.shares, paces, strict=True))
         epoch = per_step * settings.steps_per_epoch
         validation = max(pace.seconds_per_validation for pace in paces)
         most = min(_VALIDATIONS * validation, settings.validation_share * budget)
-        epochs = int((budget - max(validation, most)) / epoch)
+        epochs = int((budget - max(len(paces) * validation, most)) / epoch)
         if epochs < len(paces):
             raise ValueError(
                 f"`hours` ({settings.hours:g}) are too few: {spent:,.0f} s have passed, and an epoch of "
                 f"{settings.steps_per_epoch} steps takes {epoch:,.0f} s. Give more hours, a smaller model or a "
                 "smaller `steps_per_epoch`."
             )
-        return dataclasses.replace(settings, steps=epochs * settings.steps_per_epoch)
+        return epochs * settings.steps_per_epoch
 
     def _seconds_to_finish(self, pace: Pace) -> float:
         return 5 + pace.checkpoint_bytes * _SAVING_SECONDS_PER_BYTE
@@ -301,7 +284,7 @@ class Run:
         """Say how long it will take, and what memory and disk it needs; refuse what does not fit."""
         settings, seconds = self.settings, 0.0
         for phase, pace, count in zip(settings.plan(), paces, self._left(), strict=True):
-            if pace:
+            if count:
                 epochs = count / settings.steps_per_epoch
                 seconds += count * pace.seconds_per_step
                 seconds += -(-epochs // settings.validation_every) * pace.seconds_per_validation
@@ -314,7 +297,7 @@ class Run:
                 )  # fmt: skip
         self.seconds["forecast"] = seconds
         pace = next(pace for pace in paces if pace)
-        disk = 4 * pace.checkpoint_bytes  # two checkpoints, one being written, the model
+        disk = (2 * len(paces) + 2) * pace.checkpoint_bytes  # two checkpoints a phase, one being written, the model
         free = shutil.disk_usage(_existing(settings.output)).free
         if self.is_chief:
             logger.info(
@@ -333,8 +316,8 @@ class Run:
 
     def train(self, data: list[tuple]) -> dict[str, float]:
         """Train all phases; the last value of each metric, and `tokens_per_second`."""
-        settings, figures = self.settings, {}
-        for phase, (train, validation) in zip(settings.plan(), data, strict=True):
+        settings, figures, phases = self.settings, {}, self.settings.plan()
+        for phase, (train, validation) in zip(phases, data, strict=True):
             if phase.name:
                 logger.info("%d steps of %d blocks of %d tokens.", phase.steps, phase.batch_size, phase.block_size)
             self.preview = self._make_preview(validation)
@@ -348,6 +331,8 @@ class Run:
                 overwrite=settings.overwrite,
                 is_chief=self.is_chief,
             )
+            if self.is_chief:
+                callbacks.insert(2, _Recording(self.settings, is_first=phase is phases[0]))
             with self._clock("training"):
                 history = self.model.fit(
                     train.repeat(),
@@ -385,7 +370,39 @@ class Run:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
 
 
-_HEADER = "# The record of this run. `keras-pretrain VERB --config run.yaml --output FOLDER` uses its settings again.\n"
+class _Recording(tf_keras.callbacks.Callback):
+    """Writes the record after `Checkpointing`, which locks the run and compares it with the one that the output holds.
+
+    Without `resume`, what an earlier run of other phases left is deleted: files that it wrote, and that did not change.
+    """
+
+    def __init__(self, settings: PretrainingSettings, *, is_first: bool):
+        super().__init__()
+        self._settings, self._deletes = settings, is_first and not settings.resume
+
+    def on_train_begin(self, logs=None):
+        output = Path(self._settings.output).expanduser()
+        earlier = [(path, "checkpointing") for path in output.glob("run-*") if path.is_dir()]
+        for path, writer in [*earlier, (output, "history"), (output, "curves")] if self._deletes else ():
+            folder = OwnedFolder(path, writer)
+            folder.delete(folder.names())
+        write_record(self._settings)
+
+
+def _open_prepared(settings: PretrainingSettings) -> tuple:
+    """The prepared folder, if there is one, and the settings with what it was prepared with."""
+    if settings.prepared is None:
+        return None, settings
+    prepared = load_prepared(settings.prepared)
+    made = prepared.report["settings"]
+    if settings.block_size not in (None, made["block_size"]):
+        raise ValueError(
+            f"`prepared`: {prepared.directory} has blocks of {made['block_size']} tokens, and `block_size` is "
+            f"{settings.block_size}. Leave `block_size` out."
+        )
+    if "validation" not in prepared.features:
+        raise ValueError(f"`prepared`: {prepared.directory} has no validation split; prepare it with one.")
+    return prepared, dataclasses.replace(settings, block_size=made["block_size"], language=made["language"])
 
 
 def _measure(model, train, validation) -> Pace:

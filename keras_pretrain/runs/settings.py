@@ -8,8 +8,10 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from types import UnionType
+from typing import ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
 
@@ -19,9 +21,17 @@ from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_LEARNING_RATES, ELEC
 RECORD = "run.yaml"
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
+# Settings that are a path of this machine or a name on the Hub.
+_SOURCES = ("corpus", "tokenizer", "model", "init_from", "init_generator_from")
+# How a corpus becomes examples: a prepared folder has all of this behind it.
+_OF_CORPUS = (
+    "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "cleaning", "backend",
+    "vocab_size", "passes",
+)  # fmt: skip
+_ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
 Objective = Literal["mlm+nsp", "mlm"]
 Cleaning = Literal[CLEANINGS]
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
 def setting(default=dataclasses.MISSING, *, private=False, free=False, **bounds):
@@ -56,7 +66,10 @@ class Settings:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value = _as_type(field.name, field.type, getattr(self, field.name))
+            if field.name in _SOURCES and value and Path(value).expanduser().exists():
+                value = os.path.abspath(os.path.expanduser(value))  # local once and for all, wherever it is read again
+            object.__setattr__(self, field.name, value)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 _check_bounds(field.name, value, field.metadata)
         self.check()
@@ -68,20 +81,28 @@ class Settings:
           ValueError, FileNotFoundError: with the names of the settings.
         """
 
+    def unused(self) -> set[str]:
+        """The names of settings that have no effect beside the others."""
+        return set()
+
     def public(self) -> dict:
-        """The settings that may be published: none that is private, none that is unset."""
+        """The settings that may be published: none that is private, not set or without effect."""
+        left_out = {*_NOT_PUBLISHED, *self.unused()}
         values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
         return {
             field.name: list(value) if isinstance(value, tuple) else value
             for field, value in values
-            if not field.metadata["private"] and value is not None and field.name not in _NOT_PUBLISHED
+            if not field.metadata["private"] and value is not None and field.name not in left_out
         }
 
     def to_yaml(self) -> str:
-        """All settings as YAML, which `read_settings` and `keras-pretrain VERB --config` take."""
-        values = {"kind": self.kind} | {
-            field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)
-        }
+        """The settings as YAML, which `read_settings` and `keras-pretrain VERB --config` take.
+
+        Left out are those that delete or replace files: they are asked for each time.
+        """
+        known = dataclasses.fields(_KINDS.get(self.kind, self))  # a script may have settings of its own besides
+        names = [field.name for field in known if field.name not in _ASKED_EACH_TIME]
+        values = {"kind": self.kind} | {name: _plain(getattr(self, name)) for name in names}
         return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
 
 
@@ -198,7 +219,7 @@ class PretrainingSettings(CorpusSettings):
       batch_size: The global batch size, summed over all replicas.
       gradient_accumulation_steps: Parts that a batch is computed in, one after the other, to save memory.
       steps: Of training, rounded up to whole epochs. Default: 600 (adapt: 1,000). More than before extend a run.
-      hours: Choose the number of steps that fits, counted from the start of the command.
+      hours: Choose the number of steps that fits, counted from the start of the command. No effect beside steps.
       steps_per_epoch: Each epoch is a row of history.csv.
       learning_rate: The peak. Default: by size; 1e-4 for a given model.
       schedule: Of the learning rate, after its warm-up.
@@ -262,11 +283,15 @@ class PretrainingSettings(CorpusSettings):
             raise ValueError("`block_size` and `phases` exclude each other: the phases have block sizes of their own.")
         if self.phases and self.prepared is not None:
             raise ValueError("`phases` and `prepared` exclude each other: a prepared folder has one block size.")
-        shares = [share for _, share in self._parse_phases()]
-        if self.hours is None:
-            dataclasses.replace(self, hours=1.0).completed().plan()  # whether there are enough epochs
-        if not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise ValueError(f"The shares of `phases` must add up to 1, and add up to {sum(shares):g}.")
+        given = [name for name in _OF_CORPUS if getattr(self, name) != self._default_of(name)]
+        if self.prepared is not None and given:
+            raise ValueError(
+                f"`{given[0]}` has no effect with `prepared`, which was prepared with its own. Leave it out."
+            )
+        if self.hours is None or self.steps is not None:
+            self._require_epochs(self._whole_epochs(self.steps or self.default_steps) // self.steps_per_epoch)
+        if not math.isclose(sum(self.shares), 1, abs_tol=1e-6):
+            raise ValueError(f"The shares of `phases` must add up to 1, and add up to {sum(self.shares):g}.")
         if self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(
                 f"`batch_size` ({self.batch_size}) must be a multiple of `gradient_accumulation_steps` "
@@ -287,12 +312,9 @@ class PretrainingSettings(CorpusSettings):
         Raises:
           ValueError: fewer epochs than phases.
         """
-        parsed, epochs = self._parse_phases(), (self.planned_steps or self.steps) // self.steps_per_epoch
-        if epochs < len(parsed):
-            raise ValueError(
-                f"{self.steps} steps are {epochs} epochs of {self.steps_per_epoch}, and {len(parsed)} phases need an "
-                "epoch each. Give more `steps`, or a smaller `steps_per_epoch`."
-            )
+        planned = min(self.planned_steps or self.steps, self.steps)
+        parsed, epochs = self._parse_phases(), planned // self.steps_per_epoch
+        self._require_epochs(epochs)
         counts, left = [], epochs
         for number, (_, share) in enumerate(parsed):
             others = len(parsed) - number - 1
@@ -308,6 +330,28 @@ class PretrainingSettings(CorpusSettings):
             )
             for (block, batch_size), count in zip(self.shapes, counts, strict=True)
         ]
+
+    def _require_epochs(self, epochs: int) -> None:
+        phases = len(self._parse_phases())
+        if epochs < phases:
+            raise ValueError(
+                f"{phases} phases need an epoch each, and there are {epochs} epochs of {self.steps_per_epoch} steps. "
+                "Give more `steps`, or a smaller `steps_per_epoch`."
+            )
+
+    @classmethod
+    def _default_of(cls, name: str):
+        return getattr(cls, name)  # a dataclass keeps a field's default there
+
+    def unused(self) -> set[str]:
+        """As `Settings.unused`."""
+        unused = set(_OF_CORPUS) if self.prepared is not None else set()
+        return unused | ({"size", "vocab_size"} if self.init_from else set())
+
+    @property
+    def shares(self) -> list[float]:
+        """What share of the steps each phase has."""
+        return [share for _, share in self._parse_phases()]
 
     def _whole_epochs(self, steps: int) -> int:
         return -(-steps // self.steps_per_epoch) * self.steps_per_epoch
@@ -348,11 +392,11 @@ class PretrainingSettings(CorpusSettings):
         differing, taken = [], {}
         for field in dataclasses.fields(self):
             ours, theirs = getattr(self, field.name), getattr(stored, field.name)
-            if field.name == "steps" or field.metadata["free"]:
+            if field.name == "steps" or (field.metadata["free"] and field.name != "corpus_name"):
                 continue
             if ours is None:
                 taken[field.name] = theirs
-            elif ours != theirs:
+            elif ours != theirs and not field.metadata["free"]:
                 differing.append(f"`{field.name}` is {_plain(ours)} and was {_plain(theirs)}")
         taken["planned_steps"] = stored.planned_steps or stored.steps
         if self.steps is None and self.hours in (None, stored.hours):
@@ -390,7 +434,7 @@ class BertSettings(PretrainingSettings):
 
     def check(self):
         super().check()
-        _require_checkpoint("init_from", self.init_from, ("bert",))
+        _require_checkpoint("init_from", self.init_from, ("bert",), self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,8 +461,8 @@ class ElectraSettings(PretrainingSettings):
         super().check()
         if self.init_generator_from and not self.init_from:
             raise ValueError("`init_generator_from` needs `init_from`, the discriminator's checkpoint.")
-        _require_checkpoint("init_from", self.init_from, ("electra",))
-        _require_checkpoint("init_generator_from", self.init_generator_from, ("electra",))
+        _require_checkpoint("init_from", self.init_from, ("electra",), self.output)
+        _require_checkpoint("init_generator_from", self.init_generator_from, ("electra",), self.output)
         if self.init_from:
             from keras_pretrain.models.loading import find_electra
 
@@ -448,6 +492,9 @@ class AdaptSettings(PretrainingSettings):
     default_steps: ClassVar[int] = 1000
 
     model: str = setting(private=True)
+    prepared: ClassVar[None] = None
+    vocab_size: ClassVar[None] = None
+    strategy: Literal["one", "mirrored"] = setting("one", free=True)
     objective: Objective | None = setting(None)
     add_tokens: Path | None = setting(None, private=True)
     new_tokens: int | None = setting(None, least=1)
@@ -463,11 +510,7 @@ class AdaptSettings(PretrainingSettings):
 
     def check(self):
         super().check()
-        if self.prepared is not None:
-            raise ValueError(
-                "Adapting takes a `corpus`, not `prepared`. A BERT run with `init_from` takes a prepared one."
-            )
-        _require_checkpoint("model", self.model, ("bert", "electra"))
+        _require_checkpoint("model", self.model, ("bert", "electra"), self.output)
         if self.add_tokens and self.new_tokens:
             raise ValueError("`add_tokens` and `new_tokens` exclude each other: give one of them.")
         for name in ("add_tokens", "task_train"):
@@ -553,7 +596,7 @@ class FinetuneSettings(Settings):
     overwrite: bool = setting(False, free=True)
 
     def check(self):
-        _require_checkpoint("model", self.model, ("bert", "electra"))
+        _require_checkpoint("model", self.model, ("bert", "electra"), self.output)
         _require_file("train", self.train)
         if not isinstance(self.held_out, float):
             _require_file("validation", self.held_out)
@@ -566,7 +609,9 @@ class FinetuneSettings(Settings):
         return _share_or_file(self.validation)
 
 
-_NOT_PUBLISHED = ("overwrite", "resume", "num_proc", "checkpoint_every", "dry_run", "engine", "planned_steps")
+_NOT_PUBLISHED = (
+    "overwrite", "resume", "num_proc", "checkpoint_every", "dry_run", "engine", "planned_steps", "validation_share",
+)  # fmt: skip
 _KINDS = {kind.kind: kind for kind in (PrepareSettings, BertSettings, ElectraSettings, AdaptSettings, FinetuneSettings)}
 
 
@@ -589,13 +634,25 @@ def read_settings(file: str | os.PathLike, *, check: bool = True) -> Settings:
     unknown = sorted(values.keys() - names.keys())
     if unknown:
         raise ValueError(f"{file} has the setting {unknown[0]!r}, which {kind.kind!r} does not have.")
-    values = {name: _typed(names[name].type, value) for name, value in values.items()}
     if check:
         return kind(**values)
     record = object.__new__(kind)
     for name, field in names.items():
-        object.__setattr__(record, name, values.get(name, field.default))
+        object.__setattr__(record, name, _as_type(name, field.type, values.get(name, field.default)))
     return record
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: in YAML 1.1, which PyYAML reads, 64:0.3 is a number of base 60, and 1e-4 is none."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if not tag.endswith((":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_NUMBERS = {"int": r"[-+]?(0|[1-9][0-9]*)", "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"}
+for _name, _form in _NUMBERS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^{_form}$"), list("-+.0123456789"))
 
 
 def read_yaml(file: str | os.PathLike) -> dict:
@@ -606,7 +663,7 @@ def read_yaml(file: str | os.PathLike) -> dict:
       ValueError: it holds no YAML mapping.
     """
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as YAML: {error}") from None
     except IsADirectoryError:
@@ -625,8 +682,8 @@ def _share_or_file(text: str) -> float | Path:
 
 
 def public_name(name: str | None) -> str | None:
-    """The name of a model or dataset, if it is one on the Hub; `None` for what lies on this machine."""
-    return name if name and _HUB_NAME.fullmatch(name) and not Path(name).exists() else None
+    """The name of a model on the Hub, as records have it; `None` for one of this machine, which is an absolute path."""
+    return name if name and _HUB_NAME.fullmatch(name) else None
 
 
 def require_source(setting: str, source: str) -> None:
@@ -648,9 +705,15 @@ def _require_file(setting: str, file: Path | None) -> None:
         raise FileNotFoundError(f"`{setting}`: {file} is {there}. Give a file.")
 
 
-def _require_checkpoint(setting: str, name: str | None, kinds: tuple[str, ...]) -> None:
+def _require_checkpoint(setting: str, name: str | None, kinds: tuple[str, ...], output: Path) -> None:
+    """Refuse a checkpoint that cannot be loaded, or that the run would write over."""
     if name is None:
         return
+    parts = [output.expanduser() / part for part in ("", "generator", "discriminator")]
+    if Path(name).is_dir() and any(part.is_dir() and os.path.samefile(name, part) for part in parts):
+        raise ValueError(
+            f"`output` is the folder of `{setting}`, whose model would be replaced. Choose another output."
+        )
     from keras_pretrain.models.loading import check_checkpoint
 
     try:
@@ -699,8 +762,35 @@ def _plain(value):
     return str(value) if isinstance(value, Path) else value
 
 
-def _typed(kind, value):
-    """A value of YAML as the field's type."""
-    if isinstance(value, list):
-        return tuple(map(str, value))
-    return Path(value) if value is not None and "Path" in str(kind) else value
+def _as_type(name: str, kind, value):
+    """A setting as its type has it.
+
+    Raises:
+      ValueError: of another type, or none of the values that are allowed.
+    """
+    kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else (kind,)
+    if value is None and type(None) in kinds:
+        return None
+    kind = next(each for each in kinds if each is not type(None))
+    is_bool = isinstance(value, bool)
+    if get_origin(kind) is Literal:
+        allowed, expected = value in get_args(kind), f"one of {', '.join(map(str, get_args(kind)))}"
+    elif get_origin(kind) is tuple:
+        allowed, expected = isinstance(value, (tuple, list)), "a list"
+        value = tuple(map(str, value)) if allowed else value
+    elif kind is Path:
+        allowed, expected = isinstance(value, (str, os.PathLike)), "a path"
+        value = Path(value) if allowed else value
+    elif kind is float:
+        allowed, expected = isinstance(value, Real) and not is_bool, "a number"
+        value = float(value) if allowed else value
+    elif kind is int:
+        allowed, expected = isinstance(value, Integral) and not is_bool, "a whole number"
+    elif kind is bool:
+        allowed, expected = is_bool, "true or false"
+    else:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        allowed, expected = isinstance(value, str), "a text"
+    if not allowed:
+        raise ValueError(f"`{name}` must be {expected}, not {value!r}.")
+    return value

@@ -44,7 +44,8 @@ def for_run(
 
     Args:
       directory: of the run. It gets `run/` (checkpoints), `history.csv` and `training_curves.png`.
-      others: callbacks of your own, such as a preview. They run before the metrics are written and shown.
+      others: callbacks of your own, such as a preview. They run before the metrics are written and shown, and on all
+        workers, except for previews: where one of them stops the training, all have to stop.
       part: appended to these names, for a run with several calls of `fit`: `"-128"`.
       checkpoint_every: steps between two checkpoints.
       resume, monitor, overwrite: as for `Checkpointing`.
@@ -58,7 +59,10 @@ def for_run(
     saving = {"every_steps": checkpoint_every, "resume": resume, "monitor": monitor, "overwrite": overwrite}
     callbacks = [RunFigures(), Checkpointing(directory / f"run{part}", **saving)]
     if not is_chief:
-        return callbacks
+        return [
+            *callbacks,
+            *(each for each in others if not isinstance(each, (FillMaskPreview, ReplacedTokensPreview))),
+        ]
     table, picture = directory / f"history{part}.csv", directory / f"training_curves{part}.png"
     callbacks += [
         *others,

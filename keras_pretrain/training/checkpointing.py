@@ -385,6 +385,10 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._report_resume(checkpoint, old_steps)
 
     def _report_resume(self, checkpoint: Path, old_steps: dict | None) -> None:
+        total = self.params["epochs"] * self.params["steps"]
+        if self.step >= total and self._epoch_logs is None:
+            logger.info("The run in %s is finished: %d of %d steps.", self.directory, self.step, total)
+            return
         if old_steps is not None:
             old, new = old_steps, _schedule(self._settings)
             done = int(self.model.optimizer.iterations)
@@ -393,11 +397,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
                 old["num_train_steps"], new["num_train_steps"], done,
                 float(WarmupSchedule(**old)(done)), float(WarmupSchedule(**new)(done)),
             )  # fmt: skip
-        total = self.params["epochs"] * self.params["steps"]
-        if self.step >= total and self._epoch_logs is None:
-            logger.info("The run in %s is finished: %d of %d steps.", self.directory, self.step, total)
-        else:
-            logger.info("The run continues from step %d of %d (%s).", self.step, total, checkpoint)
+        logger.info("The run continues from step %d of %d (%s).", self.step, total, checkpoint)
 
     def _read_metrics(self) -> list:
         return [variable.numpy().tolist() for variable in _metric_variables(self.model)]

@@ -37,7 +37,18 @@ def test_settings_are_printed_as_yaml_that_is_read_again(tmp_path, capsys):
     assert capsys.readouterr().out == text
     assert main(["bert", "--config", str(tmp_path / "my.yaml"), "--steps=190", "--resume", "--print-config"]) == 0
     values = yaml.safe_load(capsys.readouterr().out)
-    assert (values["steps"], values["resume"], values["phases"]) == (190, True, ["64:0.5", "128:0.5"])
+    assert (values["steps"], values["phases"]) == (190, ["64:0.5", "128:0.5"])
+
+
+def test_hours_on_the_command_line_take_the_place_of_steps_in_a_file(tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text("kind: bert\nsteps: 500\nplanned_steps: 300\n", encoding="utf-8")
+    assert main(["bert", "--config", str(tmp_path / "my.yaml"), "--hours", "2", "--print-config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["steps"], values["hours"], values["planned_steps"]) == (None, 2.0, None)
+
+
+def test_a_script_without_arguments_has_its_defaults():
+    assert parse(BertSettings, []).steps == 600
 
 
 def test_a_script_takes_the_settings_that_it_names(capsys):

@@ -150,6 +150,15 @@ bert --strategy multiworker                             | TF_CONFIG
 electra --init-generator-from bert                      | --init-from
 adapt --model bert --add-tokens texts.txt --new-tokens 5 --output o | --new-tokens
 adapt --model bert --prepared empty_folder --output o   | --prepared
+finetune --model bert --train labelled.csv --output bert  | --output
+adapt --model bert --corpus texts.txt --output bert     | --output
+electra --init-from electra --output electra            | --output
+finetune --model bert --train labelled.csv --output begun | bert
+bert --prepared empty_folder --passes 3                 | --passes
+evaluate --model bert --corpus texts.txt --label-column x | --label-column
+adapt --model bert --strategy multiworker --output o    | --strategy
+push --model prepared --repo me/x                       | texts
+push --model foreign_metrics --repo me/x                | config.json
 prepare --corpus texts.txt --output o --ray-address auto  | --ray-address
 prepare --corpus texts.txt --output o --engine ray --num-proc 2 | --num-proc
 finetune --model bert --train labelled.csv --output o --regression --class-weight balanced | --class-weight
@@ -197,6 +206,7 @@ def things(tmp_path_factory):
     begun = BertSettings(output=folder / "begun", steps=600).completed()
     (folder / "begun").mkdir()
     OwnedFolder(folder / "begun", "run").write_text("run.yaml", begun.to_yaml())
+    OwnedFolder(folder / "prepared", "preparation").write_text("report.json", "{}")
     _make_checkpoints(folder)
     return folder
 

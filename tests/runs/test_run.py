@@ -90,6 +90,58 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_weights(finished, tmp_p
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6", "8"]
 
 
+def write_corpus(path, *, documents=60, word="데이터"):
+    texts = (f"문서 {i}번이다.\n{word}를 모은다.\n모델을 배운다.\n파일을 지운다." for i in range(documents))
+    path.write_text("\n\n".join(texts), encoding="utf-8")
+    return path
+
+
+def test_a_refused_command_leaves_the_record_as_it_was(finished, tmp_path, capsys):
+    before = (finished / "run.yaml").read_bytes()
+    other = write_corpus(tmp_path / "other.txt")
+    assert command("bert", *TINY, "--steps", "20", "--output", finished, "--corpus", other) == 2
+    assert "corpus" in capsys.readouterr().err
+    assert (finished / "run.yaml").read_bytes() == before
+    assert command("bert", *TINY, "--steps", "8", "--output", finished) == 0
+    assert read_settings(finished / "run.yaml").corpus_name == "우리 글"
+
+
+def test_an_english_prepared_run_is_resumed_and_its_card_has_what_was_used(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    texts = (f"Text {i} has cats. They sleep. The cats eat fish. Nobody knows why." for i in range(60))
+    corpus.write_text("\n\n".join(texts), encoding="utf-8")
+    arguments = ["--corpus", corpus, "--output", tmp_path / "prepared", "--language", "en", "--vocab-size", "200"]
+    assert command("prepare", *arguments, "--block-size", "32", "--num-proc", "1") == 0
+    run = ["bert", "--prepared", tmp_path / "prepared", "--steps-per-epoch", 2, "--batch-size", 4]
+    for steps in (2, 2, 4):
+        assert command(*run, "--steps", steps, "--output", tmp_path / "out") == 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "English" in card
+    assert "| passes |" not in card
+    assert "| vocab size |" not in card
+    assert "| steps | 4 |" in card
+
+
+def test_a_run_that_starts_anew_leaves_nothing_of_other_phases(tmp_path):
+    phased = [each for each in TINY if each not in ("--block-size", "32")]
+    assert command("bert", *phased, "--phases", "16:0.5", "32:0.5", "--steps", 4, "--output", tmp_path) == 0
+    (tmp_path / "run-16" / "notes.txt").write_text("mine")
+    assert command("bert", *TINY, "--steps", 2, "--no-resume", "--output", tmp_path) == 0
+    assert [path.name for path in tmp_path.glob("*.png")] == ["training_curves.png"]
+    assert not list(tmp_path.glob("run-*/step-*"))
+    assert (tmp_path / "run-16" / "notes.txt").read_text() == "mine"
+    assert "training_curves-16" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_hours_are_shared_out_among_phases(tmp_path):
+    phased = [each for each in TINY if each not in ("--block-size", "32", "--steps-per-epoch", "2")]
+    arguments = ["--phases", "16:0.3", "24:0.6", "32:0.1", "--steps-per-epoch", 5, "--hours", "0.006"]
+    assert command("bert", *phased, *arguments, "--output", tmp_path) == 0
+    record = read_settings(tmp_path / "run.yaml")
+    assert record.steps == sum(phase.steps for phase in record.plan())
+    assert len(record.plan()) == 3
+
+
 def test_phases_and_electra(tmp_path):
     phased = [each for each in TINY if each not in ("--block-size", "32")]
     assert command("electra", *phased, "--phases", "16:0.5", "32:0.5", "--steps", "4", "--output", tmp_path) == 0

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -58,11 +57,56 @@ def test_nothing_private_is_published(tmp_path):
         assert all(field.metadata["private"] for field in dataclasses.fields(record) if field.name in paths)
 
 
-def test_a_name_on_the_hub_is_public_and_a_folder_is_not(tmp_path, monkeypatch):
+def test_a_name_on_the_hub_is_public_and_a_folder_never_becomes_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("klue/bert").mkdir(parents=True)
+    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients" / "acme").write_text("글")
+    settings = BertSettings(corpus="clients/acme")
+    assert settings.corpus == str(tmp_path / "clients" / "acme")  # also when it is moved while the run trains
     assert public_name("klue/bert-base") == "klue/bert-base"
-    assert [public_name(name) for name in ("klue/bert", "/home/me/bert", "bert", "~/bert", None)] == [None] * 5
+    assert public_name("bert-base-multilingual-cased") == "bert-base-multilingual-cased"
+    assert [public_name(name) for name in (settings.corpus, "/home/me/bert", "~/bert", "./bert", None)] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": "huge"}, {"objective": "foo"}, {"steps": 10.5}, {"steps": True}, {"learning_rate": "1e-4"},
+        {"output": 5}, {"resume": "yes"}, {"phases": "128:1"}, {"corpus": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_setting_of_another_type_is_refused_by_name(settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}` must be "):
+        BertSettings(**settings)
+
+
+def test_yaml_is_read_as_people_write_it(tmp_path):
+    (tmp_path / "a.yaml").write_text("kind: bert\nphases: [64:0.3, 128:0.7]\nlearning_rate: 1e-4\nsteps: 1000\n")
+    settings = read_settings(tmp_path / "a.yaml")
+    assert (settings.phases, settings.learning_rate, settings.steps) == (("64:0.3", "128:0.7"), 1e-4, 1000)
+
+
+def test_a_record_does_not_ask_for_deletions(tmp_path):
+    text = BertSettings(resume=False, overwrite=True).to_yaml()
+    assert "resume" not in text
+    assert "overwrite" not in text
+
+
+def test_a_cluster_needs_steps_and_has_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    settings = {"strategy": "multiworker", "prepared": tmp_path}
+    assert BertSettings(steps=4, **settings).completed().steps == 100
+    with pytest.raises(ValueError, match="`hours`"):
+        BertSettings(hours=1.0, **settings)
+
+
+def test_what_has_no_effect_is_refused_or_not_published(tmp_path):
+    with pytest.raises(ValueError, match="`passes` has no effect with `prepared`"):
+        BertSettings(prepared=tmp_path, passes=3)
+    public = BertSettings(prepared=tmp_path).completed().public()
+    assert not {"passes", "vocab_size", "sample_by"} & public.keys()
+    assert not {"vocab_size", "prepared"} & {field.name for field in dataclasses.fields(AdaptSettings)}
 
 
 def test_what_is_not_given_is_chosen():
