@@ -192,12 +192,13 @@ def prepare_corpus(
     units = find_units(found, text_column, options)
     if dry_run:
         return _plan(folder, old)
-    folder.adopt(old)
     directory.mkdir(parents=True, exist_ok=True)
     message = f"Another process is preparing {directory}. Wait for it, or choose another folder."
     try:
-        with os.fdopen(lock(directory / LOCK, message), "w"), folder.staging() as stage:
-            seconds = Preparation(folder, stage, units, settings, engine, given).run()
+        with os.fdopen(lock(directory / LOCK, message), "w"):
+            folder.adopt(old)
+            with folder.staging() as stage:
+                seconds = Preparation(folder, stage, units, settings, engine, given).run()
     except OSError as error:
         if error.errno != errno.ENOSPC:  # in this process or in a worker
             raise

@@ -15,6 +15,8 @@ from safetensors.numpy import load_file
 
 from keras_pretrain.commands import main
 from keras_pretrain.runs import read_settings
+from keras_pretrain.runs import run as run_module
+from keras_pretrain.training.forecast import Pace
 
 pytestmark = pytest.mark.usefixtures("without_xla")
 TINY = ["--batch-size", "4", "--block-size", "32", "--vocab-size", "600", "--num-proc", "1", "--passes", "1",
@@ -60,13 +62,20 @@ def test_measuring_leaves_no_trace_and_an_extension_equals_a_longer_run(finished
     assert read_settings(tmp_path / "run.yaml").steps == 8
 
 
-def test_hours_choose_the_steps_once(tmp_path):
-    arguments = ["bert", *TINY, "--hours", "0.004", "--output", tmp_path]
-    begun = time.perf_counter()
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Every step takes 100 s, as far as the forecast knows: what is chosen does not depend on this machine's speed."""
+    pace = Pace(
+        seconds_per_step=100.0, seconds_per_validation=10.0, seconds_to_compile=0.0, memory=0, checkpoint_bytes=0
+    )
+    monkeypatch.setattr(run_module, "_measure", lambda *_: pace)
+
+
+def test_hours_choose_the_steps_once(tmp_path, slow_steps):
+    arguments = ["bert", *TINY, "--hours", "0.5", "--output", tmp_path]
     assert command(*arguments) == 0
-    assert time.perf_counter() - begun < 60  # 14 s were given; a machine may be busy
     steps = read_settings(tmp_path / "run.yaml").steps
-    assert steps > 8
+    assert 10 <= steps <= 16  # 1,800 s, of which preparation and validation take their part, have room for 16
     assert command(*arguments) == 0
     assert read_settings(tmp_path / "run.yaml").steps == steps
 
@@ -133,13 +142,20 @@ def test_a_run_that_starts_anew_leaves_nothing_of_other_phases(tmp_path):
     assert "training_curves-16" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-def test_hours_are_shared_out_among_phases(tmp_path):
-    phased = [each for each in TINY if each not in ("--block-size", "32", "--steps-per-epoch", "2")]
-    arguments = ["--phases", "16:0.3", "24:0.6", "32:0.1", "--steps-per-epoch", 5, "--hours", "0.006"]
+def test_hours_are_shared_out_among_phases(tmp_path, slow_steps):
+    phased = [each for each in TINY if each not in ("--block-size", "32")]
+    arguments = ["--phases", "16:0.3", "24:0.6", "32:0.1", "--hours", "0.5"]
     assert command("bert", *phased, *arguments, "--output", tmp_path) == 0
     record = read_settings(tmp_path / "run.yaml")
     assert record.steps == sum(phase.steps for phase in record.plan())
-    assert len(record.plan()) == 3
+    assert [phase.block_size for phase in record.plan()] == [16, 24, 32]
+    assert max(record.plan(), key=lambda phase: phase.steps).block_size == 24
+
+
+def test_too_few_hours_are_refused_before_training(tmp_path, slow_steps, capsys):
+    assert command("bert", *TINY, "--hours", "0.01", "--output", tmp_path) == 2
+    assert "--hours" in capsys.readouterr().err
+    assert not (tmp_path / "run.yaml").exists()
 
 
 def test_phases_and_electra(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pretrain as kp
-from keras_pretrain.training.progress import _duration
+from keras_pretrain.training.progress import format_duration
 
 BERT = {
     "loss": 8.0354, "mlm_loss": 7.3412, "mlm_accuracy": 0.1234, "nsp_loss": 0.6942, "nsp_accuracy": 0.5,
@@ -135,4 +135,4 @@ def test_no_line_at_all_is_refused():
     [(4.4, "0:04"), (245, "4:05"), (15_153, "4:12:33"), (86_400, "1 day 0:00:00"), (183_845, "2 days 3:04:05")],
 )
 def test_durations_can_be_read(seconds, text):
-    assert _duration(seconds) == text
+    assert format_duration(seconds) == text
