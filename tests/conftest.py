@@ -53,10 +53,12 @@ def without_xla():
 
 @pytest.fixture
 def package_log(caplog):
-    """`caplog` that sees the package's log, which does not reach the root logger."""
-    logger = logging.getLogger("keras_pretrain")
+    """`caplog` that sees the package's log, which does not reach the root logger, and nobody else's."""
+    logger, only_ours = logging.getLogger("keras_pretrain"), logging.Filter("keras_pretrain")
     logger.addHandler(caplog.handler)
+    caplog.handler.addFilter(only_ours)
     yield caplog
+    caplog.handler.removeFilter(only_ours)
     logger.removeHandler(caplog.handler)
 
 
