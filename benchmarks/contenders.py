@@ -61,11 +61,11 @@ def config_settings(shape: dict) -> dict:
     }
 
 
-def sgemm(shape: dict):
-    """The machine's rate: one product of two 2,048 × 2,048 float32 matrices; a "step" is one product."""
+def _rate(dtype: str):
+    """The machine's rate: one product of two 2,048 × 2,048 matrices; a "step" is one product."""
     import tensorflow as tf
 
-    matrix = tf.random.normal((2048, 2048))
+    matrix = tf.cast(tf.random.normal((2048, 2048)), dtype)
     product = tf.function(lambda: tf.matmul(matrix, matrix))
 
     def run(steps):
@@ -74,6 +74,14 @@ def sgemm(shape: dict):
         result.numpy()
 
     return run
+
+
+def rate_float32(shape: dict):
+    return _rate("float32")
+
+
+def rate_bfloat16(shape: dict):
+    return _rate("bfloat16")
 
 
 def _fit(model, shape: dict, make=make_batch):
@@ -86,15 +94,24 @@ def _fit(model, shape: dict, make=make_batch):
     return lambda steps: model.fit(dataset, steps_per_epoch=steps, verbose=0)
 
 
-def ours(shape: dict):
-    """`BertPretrainer` through `fit`, AdamW with clipping, dropout 0.1."""
+def _ours(shape: dict, precision: str):
     from transformers import BertConfig
 
     import keras_pretrain as kp
 
     model = kp.BertPretrainer(BertConfig(**config_settings(shape), hidden_act="gelu_new"))
-    model.compile(kp.create_optimizer(num_train_steps=10_000))
+    model.compile(kp.create_optimizer(num_train_steps=10_000), precision=precision)
     return _fit(model, shape)
+
+
+def ours_float32(shape: dict):
+    """`BertPretrainer` through `fit`, AdamW with clipping."""
+    return _ours(shape, "float32")
+
+
+def ours_bfloat16(shape: dict):
+    """The same with the operands of products in bfloat16."""
+    return _ours(shape, "bfloat16")
 
 
 def _stock(shape: dict, make=make_batch, **compile_settings):
@@ -102,7 +119,7 @@ def _stock(shape: dict, make=make_batch, **compile_settings):
     import tf_keras
     from transformers import BertConfig, TFBertForPreTraining
 
-    model = TFBertForPreTraining(BertConfig(**config_settings(shape)))
+    model = TFBertForPreTraining(BertConfig(**config_settings(shape), hidden_act="gelu_new"))
     model.compile(tf_keras.optimizers.Adam(1e-4), **compile_settings)
     return _fit(model, shape, make)
 
@@ -122,21 +139,18 @@ def stock_xla(shape: dict):
     return _stock(shape, jit_compile=True)
 
 
-def _torch(shape: dict, compiled: bool):
+def _torch_run(model, loss_of, precision: str):
+    """Steps of AdamW (fused) with clipping of the global norm; `loss_of()` is the forward pass."""
     import torch
-    from transformers import BertConfig, BertForPreTraining
 
-    model = BertForPreTraining(BertConfig(**config_settings(shape)))
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
-    inputs, labels = make_batch(shape)
-    batch = {name: torch.tensor(value, dtype=torch.long) for name, value in (inputs | labels).items()}
-    forward = torch.compile(model) if compiled else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
 
     def run(steps):
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            loss = forward(**batch).loss
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = loss_of()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -145,30 +159,45 @@ def _torch(shape: dict, compiled: bool):
     return run
 
 
-def torch_eager(shape: dict):
-    """torch's `BertForPreTraining`, eager."""
-    return _torch(shape, compiled=False)
+def _torch(shape: dict, precision: str, compiled: bool = False):
+    import torch
+    from transformers import BertConfig, BertForPreTraining
+
+    model = BertForPreTraining(BertConfig(**config_settings(shape), hidden_act="gelu_pytorch_tanh"))
+    inputs, labels = make_batch(shape)
+    batch = {name: torch.tensor(value, dtype=torch.long) for name, value in (inputs | labels).items()}
+    forward = torch.compile(model) if compiled else model
+    return _torch_run(model, lambda: forward(**batch).loss, precision)
 
 
-def torch_compile(shape: dict):
-    """The same with `torch.compile`."""
-    return _torch(shape, compiled=True)
+def torch_float32(shape: dict):
+    """torch's `BertForPreTraining`, eager; AdamW (fused) with clipping."""
+    return _torch(shape, "float32")
+
+
+def torch_bfloat16(shape: dict):
+    """The same under `torch.autocast("cpu", torch.bfloat16)`."""
+    return _torch(shape, "bfloat16")
+
+
+def torch_compiled_float32(shape: dict):
+    """torch's in float32 with `torch.compile`."""
+    return _torch(shape, "float32", compiled=True)
+
+
+def torch_compiled_bfloat16(shape: dict):
+    """torch's in bfloat16 with `torch.compile`."""
+    return _torch(shape, "bfloat16", compiled=True)
 
 
 def _electra_configs(shape: dict, **settings) -> list:
     """The generator's and the discriminator's."""
     from transformers import ElectraConfig
 
-    from keras_pretrain.models.sizes import electra_sizes
-
-    discriminator, generator = electra_sizes(shape["electra"])
-    return [
-        ElectraConfig(**widths, vocab_size=shape["vocabulary"], **settings) for widths in (generator, discriminator)
-    ]
+    return [ElectraConfig(**widths, vocab_size=shape["vocabulary"], **settings) for widths in shape["electra"]]
 
 
-def electra(shape: dict):
-    """`ElectraPretrainer` through `fit`, AdamW with clipping, dropout 0.1."""
+def _electra(shape: dict, precision: str):
     import keras_pretrain as kp
 
     class Tokenizer:
@@ -178,8 +207,18 @@ def electra(shape: dict):
             return shape["vocabulary"]
 
     model = kp.ElectraPretrainer(*_electra_configs(shape, hidden_act="gelu_new"), Tokenizer())
-    model.compile(kp.create_optimizer(num_train_steps=10_000))
+    model.compile(kp.create_optimizer(num_train_steps=10_000), precision=precision)
     return _fit(model, shape, make_unmasked_batch)
+
+
+def electra_float32(shape: dict):
+    """`ElectraPretrainer` through `fit`, AdamW with clipping."""
+    return _electra(shape, "float32")
+
+
+def electra_bfloat16(shape: dict):
+    """The same with the operands of products in bfloat16."""
+    return _electra(shape, "bfloat16")
 
 
 def electra_tutorial(shape: dict):
@@ -223,15 +262,85 @@ def electra_tutorial(shape: dict):
                 "other_accuracy": tf.reduce_mean(tf.boolean_mask(is_right_judgement, ~is_chosen)),
             }
 
-    model = Electra(*_electra_configs(shape))
+    model = Electra(*_electra_configs(shape, hidden_act="gelu_new"))
     model.compile(tf_keras.optimizers.Adam(1e-4))
     return _fit(model, shape, make_unmasked_batch)
 
 
+def _electra_torch(shape: dict, precision: str):
+    import torch
+    from torch.nn import functional
+    from transformers import ElectraForMaskedLM, ElectraForPreTraining
+
+    generator_config, discriminator_config = _electra_configs(shape, hidden_act="gelu_pytorch_tanh")
+    networks = torch.nn.ModuleList([ElectraForMaskedLM(generator_config), ElectraForPreTraining(discriminator_config)])
+    generator, discriminator = networks
+    inputs = {name: torch.tensor(value, dtype=torch.long) for name, value in make_unmasked_batch(shape).items()}
+    ids = inputs.pop("input_ids")
+
+    def loss_of():
+        is_chosen = (torch.rand(ids.shape) < 0.15) & (ids > 4)
+        is_masked = is_chosen & (torch.rand(ids.shape) < 0.85)
+        logits = generator(input_ids=ids.masked_fill(is_masked, 4), **inputs).logits
+        chosen = logits[is_chosen].float()
+        mlm_loss = functional.cross_entropy(chosen, ids[is_chosen])
+        noise = -torch.log(-torch.log(torch.rand(chosen.shape).clamp_min(1e-20)))
+        sampled = ids.clone()
+        sampled[is_chosen] = (chosen.detach() + noise).argmax(-1)
+        judged = discriminator(input_ids=sampled, **inputs).logits.float()
+        disc_loss = functional.binary_cross_entropy_with_logits(judged, (sampled != ids).float())
+        return mlm_loss + 50.0 * disc_loss
+
+    return _torch_run(networks, loss_of, precision)
+
+
+def electra_torch_float32(shape: dict):
+    """The tutorials' way with torch's networks; AdamW (fused) with clipping."""
+    return _electra_torch(shape, "float32")
+
+
+def electra_torch_bfloat16(shape: dict):
+    """The same under `torch.autocast("cpu", torch.bfloat16)`."""
+    return _electra_torch(shape, "bfloat16")
+
+
+def _classifier(shape: dict, precision: str):
+    import tensorflow as tf
+    from transformers import BertConfig
+
+    import keras_pretrain as kp
+    from keras_pretrain.models.classifier import BertClassifier
+
+    model = BertClassifier(BertConfig(**config_settings(shape), hidden_act="gelu_new", num_labels=2))
+    model.compile(kp.create_optimizer(num_train_steps=10_000), precision=precision)
+
+    def make(shape):
+        inputs, labels = make_batch(shape)
+        return inputs, tf.constant(labels["next_sentence_label"])
+
+    return _fit(model, shape, make)
+
+
+def classifier_float32(shape: dict):
+    """Fine-tuning: `BertClassifier` of two classes through `fit`."""
+    return _classifier(shape, "float32")
+
+
+def classifier_bfloat16(shape: dict):
+    """The same with the operands of products in bfloat16."""
+    return _classifier(shape, "bfloat16")
+
+
 CONTENDERS = {
     maker.__name__: maker
-    for maker in (sgemm, ours, stock, stock_xla, tutorial, torch_eager, torch_compile, electra, electra_tutorial)
-}
+    for maker in (
+        rate_float32, rate_bfloat16,
+        ours_float32, ours_bfloat16, stock, stock_xla, tutorial,
+        torch_float32, torch_bfloat16, torch_compiled_float32, torch_compiled_bfloat16,
+        electra_float32, electra_bfloat16, electra_tutorial, electra_torch_float32, electra_torch_bfloat16,
+        classifier_float32, classifier_bfloat16,
+    )
+}  # fmt: skip
 
 
 def main(name: str, shape: str):

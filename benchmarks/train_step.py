@@ -1,10 +1,11 @@
 """Our training step beside its peers, all in one run and in turn, on this machine.
 
-    python -m benchmarks.train_step [--sizes small mini] [--electra-sizes small base] [--torch-python PATH] [--rounds 5]
-        [--leave-out tutorial]
+    python -m benchmarks.train_step [--sizes small mini] [--electra-sizes small base] [--classifier-sizes mini]
+        [--torch-python PATH] [--rounds 5] [--leave-out tutorial]
 
 `--torch-python` is the interpreter of an environment with torch and transformers; without it torch is left out, and
-the table says so. All contenders are in memory together; `--leave-out` names those for which it is too small.
+the table says so. All contenders have the same activation (GELU in its tanh form), dropout (0.1) and batch, and are in
+memory together; `--leave-out` names those for which it is too small.
 """
 
 import argparse
@@ -15,10 +16,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_SIZES
+from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_SIZES, electra_sizes
 
-PEERS = ("ours", "stock", "stock_xla", "tutorial")
-TORCH_PEERS = ("torch_eager", "torch_compile")
+BERT = ("ours_bfloat16", "ours_float32", "stock", "stock_xla", "tutorial")
+BERT_TORCH = ("torch_float32", "torch_bfloat16", "torch_compiled_float32", "torch_compiled_bfloat16")
+ELECTRA = ("electra_bfloat16", "electra_float32", "electra_tutorial")
+ELECTRA_TORCH = ("electra_torch_float32", "electra_torch_bfloat16")
+CLASSIFIER = ("classifier_bfloat16", "classifier_float32")
+RATES = ("rate_float32", "rate_bfloat16")
 
 
 def counted_flops(shape: dict) -> float:
@@ -64,57 +69,74 @@ class Contender:
         self.process.wait()
 
 
-def time_in_turn(shape: dict, pythons: dict[str, str], options) -> dict[str, Contender]:
-    """A few steps of each contender, and again, so that all meet the machine's good and bad minutes."""
+def compare(title: str, names: tuple[str, ...], torch_names: tuple[str, ...], shape: dict, options) -> dict:
+    """A few steps of each contender, and again, so that all meet the machine's good and bad minutes; prints a table.
+
+    Returns:
+      The seconds a step of each, one for each round.
+    """
+    pythons = dict.fromkeys((*RATES, *names), sys.executable)
+    if options.torch_python:
+        pythons |= dict.fromkeys(torch_names, options.torch_python)
+    pythons = {name: python for name, python in pythons.items() if name not in options.leave_out}
     contenders = {name: Contender(name, shape, python) for name, python in pythons.items()}
     for _ in range(options.rounds):
         for name, contender in contenders.items():
-            contender.run(20 if name == "sgemm" else options.steps)
+            contender.run(20 if name in RATES else options.steps)
     for contender in contenders.values():
         contender.stop()
-    return contenders
+    rates = {name.removeprefix("rate_"): contenders.pop(name).seconds for name in RATES}
+    spread = "; ".join(
+        "{} {:.0f} GFLOP/s ({:.0f} to {:.0f})".format(
+            precision, *(2 * 2048**3 / f(seconds) / 1e9 for f in (statistics.median, max, min))
+        )
+        for precision, seconds in rates.items()
+    )
+    print(f"\n{title}; products of 2,048² matrices: {spread}")
+    print_table(contenders)
+    if torch_names and not options.torch_python:
+        print("torch is left out: give --torch-python an interpreter that has torch and transformers.")
+    return rates | {name: contender.seconds for name, contender in contenders.items()}
 
 
-def print_table(title: str, contenders: dict[str, Contender], own_name: str) -> list[float]:
-    """One line for each contender; the SGEMM rate of each round, in FLOP a second."""
-    rates = [2 * 2048**3 / seconds for seconds in contenders.pop("sgemm").seconds]
-    ours = contenders[own_name].seconds
-    low, middle, high = (f(rates) / 1e9 for f in (min, statistics.median, max))
-    print(f"\n{title}; SGEMM {middle:.0f} GFLOP/s ({low:.0f} to {high:.0f})")
-    print("| | s/step, median (min to max) | ours is faster by (median of rounds) | memory, GiB |\n|---|---|---|---|")
+def print_table(contenders: dict[str, Contender]) -> None:
+    """A line for each contender, and its ratios to the first two: ours in bfloat16 and in float32."""
+    first, second = (contender.seconds for contender in list(contenders.values())[:2])
+    print("| | s/step, median (min to max) | times bfloat16's | times float32's | memory, GiB |\n|---|---|---|---|---|")
     for name, contender in contenders.items():
-        ratios = [theirs / own for theirs, own in zip(contender.seconds, ours, strict=True)]
+        ratios = [
+            statistics.median(theirs / own for theirs, own in zip(contender.seconds, ours, strict=True))
+            for ours in (first, second)
+        ]
         spread = f"{min(contender.seconds):.3f} to {max(contender.seconds):.3f}"
-        median, ratio = statistics.median(contender.seconds), statistics.median(ratios)
-        print(f"| {name} | {median:.3f} ({spread}) | {ratio:.2f} | {contender.memory_gib:.1f} |")
-    return rates
+        median = statistics.median(contender.seconds)
+        print(f"| {name} | {median:.3f} ({spread}) | {ratios[0]:.2f} | {ratios[1]:.2f} | {contender.memory_gib:.1f} |")
 
 
 def compare_bert(size: str, options) -> None:
     layers, hidden, _ = BERT_SIZES[size]
     shape = {"layers": layers, "hidden": hidden} | batch_shape(options)
-    pythons = dict.fromkeys(("sgemm", *PEERS), sys.executable)
-    if options.torch_python:
-        pythons |= dict.fromkeys(TORCH_PEERS, options.torch_python)
-    pythons = {name: python for name, python in pythons.items() if name not in options.leave_out}
-    contenders = time_in_turn(shape, pythons, options)
-    title = f"BERT {size}: {layers} × {hidden}, {describe(shape)}"
-    rates = print_table(title, contenders, "ours")
-    flops, ours = counted_flops(shape), contenders["ours"].seconds
-    shares = [flops / own / rate for own, rate in zip(ours, rates, strict=True)]
-    print(
-        f"ours: {flops / 1e9:.0f} GFLOP a step by count, {statistics.median(shares):.0%} of the SGEMM rate of the same "
-        f"round (median; {min(shares):.0%} to {max(shares):.0%})"
-    )
-    if not options.torch_python:
-        print("torch is left out: give --torch-python an interpreter that has torch and transformers.")
+    seconds = compare(f"BERT {size}: {layers} × {hidden}, {describe(shape)}", BERT, BERT_TORCH, shape, options)
+    flops = counted_flops(shape)
+    for precision in ("bfloat16", "float32"):
+        pairs = zip(seconds[f"ours_{precision}"], seconds[precision], strict=True)
+        shares = [flops / own / (2 * 2048**3 / product) for own, product in pairs]
+        print(
+            f"ours_{precision}: {flops / 1e9:.0f} GFLOP by count, {statistics.median(shares):.0%} of the rate of "
+            f"{precision} in the same round (median; {min(shares):.0%} to {max(shares):.0%})"
+        )
 
 
 def compare_electra(size: str, options) -> None:
-    shape = {"electra": size} | batch_shape(options)
-    contenders = time_in_turn(shape, dict.fromkeys(("sgemm", "electra", "electra_tutorial"), sys.executable), options)
-    title = f"ELECTRA {size}: {describe(shape)}"
-    print_table(title, contenders, "electra")
+    discriminator, generator = electra_sizes(size)
+    shape = {"electra": (generator, discriminator)} | batch_shape(options)
+    compare(f"ELECTRA {size}: {describe(shape)}", ELECTRA, ELECTRA_TORCH, shape, options)
+
+
+def compare_classifier(size: str, options) -> None:
+    layers, hidden, _ = BERT_SIZES[size]
+    shape = {"layers": layers, "hidden": hidden} | batch_shape(options)
+    compare(f"Fine-tuning BERT {size}: {layers} × {hidden}, {describe(shape)}", CLASSIFIER, (), shape, options)
 
 
 def describe(shape: dict) -> str:
@@ -125,22 +147,27 @@ def batch_shape(options) -> dict:
     return {"batch": options.batch_size, "length": options.block_size, "vocabulary": options.vocab_size}
 
 
-def main():
+def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", choices=list(BERT_SIZES), default=["small"])
     parser.add_argument("--electra-sizes", nargs="*", choices=list(ELECTRA_SIZES), default=[])
+    parser.add_argument("--classifier-sizes", nargs="*", choices=list(BERT_SIZES), default=[])
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--block-size", type=int, default=128)
     parser.add_argument("--vocab-size", type=int, default=25_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--torch-python")
-    parser.add_argument("--leave-out", nargs="+", choices=[*PEERS[1:], *TORCH_PEERS], default=[])
-    options = parser.parse_args()
-    for size in options.sizes:
-        compare_bert(size, options)
-    for size in options.electra_sizes:
-        compare_electra(size, options)
+    left_out = [*BERT[2:], *BERT_TORCH, *ELECTRA[2:], *ELECTRA_TORCH]
+    parser.add_argument("--leave-out", nargs="+", choices=left_out, default=[])
+    options = parser.parse_args(argv)
+    for sizes, compare_size in (
+        (options.sizes, compare_bert),
+        (options.electra_sizes, compare_electra),
+        (options.classifier_sizes, compare_classifier),
+    ):
+        for size in sizes:
+            compare_size(size, options)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from scipy.special import softmax
 
 from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, pad, plan_batches
 from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics
-from keras_pretrain.models.classifier import load_classifier
+from keras_pretrain.models.classifier import ClassificationStep, load_classifier
 from keras_pretrain.models.loading import find_checkpoint
+from keras_pretrain.models.precision import precision_of_products
+from keras_pretrain.models.products import computing_in
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,22 @@ class Predictor:
       model: a classifier of this package or a stock 🤗 `TF...ForSequenceClassification`.
       tokenizer: its tokenizer.
       batch_size: examples of a batch.
+      precision: of products, as for `compile`; a stock model computes as it was made.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int = 64):
+    def __init__(self, model, tokenizer, batch_size: int = 64, precision: str = "float32"):
+        precision = precision_of_products(precision)
+
+        def forward(inputs):
+            if not isinstance(model, ClassificationStep):
+                return model(inputs, training=False).logits
+            with computing_in(precision, true=inputs["input_ids"][0, 0] >= 0):
+                return model.logits(inputs)
+
         self._model = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
-        self._forward = tf.function(lambda inputs: model(inputs, training=False).logits, jit_compile=True)
+        self._forward = tf.function(forward, jit_compile=True, autograph=False)
 
     def logits(self, encoded: EncodedExamples) -> np.ndarray:
         """(examples, num_labels) float32."""
@@ -77,6 +88,7 @@ def predict(
     max_length=128,
     batch_size=64,
     cleaning: str | None = None,
+    precision: str = "float32",
     **download,
 ) -> Predictions:
     """Labels and probabilities for texts, or for pairs of texts.
@@ -89,6 +101,7 @@ def predict(
       batch_size: examples of a batch.
       cleaning: of the texts, as in `clean_text`; by default what is recorded with the tokenizer, which is how the texts
         of fine-tuning were cleaned.
+      precision: `"float32"`, `"bfloat16"` or `"auto"`, as for `compile`.
       **download: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
         for `models.loading.find_checkpoint`.
 
@@ -109,16 +122,24 @@ def predict(
     model, tokenizer = _load(model, tokenizer, download)
     columns = {"text": texts} | ({} if pairs is None else {"pair": list(pairs)})
     encoded = encode_examples(Dataset.from_dict(columns), tokenizer, max_length=max_length, cleaning=cleaning)
-    return Predictor(model, tokenizer, batch_size).predict(encoded)
+    return Predictor(model, tokenizer, batch_size, precision).predict(encoded)
 
 
 def evaluate(
-    model, examples: Dataset, *, tokenizer=None, max_length=128, batch_size=64, cleaning: str | None = None, **download
+    model,
+    examples: Dataset,
+    *,
+    tokenizer=None,
+    max_length=128,
+    batch_size=64,
+    cleaning: str | None = None,
+    precision: str = "float32",
+    **download,
 ) -> dict[str, float]:
     """A fine-tuned model's figures on labelled examples that it was not trained on.
 
     Args:
-      model, tokenizer, max_length, batch_size, cleaning, **download: as for `predict`.
+      model, tokenizer, max_length, batch_size, cleaning, precision, **download: as for `predict`.
       examples: columns `text`, `label`, and `pair` where there are pairs.
 
     Returns:
@@ -130,7 +151,7 @@ def evaluate(
     """
     model, tokenizer = _load(model, tokenizer, download)
     encoded = encode_examples(examples, tokenizer, model.config, max_length=max_length, cleaning=cleaning)
-    return Predictor(model, tokenizer, batch_size).evaluate(encoded)
+    return Predictor(model, tokenizer, batch_size, precision).evaluate(encoded)
 
 
 def _load(model, tokenizer, download: dict):

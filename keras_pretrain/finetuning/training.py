@@ -23,6 +23,7 @@ from keras_pretrain.finetuning.metrics import spread
 from keras_pretrain.finetuning.prediction import Predictor
 from keras_pretrain.models.classifier import load_classifier
 from keras_pretrain.models.loading import find_checkpoint
+from keras_pretrain.models.precision import precision_of_products
 from keras_pretrain.models.pretraining import require_fit
 from keras_pretrain.models.sizes import finetuning_learning_rate
 from keras_pretrain.tokenization import choose_text_cleaning, cleaning_of, record_cleaning
@@ -104,6 +105,7 @@ def finetune(
     resume: bool = True,
     tokenizer=None,
     callbacks=(),
+    precision: str = "float32",
     jit_compile: bool = True,
     verbose="auto",
 ) -> FineTuned:
@@ -143,6 +145,7 @@ def finetune(
       resume: `False` deletes the results that fine-tuning stored in the directory, and starts anew.
       tokenizer: by default the checkpoint's.
       callbacks: for each run's `fit`. Their `logs` contain `val_loss`, `val_accuracy` and the other metrics.
+      precision: `"float32"`, `"bfloat16"` or `"auto"`, as for `compile`.
       jit_compile: `False` trains without XLA.
       verbose: as for `fit`.
 
@@ -163,6 +166,7 @@ def finetune(
         "max_length": max_length, "patience": patience,
     }  # fmt: skip
     _check_settings(settings, seeds, class_weight, regression, cleaning)
+    precision = precision_of_products(precision)
     replicas = _count_replicas(batch_size)
     labels = check_examples(train, validation, regression=regression)
     class_weight = _weigh_classes(class_weight, train, labels)
@@ -185,9 +189,9 @@ def finetune(
         num_train_steps=epochs * (len(encoded) // batch_size),
         **{name: settings[name] for name in ("learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay")},
     )
-    model.compile(optimizer, lengths=lengths, jit_compile=jit_compile)
+    model.compile(optimizer, lengths=lengths, precision=precision, jit_compile=jit_compile)
     _report(train, validation, encoded.lengths, settings, regression)
-    judge = _Judge(Predictor(model, tokenizer), judged)
+    judge = _Judge(Predictor(model, tokenizer, precision=precision), judged)
     model.optimizer.build(model.trainable_variables)
     variables, with_pooler = [*model.weights, *model.optimizer.variables], model.drew_pooler
     untrained = [variable.numpy() for variable in variables]
@@ -211,7 +215,7 @@ def finetune(
     identity = settings | {
         "class_weight": class_weight,
         "weights": checksum(*model.get_weights()),
-        "precision": tf_keras.mixed_precision.global_policy().name,
+        "precision": model.precision,
         "jit_compile": jit_compile,
         "replicas": replicas,
     }

@@ -10,6 +10,7 @@ from keras_pretrain.models.initialization import cooccurrence_embeddings, token_
 from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
+from keras_pretrain.models.products import affine
 from keras_pretrain.models.sizes import bert_size, new_model_settings
 
 
@@ -234,8 +235,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         head = self.mlm.predictions
         hidden = activation(self.config.hidden_act)(dense(head.transform.dense, as_rows(hidden)))
         hidden = layer_norm(head.transform.LayerNorm, hidden)
-        logits = tf.matmul(hidden, tf.cast(head.input_embeddings.weight, hidden.dtype), transpose_b=True)
-        return tf.cast(logits, tf.float32) + head.bias
+        (logits,) = affine(hidden, [head.input_embeddings.weight], [head.bias], transpose=True)
+        return tf.cast(logits, tf.float32)
 
     def _nsp_logits(self, first: tf.Tensor) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, 2)."""

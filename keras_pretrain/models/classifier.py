@@ -69,7 +69,7 @@ class ClassificationStep(PretrainingStep):
         super().compile(*args, **kwargs)
         if lengths is not None:
             self._forward = cut_to_longest(self._forward, lengths)
-            self._forward_backward = cut_to_longest(self._forward_backward, lengths)
+            self._gradients = cut_to_longest(self._gradients, lengths)
 
     def description(self) -> dict:
         """What makes the model and its training step what they are."""
@@ -111,10 +111,19 @@ class ClassificationStep(PretrainingStep):
     def _counts(self, batch) -> dict:
         return {"task": tf.cast(tf.size(batch["labels"]), tf.float32)}
 
-    def _sums(self, batch, seed, part, dropout) -> dict:
-        first = tf.zeros_like(batch["input_ids"][:, :1])  # the last layer is computed for [CLS] alone
+    def logits(self, batch: dict, dropout=None) -> tf.Tensor:
+        """(batch, num_labels) float32; the last layer is computed for [CLS] alone.
+
+        Args:
+          batch: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32.
+          dropout: a `Dropout`; none for predictions.
+        """
+        first = tf.zeros_like(batch["input_ids"][:, :1])
         hidden = encode(self.encoder, batch, first, dropout)[:, 0]
-        logits = tf.cast(self._logits(hidden, dropout or (lambda values, rate: values)), tf.float32)
+        return tf.cast(self._logits(hidden, dropout or (lambda values, rate: values)), tf.float32)
+
+    def _sums(self, batch, seed, part, dropout) -> dict:
+        logits = self.logits(batch, dropout)
         labels, weights = batch["labels"], batch["weights"]
         if self.is_regression:
             losses, hits = tf.square(logits[:, 0] - labels), tf.zeros_like(labels)

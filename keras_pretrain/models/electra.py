@@ -21,6 +21,7 @@ from keras_pretrain.models.pretraining import (
     require_vocabulary,
     unpack_batch,
 )
+from keras_pretrain.models.products import affine
 from keras_pretrain.models.sampling import choose_positions, place, sample_tokens, stream, uniform
 from keras_pretrain.models.sizes import electra_sizes, new_model_settings
 
@@ -294,8 +295,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         hidden = encode(generator.electra, batch | {"input_ids": batch["masked_ids"]}, positions, dropout)
         hidden = activation("gelu")(dense(generator.generator_predictions.dense, as_rows(hidden)))  # 🤗's is fixed, too
         hidden = layer_norm(generator.generator_predictions.LayerNorm, hidden)
-        table = tf.cast(generator.electra.embeddings.weight, hidden.dtype)
-        logits = tf.cast(tf.matmul(hidden, table, transpose_b=True), tf.float32) + generator.generator_lm_head.bias
+        table, bias = generator.electra.embeddings.weight, generator.generator_lm_head.bias
+        (logits,) = affine(hidden, [table], [bias], transpose=True)
+        logits = tf.cast(logits, tf.float32)
         samples = sample_tokens(logits, self.temperature, stream(seed, _TOKENS, part))
         samples = tf.reshape(samples, (-1, positions.shape[1]))
         sampled_ids = place(batch["input_ids"], positions, batch["targets"] != IGNORED, samples)

@@ -10,6 +10,8 @@ import math
 import tensorflow as tf
 from transformers.activations_tf import get_tf_activation
 
+from keras_pretrain.models.products import affine, one_hot_product, permute, product
+
 _PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores of padding
 
 
@@ -95,18 +97,13 @@ def as_rows(values: tf.Tensor) -> tf.Tensor:
 
 
 def select(values: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """`values` (batch, length, width) at `positions` (batch, chosen) → (batch, chosen, width).
-
-    As a product with a one-hot matrix, which is exact: its gradient is a product too, where that of a gather is a
-    scatter, slow on a CPU and of no fixed order on a GPU.
-    """
-    one_hot = tf.one_hot(positions, values.shape[1], dtype=values.dtype)
-    return tf.matmul(one_hot, values)
+    """`values` (batch, length, width) at `positions` (batch, chosen) → (batch, chosen, width), exactly."""
+    return one_hot_product(tf.one_hot(positions, values.shape[1], dtype=values.dtype), values)
 
 
 def dense(layer, values: tf.Tensor) -> tf.Tensor:
     """A Keras `Dense` without its activation, (rows, inputs) → (rows, outputs)."""
-    return tf.matmul(values, tf.cast(layer.kernel, values.dtype)) + tf.cast(layer.bias, values.dtype)
+    return affine(values, [layer.kernel], [layer.bias])[0]
 
 
 def layer_norm(layer, values: tf.Tensor) -> tf.Tensor:
@@ -132,8 +129,9 @@ def _embed(encoder, inputs: dict, dropout) -> tf.Tensor:
     length = inputs["input_ids"].shape[1]
     values = tf.gather(embeddings.weight, inputs["input_ids"])
     # Two or so token types: a product with a one-hot matrix, so that the gradient is one too.
-    types = tf.one_hot(inputs["token_type_ids"], config.type_vocab_size, dtype=values.dtype)
-    values += tf.matmul(types, tf.convert_to_tensor(embeddings.token_type_embeddings))
+    types = as_rows(tf.one_hot(inputs["token_type_ids"], config.type_vocab_size, dtype=values.dtype))
+    types = one_hot_product(types, tf.convert_to_tensor(embeddings.token_type_embeddings))
+    values += tf.reshape(types, tf.shape(values))
     values += embeddings.position_embeddings[:length]
     values = dropout(layer_norm(embeddings.LayerNorm, as_rows(values)), config.hidden_dropout_prob)
     values = tf.cast(values, encoder.compute_dtype)
@@ -162,20 +160,17 @@ def _layer(layer, hidden, length, positions, scores_mask, dropout, config) -> tf
 
 
 def _project(hidden, length, config, *layers) -> list[tf.Tensor]:
-    """Several `Dense` layers of one input as one product, each (batch, heads, length, depth)."""
-    kernel = tf.cast(tf.concat([layer.kernel for layer in layers], axis=1), hidden.dtype)
-    bias = tf.cast(tf.concat([layer.bias for layer in layers], axis=0), hidden.dtype)
+    """Several `Dense` layers of one input, each (batch, heads, length, depth)."""
     heads = config.num_attention_heads
-    depth = kernel.shape[1] // len(layers) // heads
-    parts = tf.split(tf.matmul(hidden, kernel) + bias, len(layers), axis=-1)
-    return [tf.transpose(tf.reshape(part, (-1, length, heads, depth)), (0, 2, 1, 3)) for part in parts]
+    parts = affine(hidden, [layer.kernel for layer in layers], [layer.bias for layer in layers])
+    return [permute(tf.reshape(part, (-1, length, heads, part.shape[-1] // heads)), (0, 2, 1, 3)) for part in parts]
 
 
 def _attend(queries, keys, values, scores_mask, dropout, config) -> tf.Tensor:
     """Scaled dot-product attention; softmax in float32. (batch, heads, length, depth) → (batch * length, hidden)."""
     heads, depth = queries.shape[1], queries.shape[-1]
-    scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) / math.sqrt(depth)
+    scores = tf.cast(product(queries, keys, transpose_b=True), tf.float32) / math.sqrt(depth)
     weights = tf.nn.softmax(scores + scores_mask[:, tf.newaxis, tf.newaxis, :])
     weights = dropout(tf.cast(weights, values.dtype), config.attention_probs_dropout_prob)
-    context = tf.transpose(tf.matmul(weights, values), (0, 2, 1, 3))
+    context = permute(product(weights, values), (0, 2, 1, 3))
     return tf.reshape(context, (-1, heads * depth))

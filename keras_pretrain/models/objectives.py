@@ -33,16 +33,16 @@ def _crossentropy(logits: tf.Tensor, targets: tf.Tensor):
     takes 12.
     """
     highest = tf.reduce_max(logits, axis=-1)
-    normalizers = tf.math.log(tf.reduce_sum(tf.exp(logits - highest[:, tf.newaxis]), axis=-1))
+    powers = tf.exp(logits - highest[:, tf.newaxis])
+    totals = tf.reduce_sum(powers, axis=-1)
     chosen = tf.gather(logits, targets, batch_dims=1)
 
     def gradient(by_loss, _):
         is_target = tf.range(logits.shape[-1]) == targets[:, tf.newaxis]
-        # Two small differences and not one of two large numbers, whose rounding would show.
-        log_probabilities = logits - highest[:, tf.newaxis] - normalizers[:, tf.newaxis]
-        return by_loss[:, tf.newaxis] * (tf.exp(log_probabilities) - tf.cast(is_target, tf.float32)), None
+        by_logits = powers * (by_loss / totals)[:, tf.newaxis]
+        return by_logits - tf.where(is_target, by_loss[:, tf.newaxis], 0.0), None
 
-    return (normalizers - (chosen - highest), tf.cast(chosen >= highest, tf.float32)), gradient
+    return (tf.math.log(totals) - (chosen - highest), tf.cast(chosen >= highest, tf.float32)), gradient
 
 
 def gather_labels(labels: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -67,27 +67,32 @@ def count_labels(labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(labels != IGNORED, tf.float32))
 
 
-def accumulate(part, batch: dict, steps: int):
-    """Sum `part(number, batch)`, a nest of tensors, over `steps` equal parts of a batch, in one loop.
+def accumulate(part, steps: int):
+    """The sum of `part(number)`, a nest of tensors, over the numbers below `steps`, one after the other."""
+    if steps == 1:
+        return part(tf.constant(0))
+
+    def body(number, total):
+        return number + 1, tf.nest.map_structure(tf.add, total, part(number))
+
+    # The first part stands before the loop: its shapes are the loop's.
+    return tf.while_loop(lambda number, _: number < steps, body, (tf.constant(1), part(tf.constant(0))))[1]
+
+
+def part_of(batch: dict, number: tf.Tensor, steps: int) -> dict:
+    """One of `steps` equal parts of a batch.
 
     Raises:
       ValueError: the batch cannot be parted so, or its size is not known.
     """
+    if steps == 1:
+        return batch
     size = batch["input_ids"].shape[0]
     if size is None:
         raise ValueError("gradient_accumulation_steps needs batches of one fixed size; this one's is not known.")
     if size % steps:
         raise ValueError(f"A batch of {size} cannot be computed in {steps} equal parts (gradient_accumulation_steps).")
-    parts = {name: tf.reshape(value, (steps, size // steps, *value.shape[1:])) for name, value in batch.items()}
-
-    def compute(number):
-        return part(number, {name: value[number] for name, value in parts.items()})
-
-    def body(number, total):
-        return number + 1, tf.nest.map_structure(tf.add, total, compute(number))
-
-    # The first part stands before the loop: its shapes are the loop's.
-    return tf.while_loop(lambda number, _: number < steps, body, (tf.constant(1), compute(tf.constant(0))))[1]
+    return {name: tf.reshape(value, (steps, size // steps, *value.shape[1:]))[number] for name, value in batch.items()}
 
 
 class TotalLoss(tf_keras.metrics.Metric):

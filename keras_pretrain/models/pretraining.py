@@ -9,7 +9,9 @@ import tf_keras
 from keras_pretrain.features.batching import batches_behind, dataset_from, dataset_of_part
 from keras_pretrain.features.input_meter import InputMeter, TokenCount
 from keras_pretrain.models.encoder import Dropout
-from keras_pretrain.models.objectives import accumulate
+from keras_pretrain.models.objectives import accumulate, part_of
+from keras_pretrain.models.precision import precision_of_products
+from keras_pretrain.models.products import KernelProducts, add_kernel_gradients, computing_in
 from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -45,16 +47,28 @@ class PretrainingStep:
 
     takes_weights = False
 
-    def compile(self, optimizer="adam", *, jit_compile: bool = True, run_eagerly: bool = False, **kwargs):
+    def compile(
+        self,
+        optimizer="adam",
+        *,
+        precision: str = "float32",
+        jit_compile: bool = True,
+        run_eagerly: bool = False,
+        **kwargs,
+    ):
         """As `keras.Model.compile`, without losses and metrics, which the model defines itself.
 
         Args:
           optimizer: a legacy Keras optimizer or its name.
+          precision: `"float32"`, `"bfloat16"` (operands of matrix products are rounded to it, all else is float32: fast
+            on processors with AMX), or `"auto"`, the faster of the two on this machine. For GPUs, set Keras' policy
+            `mixed_bfloat16` before the model is made.
           jit_compile: `False` does without XLA.
           run_eagerly: `True` also runs the step line by line, for a debugger.
 
         Raises:
-          ValueError: an optimizer of Keras 3, or a loss, metrics or weights, which would have no effect.
+          ValueError: an optimizer of Keras 3; a loss, metrics or weights, which would have no effect; or a precision
+            that is unknown or that this machine does not compute correctly.
         """
         ignored = [name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if kwargs.get(name)]
         if ignored:
@@ -66,14 +80,17 @@ class PretrainingStep:
                 f"{type(optimizer).__name__} is an optimizer of Keras 3, and 🤗's TensorFlow models are legacy Keras: "
                 "take it from tf_keras.optimizers, or use kp.create_optimizer."
             )
+        precision = precision_of_products(precision)
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
         # Our metrics already cover all replicas; Keras would sum what the workers report.
         self.distribute_reduction_method = "first"
         self.uses_xla = jit_compile and not run_eagerly
-        self._forward, self._forward_backward, self._apply = self._evaluate, self._differentiate, self._update
+        self._precision_of_products = precision
+        self._forward, self._forward_backward, self._apply = self._evaluate, self._differentiate_part, self._update
         if not run_eagerly:
             self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
-            self._forward_backward = tf.function(self._differentiate, jit_compile=jit_compile, autograph=False)
+            self._forward_backward = tf.function(self._differentiate_part, jit_compile=jit_compile, autograph=False)
+        self._gradients = self._differentiate
         with self.distribute_strategy.scope():
             is_distributed = tf.distribute.has_strategy()  # also of one replica: it cannot sum gradients in a function
         is_compiled = self.uses_xla and not is_distributed
@@ -81,15 +98,22 @@ class PretrainingStep:
         if is_compiled:
             self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
+    @property
+    def precision(self) -> str:
+        """`"float32"`, `"bfloat16"`, or the policy of Keras that is set, usually that of when the model was made."""
+        policy = tf_keras.mixed_precision.global_policy().name
+        return self._precision_of_products if policy == "float32" else policy
+
     def replace_optimizer(self, optimizer) -> None:
         """Compile the model with another optimizer, but keep the compiled forward and backward pass.
 
         Args:
           optimizer: as for `compile`.
         """
-        names = ("_forward", "_forward_backward", "test_function")
+        names = ("_forward", "_forward_backward", "_gradients", "test_function")
         kept = {name: getattr(self, name) for name in names}
-        self.compile(optimizer, jit_compile=self.uses_xla, run_eagerly=self.run_eagerly)
+        settings = {"jit_compile": self.uses_xla, "run_eagerly": self.run_eagerly}
+        self.compile(optimizer, precision=self._precision_of_products, **settings)
         for name, function in kept.items():
             setattr(self, name, function)
 
@@ -225,7 +249,7 @@ class PretrainingStep:
         step = tf.cast(self.optimizer.iterations, tf.int32)
         seed = tf.stack([self.seed + 65_537 * tf.cast(replica.replica_id_in_sync_group, tf.int32), step])
         scale = self._loss_scale()
-        sums, gradients = self._forward_backward(batch, counts, seed, scale)
+        sums, gradients = self._gradients(batch, counts, seed, scale)
         if scale is not None:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self._apply(gradients, self._trained_variables(batch), self._norm_to_clip(gradients))
@@ -235,35 +259,51 @@ class PretrainingStep:
     def test_step(self, data) -> dict:
         return self._report(self._forward(self._checked(self._unpack(data))))
 
+    def _arithmetic(self, batch, collected: KernelProducts | None = None):
+        true = batch["input_ids"][0, 0] >= 0 if self.uses_xla else None  # as was checked
+        return computing_in(self._precision_of_products, true=true, collected=collected)
+
     def _evaluate(self, batch) -> dict:
         """The sums of a batch without dropout. What is drawn follows from the batch's own tokens."""
         _say_compiling("validation", batch)
         seed = tf.stack([self.seed, _hash(batch["input_ids"])])
-        return self._sums(self._prepare(batch, seed), seed, 0, dropout=None)
+        with self._arithmetic(batch):
+            return self._sums(self._prepare(batch, seed), seed, 0, dropout=None)
 
     def _differentiate(self, batch, counts, seed, scale) -> tuple[dict, list[tf.Tensor]]:
         """The sums of a batch with dropout, and the gradients of the (scaled) loss for each trained variable.
 
         The loss is the weighted sum over the heads of the sum of their losses divided by `counts[head]`.
         """
+
+        def part(number):
+            sums, gradients, factors = self._forward_backward(batch, counts, seed, number, scale)
+            return sums, add_kernel_gradients(gradients, factors)
+
+        return accumulate(part, self.gradient_accumulation_steps)
+
+    def _differentiate_part(self, batch, counts, seed, number, scale) -> tuple[dict, list, dict]:
+        """What `_differentiate` needs of one part of a batch: sums, the tape's gradients, and the factors of those
+        gradients that XLA does not compute (`models.products`)."""
         _say_compiling("training", batch)
         variables = self._trained_variables(batch)
-
-        def part(number, batch):
-            with tf.GradientTape() as tape:
-                sums = self._sums(batch, seed, number, Dropout(seed, number))
-                losses = [
-                    self.head_weights[head] * sums[f"{head}_loss"] / tf.maximum(count, 1.0)
-                    for head, count in counts.items()
-                ]
-                loss = tf.add_n(losses) if scale is None else tf.add_n(losses) * scale
-            gradients = tape.gradient(loss, variables)
-            return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-        batch = self._prepare(batch, seed)
-        if self.gradient_accumulation_steps == 1:
-            return part(0, batch)
-        return accumulate(part, batch, self.gradient_accumulation_steps)
+        products = KernelProducts(variables)
+        arithmetic = self._arithmetic(batch, products)
+        batch = part_of(self._prepare(batch, seed), number, self.gradient_accumulation_steps)
+        with tf.GradientTape() as tape, arithmetic:
+            sums = self._sums(batch, seed, number, Dropout(seed, number))
+            losses = [
+                self.head_weights[head] * sums[f"{head}_loss"] / tf.maximum(count, 1.0)
+                for head, count in counts.items()
+            ]
+            loss = tf.add_n(losses) if scale is None else tf.add_n(losses) * scale
+        gradients = tape.gradient(loss, [*variables, *products.outputs])
+        factors = products.factors(gradients[len(variables) :])
+        gradients = [
+            each if each is None or (place,) in factors else tf.convert_to_tensor(each)
+            for place, each in enumerate(gradients[: len(variables)])
+        ]
+        return sums, gradients, factors
 
     def _norm_to_clip(self, gradients) -> tf.Tensor | None:
         """The global norm that the optimizer clips by, where it is quicker to compute outside the update.

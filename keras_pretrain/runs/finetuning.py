@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.finetuning import FineTuned, finetune, load_examples, predict
 from keras_pretrain.runs.metrics import require_output, write_metrics
-from keras_pretrain.runs.run import make_strategy, precision
+from keras_pretrain.runs.run import make_strategy, of_products, policy, with_precision
 from keras_pretrain.runs.settings import FinetuneSettings
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,15 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
         "regression", "epochs", "batch_size", "learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay",
         "dropout", "class_weight", "patience", "max_length", "cleaning", "resume",
     )  # fmt: skip
-    with precision(settings.precision), strategy.scope():
+    settings = with_precision(settings)
+    with policy(settings.precision), strategy.scope():
         tuned = finetune(
             settings.model,
             data["train"],
             data["validation"],
             seeds=range(settings.seed, settings.seed + settings.seeds),
             directory=output / "run",  # and `write_metrics` writes the record, once its settings were compared there
+            precision=of_products(settings.precision),
             verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
             **{name: getattr(settings, name) for name in names},
         )

@@ -22,6 +22,7 @@ from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.bert import BertPretrainer
 from keras_pretrain.models.electra import ElectraPretrainer
 from keras_pretrain.models.loading import find_checkpoint
+from keras_pretrain.models.precision import choose_precision
 from keras_pretrain.preparation import load_prepared, prepare_sentences
 from keras_pretrain.runs.metrics import require_output, write_metrics, write_record
 from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, read_settings
@@ -49,15 +50,36 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return strategies[name]()
 
 
+def with_precision(settings):
+    """The settings with a precision of this machine in the place of `"auto"`, or of none.
+
+    Raises:
+      ValueError: this machine does not compute in the precision that was given.
+    """
+    precision = settings.precision or "auto"
+    gpus = tf.config.get_visible_devices("GPU")
+    if precision == "auto" and settings.strategy == "multiworker" and not gpus:
+        logger.info("Precision: float32: the processors of several machines may differ.")
+        precision = "float32"
+    if precision.startswith("mixed_") and not gpus:
+        logger.info("Precision %s is slow on this machine: no GPU is visible. Leave it out.", precision)
+    return dataclasses.replace(settings, precision=choose_precision(precision))
+
+
 @contextlib.contextmanager
-def precision(name: str | None) -> Iterator[None]:
-    """Compute in this precision; afterwards as before."""
+def policy(precision: str) -> Iterator[None]:
+    """Keras' policy for a precision; afterwards as before."""
     before = tf_keras.mixed_precision.global_policy()
-    tf_keras.mixed_precision.set_global_policy(name or "float32")
+    tf_keras.mixed_precision.set_global_policy(precision if precision.startswith("mixed_") else "float32")
     try:
         yield
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
+
+
+def of_products(precision: str) -> str:
+    """The argument `precision` of `compile`, under the policy for a precision."""
+    return "float32" if precision.startswith("mixed_") else precision
 
 
 class Run:
@@ -92,16 +114,13 @@ class Run:
 
     def carry_out(self) -> dict[str, float]:
         """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
+        self.settings = with_precision(self.settings)
         logger.info("%s", self._summary())
         ignored = [name for name in ("size", "vocab_size") if name in self.settings.unused()]
         if self.settings.init_from and ignored:
             logger.info("A given model has a size and a vocabulary of its own: %s have no effect.", ", ".join(ignored))
-        if self.settings.precision not in (None, "float32") and not tf.config.get_visible_devices("GPU"):
-            logger.info(
-                "Precision %s is slower than float32 on this machine: no GPU is visible.", self.settings.precision
-            )
         tf_keras.utils.set_random_seed(self.settings.seed)
-        with precision(self.settings.precision):
+        with policy(self.settings.precision):
             self._load_model()
             features = self.prepare()
             data = self._batch(features)
@@ -215,7 +234,7 @@ class Run:
                 num_train_steps=settings.steps, **{name: getattr(settings, name) for name in names}
             )
             if getattr(self.model, "optimizer", None) is None:
-                self.model.compile(optimizer)
+                self.model.compile(optimizer, precision=of_products(settings.precision))
             else:
                 self.model.replace_optimizer(optimizer)
 

@@ -19,7 +19,6 @@ from keras_pretrain.corpus.cleaning import CLEANINGS
 from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_LEARNING_RATES, ELECTRA_SIZES, LEARNING_RATES
 
 RECORD = "run.yaml"
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # Settings that are a path of this machine or a name on the Hub.
 _SOURCES = ("corpus", "tokenizer", "model", "init_from", "init_generator_from")
@@ -31,6 +30,7 @@ _OF_CORPUS = (
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
 Objective = Literal["mlm+nsp", "mlm"]
 Cleaning = Literal[CLEANINGS]
+Precision = Literal["auto", "float32", "bfloat16", "mixed_bfloat16", "mixed_float16"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
@@ -228,7 +228,7 @@ class PretrainingSettings(CorpusSettings):
       epsilon: Of AdamW.
       beta_1: Of AdamW.
       beta_2: Of AdamW.
-      precision: Of the computation; weights are float32. Default: float32.
+      precision: bfloat16 is for processors with AMX, mixed_bfloat16 for GPUs. Default: auto, the fastest.
       strategy: One device, all GPUs of this machine, or several machines (each with its TF_CONFIG).
       validation_share: The most time that validation may take, which limits how often it happens.
       planned_steps: Set by the package: the steps that the shares of phases were taken of, before an extension.
@@ -262,7 +262,7 @@ class PretrainingSettings(CorpusSettings):
     epsilon: float = setting(1e-10, above=0)
     beta_1: float = setting(0.9, least=0, below=1)
     beta_2: float = setting(0.999, least=0, below=1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] | None = setting(None)
+    precision: Precision | None = setting(None)
     strategy: Literal["one", "mirrored", "multiworker"] = setting("one", free=True)
     validation_share: float = setting(0.05, free=True, above=0, most=1)
     validation_every: int | None = setting(None, least=1)
@@ -363,7 +363,7 @@ class PretrainingSettings(CorpusSettings):
             block_size=self.block_size if self.phases else self.block_size or 128,
             steps=self._whole_epochs(self.steps or self.default_steps),
             learning_rate=self.learning_rate or self.default_learning_rate,
-            precision=self.precision or "float32",
+            precision=self.precision or "auto",
         )
 
     @property
@@ -394,7 +394,7 @@ class PretrainingSettings(CorpusSettings):
             ours, theirs = getattr(self, field.name), getattr(stored, field.name)
             if field.name == "steps" or (field.metadata["free"] and field.name != "corpus_name"):
                 continue
-            if ours is None:
+            if ours is None or (field.name, ours) == ("precision", "auto"):
                 taken[field.name] = theirs
             elif ours != theirs and not field.metadata["free"]:
                 differing.append(f"`{field.name}` is {_plain(ours)} and was {_plain(theirs)}")
@@ -557,7 +557,7 @@ class FinetuneSettings(Settings):
       seeds: Runs, with the seeds seed, seed + 1 and so on.
       seed: The first seed.
       cleaning: Default: as the pretraining text was cleaned.
-      precision: Of the computation; weights are float32.
+      precision: As for pretraining.
       strategy: One device, or all GPUs of this machine.
       resume: Keep the seeds that are finished. Otherwise they are deleted.
       output: The folder of the classifier.
@@ -590,7 +590,7 @@ class FinetuneSettings(Settings):
     seeds: int = setting(1, least=1)
     seed: int = setting(42, least=0, most=2**31 - 1)
     cleaning: Cleaning | None = setting(None)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32")
+    precision: Precision = setting("auto")
     strategy: Literal["one", "mirrored"] = setting("one", free=True)
     resume: bool = setting(True, free=True)
     overwrite: bool = setting(False, free=True)

@@ -461,7 +461,7 @@ def _describe_run(model, batches, params: dict) -> dict:
         "model": {"head_weights": model.head_weights} | model.description(),
         "optimizer": model.optimizer.get_config(),
         "optimizer_class": type(optimizer).__name__,
-        "precision": tf_keras.mixed_precision.global_policy().name,  # usually the one that the model was made under
+        "precision": model.precision,
         "data": batches.description(),
         "steps_per_epoch": params["steps"],
         "jit_compile": model.uses_xla,

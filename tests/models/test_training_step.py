@@ -49,7 +49,7 @@ def test_every_gradient_equals_the_stock_models(tokenizer, batch):
     expected = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, stock.trainable_variables)]
     counts = [tf.reduce_sum(tf.cast(label != -100, tf.float32)) for label in labels.values()]
     counts = {"mlm": counts[0], "nsp": counts[1]}
-    _, got = model._forward_backward(dict(inputs | labels), counts, tf.constant([0, 0]), None)
+    _, got = model._gradients(dict(inputs | labels), counts, tf.constant([0, 0]), None)
     scale = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in expected)
     for variable, ours, theirs in zip(stock.trainable_variables, got, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale, rtol=1e-5, err_msg=variable.name)

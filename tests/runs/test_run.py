@@ -41,7 +41,7 @@ def metrics_of(folder) -> dict:
 
 def test_a_run_leaves_its_record_metrics_history_and_card(finished):
     record = read_settings(finished / "run.yaml")
-    assert (record.steps, record.block_size, record.learning_rate, record.precision) == (8, 32, 1e-3, "float32")
+    assert (record.steps, record.block_size, record.learning_rate) == (8, 32, 1e-3)
     metrics = metrics_of(finished)
     assert metrics["corpus"]["name"] == "우리 글"
     assert metrics["seconds"]["forecast"] > 0

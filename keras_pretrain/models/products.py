@@ -1,0 +1,283 @@
+"""How products of matrices are computed: in float32, or from operands in bfloat16.
+
+The models call `affine`, `product`, `permute` and `one_hot_product` and do not know the precision, which
+`PretrainingStep` sets with `computing_in` while it traces a step.
+
+Processors with AMX (`amx_bf16` among their flags) multiply bfloat16 operands several times as fast as float32 and sum
+in float32. XLA uses these units where the result is float32 and the left operand is not transposed. The gradient of a
+kernel, `inputs^T @ by_outputs`, has a transposed left operand, and XLA widens it to float32; TensorFlow's own `MatMul`
+does not. So the compiled step returns the two factors of each kernel's gradient (`KernelProducts`), and they are
+multiplied outside XLA.
+
+Under the policies `mixed_bfloat16` and `mixed_float16` of Keras, which are for GPUs, values already have the narrow
+dtype, and a product is computed in it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+# Narrower kernels do not fill the matrix units, and their outputs are logits: the heads with one or two outputs.
+_NARROW = 32
+_ROWS_OF_ONES = 8
+_TF32_BITS = 0xFFFFE000 - 2**32  # sign, exponent and the 10 bits of the mantissa that TF32 keeps, as an int32
+
+
+class KernelProducts:
+    """The products with kernels in one pass of a tape, from which the kernels' gradients are computed later.
+
+    Args:
+      variables: those that are trained.
+    """
+
+    def __init__(self, variables: list[tf.Variable]):
+        self.outputs: list[tf.Tensor] = []  # whose gradients the tape is asked for
+        self._products: list[tuple[tuple[int, ...], tf.Tensor, bool]] = []
+        self._places = {id(variable): place for place, variable in enumerate(variables)}
+
+    def takes(self, kernels: list[tf.Variable]) -> bool:
+        """Whether the kernels are all trained; where some are, the tape computes their gradients."""
+        return all(id(kernel) in self._places for kernel in kernels)
+
+    def add(self, inputs: tf.Tensor, kernels: list[tf.Variable], outputs: list[tf.Tensor], is_transposed: bool) -> None:
+        self.outputs += outputs
+        self._products.append((tuple(self._places[id(kernel)] for kernel in kernels), inputs, is_transposed))
+
+    def factors(self, by_outputs: list[tf.Tensor]) -> dict[tuple[int, ...], list[tuple[tf.Tensor, tf.Tensor]]]:
+        """What to multiply for the gradients of kernels.
+
+        Args:
+          by_outputs: the loss' gradients by `outputs`.
+
+        Returns:
+          `{places: [(left, right), ...]}`, all in bfloat16: the sum of `left^T @ right` over the list is the gradient
+          of the kernels that have these places among the variables, side by side.
+        """
+        found, by_outputs = {}, iter(by_outputs)
+        for places, inputs, is_transposed in self._products:
+            by_output = _side_by_side([next(by_outputs) for _ in places])
+            pair = (tf.cast(inputs, tf.bfloat16), by_output)
+            found.setdefault(places, []).append(pair[::-1] if is_transposed else pair)
+        return found
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    is_narrow: bool = False
+    true: tf.Tensor | None = None  # under XLA, which does not know its value
+    collected: KernelProducts | None = None
+
+
+_FLOAT32 = _Arithmetic()
+_ARITHMETIC = ContextVar("arithmetic", default=_FLOAT32)
+
+
+@contextlib.contextmanager
+def computing_in(
+    precision: str, *, true: tf.Tensor | None = None, collected: KernelProducts | None = None
+) -> Iterator[None]:
+    """Compute products of float32 values in this precision.
+
+    Args:
+      precision: `"float32"`, or `"bfloat16"`: operands are rounded to bfloat16, products summed in float32.
+      true: where XLA compiles what is computed, a bool scalar that is true and computed from an argument of the
+        program (see `permute`). Where XLA does not, rounded operands are multiplied in float32, which gives the same
+        numbers but for the order of the sums, slowly.
+      collected: gets the products with kernels in bfloat16, which then have no gradient on the tape.
+    """
+    token = _ARITHMETIC.set(_Arithmetic(precision == "bfloat16", true, collected))
+    try:
+        yield
+    finally:
+        _ARITHMETIC.reset(token)
+
+
+def affine(
+    values: tf.Tensor, kernels: list[tf.Variable], biases: list[tf.Variable], *, transpose: bool = False
+) -> list[tf.Tensor]:
+    """`values @ kernel + bias` for several kernels, computed as one product.
+
+    Args:
+      values: (rows, inputs).
+      kernels: (inputs, outputs) each; with `transpose`, one of (outputs, inputs), such as word embeddings.
+      biases: (outputs,) each.
+
+    Returns:
+      (rows, outputs) for each kernel, in the dtype of `values`.
+    """
+    arithmetic = _ARITHMETIC.get()
+    if not arithmetic.is_narrow or values.dtype != tf.float32 or biases[0].shape[0] < _NARROW:
+        kernel, bias = (
+            tf.cast(each[0] if len(each) == 1 else tf.concat(each, axis=-1), values.dtype) for each in (kernels, biases)
+        )
+        result = tf.matmul(values, kernel, transpose_b=transpose) + bias
+        return [result] if len(kernels) == 1 else tf.split(result, len(kernels), axis=-1)
+    true, is_collected = arithmetic.true, arithmetic.collected is not None and arithmetic.collected.takes(kernels)
+
+    @tf.custom_gradient
+    def compute(values, *parameters):
+        kernel = _side_by_side(parameters[: len(kernels)])
+        bias = tf.concat(parameters[len(kernels) :], axis=0)
+
+        def gradient(*by_results):
+            by_result = _side_by_side(by_results)
+            by_values = _multiply(by_result, kernel, true, transpose_b=not transpose)
+            by_kernels = [None] * len(kernels)
+            if not is_collected:
+                factors = (by_result, values) if transpose else (values, by_result)
+                by_kernel = _multiply(_transposed(factors[0], true), factors[1], true)
+                by_kernels = tf.split(by_kernel, len(kernels), axis=1)
+            # A sum over rows as a product with ones: XLA would widen and store what it sums.
+            by_bias = _multiply(tf.ones((_ROWS_OF_ONES, tf.shape(values)[0])), by_result, true)[0]
+            return by_values, *by_kernels, *tf.split(by_bias, len(kernels))
+
+        return tf.split(_multiply(values, kernel, true, transpose_b=transpose) + bias, len(kernels), axis=-1), gradient
+
+    results = compute(values, *(tf.convert_to_tensor(each) for each in (*kernels, *biases)))
+    if is_collected:
+        arithmetic.collected.add(values, kernels, results, transpose)
+    return results
+
+
+def _side_by_side(matrices: list[tf.Tensor]) -> tf.Tensor:
+    """One matrix in bfloat16. XLA would widen what it concatenates, but not whole numbers of the same bits."""
+    matrices = [tf.cast(each, tf.bfloat16) for each in matrices]
+    if len(matrices) == 1:
+        return matrices[0]
+    return tf.bitcast(tf.concat([tf.bitcast(each, tf.uint16) for each in matrices], axis=1), tf.bfloat16)
+
+
+def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> tf.Tensor:
+    """`left @ right`, or `left @ right^T` with `transpose_b`, in the dtype of the two; batches of matrices too."""
+    true = _ARITHMETIC.get().true
+    if not _ARITHMETIC.get().is_narrow or left.dtype != tf.float32:
+        return tf.matmul(left, right, transpose_b=transpose_b)
+
+    @tf.custom_gradient
+    def compute(left, right):
+        def gradient(by_result):
+            if transpose_b:
+                return _multiply(by_result, right, true), _multiply(_transposed(by_result, true), left, true)
+            by_left = _multiply(by_result, right, true, transpose_b=True)
+            return by_left, _multiply(_transposed(left, true), by_result, true)
+
+        return _multiply(left, right, true, transpose_b), gradient
+
+    return compute(left, right)
+
+
+def permute(values: tf.Tensor, permutation: tuple[int, ...]) -> tf.Tensor:
+    """`tf.transpose(values, permutation)`, for values that only products use: they are rounded as operands are.
+
+    XLA would make the permutation part of the product, which its quick products in bfloat16 do not support. So it is
+    the branch of a condition whose outcome XLA does not know.
+    """
+    true = _ARITHMETIC.get().true
+    if not _ARITHMETIC.get().is_narrow or values.dtype != tf.float32:
+        return tf.transpose(values, permutation)
+    inverse = [permutation.index(axis) for axis in range(len(permutation))]
+
+    @tf.custom_gradient
+    def compute(values):
+        return _permuted(values, permutation, true), lambda by_result: _permuted(by_result, inverse, true)
+
+    return compute(values)
+
+
+def _permuted(values: tf.Tensor, permutation, true: tf.Tensor | None) -> tf.Tensor:
+    values = tf.cast(values, tf.bfloat16)
+    if true is None:
+        return tf.cast(tf.transpose(values, permutation), tf.float32)
+    bits = tf.transpose(tf.bitcast(values, tf.uint16), permutation)
+    shape = tf.shape(bits)
+    bits = tf.reshape(bits, (-1,))
+    nothing = tf.cast(tf.range(tf.size(bits)), tf.uint16) * tf.cast(~true, tf.uint16)
+    bits = tf.reshape(tf.bitwise.bitwise_xor(bits, nothing), shape)
+    return tf.cast(tf.bitcast(bits, tf.bfloat16), tf.float32)
+
+
+def _transposed(matrices: tf.Tensor, true: tf.Tensor | None) -> tf.Tensor:
+    rank = matrices.shape.rank
+    return _permuted(matrices, [*range(rank - 2), rank - 1, rank - 2], true)
+
+
+def _multiply(left: tf.Tensor, right: tf.Tensor, true: tf.Tensor | None, transpose_b: bool = False) -> tf.Tensor:
+    """The product of operands that are rounded to bfloat16; float32."""
+    left, right = tf.cast(left, tf.bfloat16), tf.cast(right, tf.bfloat16)
+    if true is not None:
+        return tf.matmul(left, right, transpose_b=transpose_b, output_type=tf.float32)
+    return tf.matmul(tf.cast(left, tf.float32), tf.cast(right, tf.float32), transpose_b=transpose_b)
+
+
+def add_kernel_gradients(gradients: list, factors: dict) -> list[tf.Tensor]:
+    """The gradients of all variables, float32.
+
+    Args:
+      gradients: of the tape, one for each variable; `None` for a kernel that has all of its gradient in `factors`.
+      factors: of `KernelProducts.factors`.
+    """
+    gradients = list(gradients)
+    for places, pairs in factors.items():
+        for left, right in pairs:
+            together = tf.matmul(left, right, transpose_a=True)
+            by_kernels = [together] if len(places) == 1 else tf.split(together, len(places), axis=1)
+            for place, by_kernel in zip(places, by_kernels, strict=True):
+                gradients[place] = _add(gradients[place], by_kernel)
+    return gradients
+
+
+def _add(first: tf.Tensor | tf.IndexedSlices | None, second: tf.Tensor) -> tf.Tensor:
+    if isinstance(first, tf.IndexedSlices):
+        return _add_rows(second, first.indices, first.values)
+    second = tf.cast(second, tf.float32)
+    return second if first is None else first + second
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _add_rows(matrix: tf.Tensor, indices: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """What a lookup of embeddings adds to their gradient. With XLA, or the matrix would be copied."""
+    return tf.tensor_scatter_nd_add(tf.cast(matrix, tf.float32), indices[:, tf.newaxis], rows)
+
+
+def one_hot_product(one_hot: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """`one_hot @ values`: each row of `one_hot` chooses a row of `values`, exactly on every device.
+
+    As a product, since its gradient is one too; that of a gather is a scatter, slow on a CPU and of no fixed order on a
+    GPU.
+
+    Args:
+      one_hot: (..., chosen, rows), 0 or 1.
+      values: (..., rows, width), of the same dtype and rank.
+
+    Returns:
+      (..., chosen, width). GPUs may round float32 operands to TF32; there they are given in three parts that TF32 holds
+      exactly.
+    """
+    if values.dtype != tf.float32 or not _rounds_to_tf32():
+        return tf.matmul(one_hot, values)
+
+    @tf.custom_gradient
+    def compute(values):
+        def gradient(by_result):
+            return tf.add_n(tf.split(tf.matmul(one_hot, _tf32_parts(by_result), transpose_a=True), 3, axis=-1))
+
+        return tf.add_n(tf.split(tf.matmul(one_hot, _tf32_parts(values)), 3, axis=-1)), gradient
+
+    return compute(values)
+
+
+def _rounds_to_tf32() -> bool:
+    is_enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    return is_enabled and bool(tf.config.get_visible_devices("GPU"))
+
+
+def _tf32_parts(values: tf.Tensor) -> tf.Tensor:
+    """(..., width) float32 → (..., 3 * width): three summands of 11, 11 and 2 significant bits."""
+    parts = []
+    for _ in range(2):
+        parts.append(tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(values, tf.int32), _TF32_BITS), tf.float32))
+        values -= parts[-1]
+    return tf.concat([*parts, values], axis=-1)
