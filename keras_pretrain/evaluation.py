@@ -15,8 +15,8 @@ from keras_pretrain.features.building import build_features
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
 from keras_pretrain.models.loading import DOWNLOAD, find_checkpoint
-from keras_pretrain.models.objectives import gather_labels, masked_crossentropy
-from keras_pretrain.models.pretraining import label_capacity, require_fit
+from keras_pretrain.models.objectives import masked_crossentropy
+from keras_pretrain.models.pretraining import require_fit, unpack_batch
 from keras_pretrain.tokenization import choose_text_cleaning
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def evaluate_mlm(
         was split into sentences makes no difference.
       tokenizer: by default the checkpoint's.
       block_size: the most tokens of an example.
-      batch_size: examples computed at a time.
+      batch_size: rows computed at a time; a row holds as many examples as fit.
       mask_prob: share of the ordinary tokens that are predicted.
       seed: of examples and masks.
       cleaning: of the text, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text
@@ -76,13 +76,13 @@ def evaluate_mlm(
     require_fit(model.config, tokenizer, block_size)
     documents = _whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
     features = build_features(documents, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
-    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, False, block_size)
-    forward = tf.function(lambda batch: _sums(model, batch, label_capacity(mask_prob, block_size)), jit_compile=True)
+    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, False, block_size, packed=True)
+    forward = tf.function(lambda *batch: _sums(model, unpack_batch(batch)), jit_compile=True, autograph=False)
     lengths = _characters(tokenizer)
     totals, characters = np.zeros(3), 0
     for step in range(len(batches)):
         inputs, labels = batches.batch(step)
-        totals += [float(value) for value in forward(inputs | labels)]
+        totals += [float(value) for value in forward(inputs, labels)]
         characters += int(lengths[labels["labels"][labels["labels"] != IGNORED]].sum())
     loss, correct, count = totals.tolist()
     if count == 0:
@@ -146,15 +146,15 @@ def _perplexity(loss: float) -> float:
         return math.inf
 
 
-def _sums(model, batch: dict, capacity: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Loss, hits and count of a batch's gaps. The model's own head, at the gaps alone."""
-    positions, targets = gather_labels(batch["labels"], capacity)
+def _sums(model, batch: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Loss, hits and count of a packed batch's gaps. The model's own head, at the gaps alone."""
+    positions = tf.maximum(batch["masked_positions"], 0)
     hidden = encode(getattr(model, model.base_model_prefix), batch, positions)
     if model.base_model_prefix == "electra":
         logits = model.generator_lm_head(model.generator_predictions(hidden))
     else:
         logits = model.mlm(sequence_output=hidden)
-    return masked_crossentropy(logits, targets)
+    return masked_crossentropy(logits, batch["labels"])
 
 
 def _characters(tokenizer) -> np.ndarray:

@@ -8,6 +8,7 @@ from transformers import BertConfig, ElectraConfig, TFBertForMaskedLM
 
 import keras_pretrain as kp
 from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.features.packing import unpack
 from keras_pretrain.tokenization import record_cleaning
 
 WIDTHS = {
@@ -44,12 +45,13 @@ def figures(bert, few, tokenizer):
 def test_the_figures_are_those_of_the_stock_model_by_hand(bert, few, tokenizer, figures):
     whole = Dataset.from_dict({"sentences": [[" ".join(document)] for document in few["sentences"]]})
     features = kp.build_features(whole, tokenizer, objective="mlm", block_size=16, short_seq_prob=0, seed=3)
-    batches = kp.to_tf_dataset(features, tokenizer, batch_size=8, seed=3, training=False)
+    batches = kp.to_tf_dataset(features, tokenizer, batch_size=8, seed=3, training=False, packed=True)
     losses, hits = [], []
     for inputs, labels in batches:
+        inputs, labels = unpack(inputs, labels)
         logits = bert(inputs).prediction_logits.numpy().astype(np.float64)
-        rows, places = np.nonzero(labels["labels"].numpy() != IGNORED)
-        targets = labels["labels"].numpy()[rows, places]
+        rows, places = np.nonzero(labels["labels"] != IGNORED)
+        targets = labels["labels"][rows, places]
         chosen = logits[rows, places]
         losses += (np.log(np.exp(chosen).sum(axis=1)) - chosen[np.arange(len(targets)), targets]).tolist()
         hits += (chosen.argmax(axis=1) == targets).tolist()

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from keras_pretrain.features.building import recorded_settings
 from keras_pretrain.features.masking import IGNORED, MaskingCollator
+from keras_pretrain.features.packing import pack, plan_rows
 
 # Part of each random stream's seed, so that order, training masks and validation masks are independent.
 _ORDER, _MASKS = 1, {True: 2, False: 3}
@@ -27,6 +28,7 @@ def to_tf_dataset(
     training: bool = True,
     block_size: int | None = None,
     objective: str | None = None,
+    packed: bool = False,
 ):
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
@@ -46,6 +48,9 @@ def to_tf_dataset(
       training: shuffle and mask afresh each epoch.
       block_size: length of every row; by default what the features were built for.
       objective: what the features were built for, where they do not say so: `"mlm"` or `"rtd"`.
+      packed: put several examples into a row, where they fit, for the models of this package. Each example attends to
+        itself alone and has its own positions; losses and gradients are those of the same examples in rows of their
+        own. Also with `"rtd"`, `mask_prob` then chooses the positions that are predicted.
 
     Returns:
       A `tf.data.Dataset` of `(inputs, labels)`: `inputs = {input_ids, token_type_ids, attention_mask}`, each
@@ -53,15 +58,26 @@ def to_tf_dataset(
       int32, without the latter where the features have none. -100 means no loss. For features of the objective
       `"rtd"`, `inputs` alone, not masked: `ElectraPretrainer` masks in its step.
 
+      With `packed`, `inputs = {packed_ids, token_type_ids, position_ids, example_ids (each (batch_size, block_size)),
+      masked_positions (batch_size, most labels of a row)}`; `example_ids` number the examples of a row from 1 and are 0
+      for padding, unused `masked_positions` are -1. `labels` belong to `masked_positions`; `next_sentence_label` is
+      (batch_size, most examples of a row).
+
     Raises:
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
         an example longer than `block_size`, a negative seed, or features that do not say whether they are to be masked
         here (`"mlm"`) or by the model (`"rtd"`), as when they were selected from or saved, and no `objective`.
     """
-    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size, objective)
+    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size, objective, packed)
     dataset = _as_dataset(batches)
     dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
     return dataset
+
+
+def packed_row_count(features: Dataset, block_size: int) -> int:
+    """How many rows `to_tf_dataset(..., packed=True)` makes of the examples."""
+    counts = np.bincount(_Rows(features).lengths, minlength=block_size + 1)
+    return sum(rows for _, rows in plan_rows(counts, block_size))
 
 
 @dataclass
@@ -124,14 +140,10 @@ def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1, p
     import tensorflow as tf
 
     # The generator gives several steps at a time, an axis that `unbatch` takes away.
-    shape = (None, len(range(batches.batch_size)[rows]) // parts, batches.collator.block_size)
-    inputs = {
-        name: tf.TensorSpec(shape, tf.int32, name=name) for name in ("input_ids", "token_type_ids", "attention_mask")
-    }
-    labels = {"labels": tf.TensorSpec(shape, tf.int32, name="labels")}
-    if batches.next_sentence_label is not None:
-        labels["next_sentence_label"] = tf.TensorSpec(shape[:2], tf.int32, name="next_sentence_label")
-    signature = (inputs, labels) if batches.is_masked else inputs
+    height = len(range(batches.batch_size)[rows]) // parts
+    signature = _map_specs(
+        batches.shapes, lambda name, shape: tf.TensorSpec((None, height, *shape), tf.int32, name=name)
+    )
     dataset = tf.data.Dataset.from_generator(
         lambda: batches.next_pass(rows, parts, position), output_signature=signature
     ).unbatch()
@@ -171,17 +183,30 @@ class Batches:
       next_step: where the next `fit` begins. An iterator outside of `fit` takes the next epoch from here on.
     """
 
-    def __init__(self, features: Dataset, tokenizer, batch_size, mask_prob, seed, training, block_size, objective=None):
-        _check(features, tokenizer, batch_size, training, seed)
+    def __init__(
+        self,
+        features: Dataset,
+        tokenizer,
+        batch_size,
+        mask_prob,
+        seed,
+        training,
+        block_size,
+        objective=None,
+        packed=False,
+    ):
+        _check(features, tokenizer, batch_size, seed)
         recorded = recorded_settings(features, objective, block_size)
-        rows = _Rows(features)
+        examples = _Rows(features)
         self.is_masked = recorded["objective"] != "rtd"
-        block_size = recorded["block_size"] or int(rows.lengths.max())
-        if rows.lengths.max() > block_size:
-            raise ValueError(f"The longest example has {rows.lengths.max()} tokens and does not fit into {block_size}.")
-        mask_prob = mask_prob if self.is_masked else 0.0
+        block_size = recorded["block_size"] or int(examples.lengths.max())
+        if examples.lengths.max() > block_size:
+            longest = examples.lengths.max()
+            raise ValueError(f"The longest example has {longest} tokens and does not fit into {block_size}.")
+        mask_prob = mask_prob if self.is_masked or packed else 0.0
         self.collator = MaskingCollator(tokenizer, block_size=block_size, mask_prob=mask_prob)
-        self.rows = rows
+        self.rows = examples
+        self.packing = pack(examples.lengths, block_size, mask_prob=mask_prob, seed=seed) if packed else None
         self.next_sentence_label = None
         if "next_sentence_label" in features.column_names:
             self.next_sentence_label = np.asarray(features.with_format("numpy")["next_sentence_label"][:], np.int32)
@@ -191,20 +216,52 @@ class Batches:
         self.steps_at_once = max(1, _ROWS_AT_ONCE // batch_size)
         self.next_step = 0
         self._order = (None, None)  # of the epoch that was last asked for
+        if training and self.row_count < batch_size:
+            made = f"{self.row_count} packed rows" if packed else f"{self.row_count} examples"
+            raise ValueError(
+                f"{made} do not fill one training batch of {batch_size}. Give a smaller batch_size or more text."
+            )
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return len(self.rows) // self.batch_size if self.training else -(-len(self.rows) // self.batch_size)
+        return self.row_count // self.batch_size if self.training else -(-self.row_count // self.batch_size)
+
+    @property
+    def row_count(self) -> int:
+        """Rows of an epoch: as many as there are examples, or fewer if they are packed."""
+        return len(self.rows if self.packing is None else self.packing)
+
+    @property
+    def padding(self) -> float:
+        """The share of an epoch's positions that hold no token."""
+        return 1 - float(self.rows.lengths.sum()) / (self.row_count * self.collator.block_size)
+
+    @property
+    def shapes(self) -> dict | tuple[dict, dict]:
+        """The shape of each of a batch's tensors, without the first axis, in the structure of a batch."""
+        block = (self.collator.block_size,)
+        if self.packing is None:
+            names, predicted, pairs = ("input_ids", "token_type_ids", "attention_mask"), block, ()
+        else:
+            names = ("packed_ids", "token_type_ids", "position_ids", "example_ids")
+            predicted, pairs = (self.packing.most_labels,), (self.packing.most_examples,)
+        inputs = dict.fromkeys(names, block)
+        if self.packing is not None:
+            inputs["masked_positions"] = predicted
+        labels = {"labels": predicted}
+        if self.next_sentence_label is not None:
+            labels["next_sentence_label"] = pairs
+        return (inputs, labels) if self.is_masked else inputs
 
     @property
     def names(self) -> list[str]:
         """The names of a batch's tensors."""
-        labels = ["labels"] if self.is_masked else []
-        labels += ["next_sentence_label"] if self.next_sentence_label is not None else []
-        return ["input_ids", "token_type_ids", "attention_mask", *labels]
+        inputs, labels = self.shapes if self.is_masked else (self.shapes, {})
+        return [*inputs, *labels]
 
     def description(self) -> dict:
         """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
+        packed = {} if self.packing is None else {"packed": True}  # runs of older versions do not have it
         return {
             "tokenizer": {
                 "vocab_size": len(self.collator.is_special),
@@ -220,6 +277,7 @@ class Batches:
             "block_size": self.collator.block_size,
             "mask_prob": self.collator.mask_prob,
             "seed": self.seed,
+            **packed,
         }
 
     def _checksum(self) -> int:
@@ -273,15 +331,16 @@ class Batches:
         """How many tokens a step has, without padding."""
         epoch, number = divmod(step, len(self))
         chosen = self.order(epoch)[number * self.batch_size :][: self.batch_size]
-        return int(self.rows.lengths[chosen].sum())
+        examples = chosen if self.packing is None else self.packing.of_rows(chosen)[0]
+        return int(self.rows.lengths[examples].sum())
 
     def order(self, epoch: int) -> np.ndarray:
-        """The examples' order in an epoch, (examples,) int64."""
+        """The rows' order in an epoch, (rows,) int64."""
         if not self.training:
-            return np.arange(len(self.rows))
+            return np.arange(self.row_count)
         cached, order = self._order
         if cached != epoch:
-            order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.rows))
+            order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.row_count)
             self._order = epoch, order  # in one assignment: two iterators may run in two threads
         return order
 
@@ -312,17 +371,64 @@ class Batches:
         return made if self.is_masked else made[0]
 
     def _rows(self, chosen: np.ndarray, rows: int, place: tuple[int, ...]):
-        """Some examples, padded and masked: `(inputs, labels)`, filled up to `rows`.
+        """Some rows, padded and masked: `(inputs, labels)`, filled up to `rows`.
 
         Args:
           place: what the masks depend on, besides the seed.
         """
         rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
+        if self.packing is not None:
+            return self._packed_rows(chosen, rows, rng)
         inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=rows)
         if self.next_sentence_label is not None:
             labels["next_sentence_label"] = np.full(rows, IGNORED, np.int32)
             labels["next_sentence_label"][: len(chosen)] = self.next_sentence_label[chosen]
         return inputs, labels
+
+    def _packed_rows(self, chosen: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[dict, dict]:
+        examples, counts = self.packing.of_rows(chosen)
+        lengths, block_size = self.rows.lengths[examples], self.collator.block_size
+        row = np.repeat(np.arange(len(chosen)), counts)
+        number = np.arange(len(examples)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its row
+        starts = np.cumsum(lengths) - lengths  # among all tokens
+        first_of_row = np.cumsum(counts) - counts
+        offsets = starts - np.repeat(starts[first_of_row], counts)  # within its row
+        position = np.arange(lengths.sum()) - np.repeat(starts, lengths)
+        token_rows, columns = np.repeat(row, lengths), np.repeat(offsets, lengths) + position
+
+        ids, types = map(np.concatenate, self.rows.take(examples))
+        is_chosen = self.collator.choose_in_examples(ids, lengths, rng)
+        shown = self.collator.hide(ids, is_chosen, rng) if self.is_masked else ids
+
+        def spread(values: np.ndarray, filler: int = 0) -> np.ndarray:
+            spread = np.full((rows, block_size), filler, np.int32)
+            spread[token_rows, columns] = values
+            return spread
+
+        inputs = {
+            "packed_ids": spread(shown, self.collator.pad_token_id),
+            "token_type_ids": spread(types),
+            "position_ids": spread(position),
+            "example_ids": spread(np.repeat(number + 1, lengths)),
+            "masked_positions": np.full((rows, self.packing.most_labels), -1, np.int32),
+        }
+        labels = {"labels": np.full((rows, self.packing.most_labels), IGNORED, np.int32)}
+        predicted_rows = token_rows[is_chosen]
+        per_row = np.bincount(predicted_rows, minlength=rows)
+        places = predicted_rows, np.arange(len(predicted_rows)) - (np.cumsum(per_row) - per_row)[predicted_rows]
+        inputs["masked_positions"][places] = columns[is_chosen]
+        labels["labels"][places] = ids[is_chosen]
+        if self.next_sentence_label is not None:
+            labels["next_sentence_label"] = np.full((rows, self.packing.most_examples), IGNORED, np.int32)
+            labels["next_sentence_label"][row, number] = self.next_sentence_label[examples]
+        return inputs, labels
+
+
+def _map_specs(shapes, function):
+    """Apply a function to each name and shape."""
+    if isinstance(shapes, tuple):
+        return tuple(_map_specs(part, function) for part in shapes)
+    return {name: function(name, shape) for name, shape in shapes.items()}
 
 
 def _join(batches: list, function):
@@ -389,7 +495,7 @@ def _as_list(column: pa.Array) -> pa.Array:
     return column
 
 
-def _check(features: Dataset, tokenizer, batch_size: int, training: bool, seed: int) -> None:
+def _check(features: Dataset, tokenizer, batch_size: int, seed: int) -> None:
     missing = [name for name in ("input_ids", "token_type_ids") if name not in features.column_names]
     if missing:
         raise ValueError(
@@ -402,11 +508,6 @@ def _check(features: Dataset, tokenizer, batch_size: int, training: bool, seed: 
         raise ValueError(f"seed must be 0 or above, not {seed}.")
     if len(features) == 0:
         raise ValueError("There are no examples.")
-    if training and len(features) < batch_size:
-        raise ValueError(
-            f"{len(features)} examples do not fill one training batch of {batch_size}. Give a smaller batch_size or "
-            "more text."
-        )
     lowest, highest = _id_range(features)
     if lowest < 0 or highest >= len(tokenizer):
         wrong = lowest if lowest < 0 else highest

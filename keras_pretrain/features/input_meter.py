@@ -38,7 +38,7 @@ class InputMeter:
 
         Args:
           dataset: its elements, or the first part of each, have `input_ids` and, where there is padding,
-            `attention_mask`; or are ids, all of them tokens.
+            `attention_mask`, or are packed rows; or are ids, all of them tokens.
         """
         clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
         options = tf.data.Options()
@@ -51,11 +51,11 @@ class InputMeter:
 
     def _count(self, asked, batch, given):
         inputs = batch[0] if isinstance(batch, tuple) else batch
-        ids = inputs["input_ids"] if isinstance(inputs, dict) else inputs
-        positions = tf.cast(tf.size(ids), tf.float64)
-        tokens = positions
-        if isinstance(inputs, dict) and "attention_mask" in inputs:
-            tokens = tf.cast(tf.reduce_sum(tf.cast(inputs["attention_mask"], tf.int64)), tf.float64)
+        inputs = inputs if isinstance(inputs, dict) else {"input_ids": inputs}
+        # Of examples that share rows, each has a number of its own, and padding is 0.
+        is_token = next((inputs[name] for name in ("example_ids", "attention_mask") if name in inputs), None)
+        positions = tf.cast(tf.size(inputs["input_ids"] if is_token is None else is_token), tf.float64)
+        tokens = positions if is_token is None else tf.cast(tf.math.count_nonzero(is_token), tf.float64)
         with tf.control_dependencies([self._passed.assign_add([tokens, positions, given - asked])]):
             return tf.nest.map_structure(tf.identity, batch)
 

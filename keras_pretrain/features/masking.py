@@ -90,6 +90,14 @@ class MaskingCollator:
         """
         chosen = self._choose(input_ids, rng)
         labels = np.where(chosen, input_ids, np.int32(IGNORED))
+        return self.hide(input_ids, chosen, rng), labels
+
+    def hide(self, input_ids: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The ids with `[MASK]`, a random token or the same in the place of each one chosen (80, 10 and 10%).
+
+        Args:
+          input_ids, chosen: int32 and bool, of one shape.
+        """
         fate = rng.random(int(chosen.sum()), np.float32)
         original = input_ids[chosen]
         replaced = np.where(fate < 0.8, np.int32(self.mask_token_id), original)
@@ -97,14 +105,38 @@ class MaskingCollator:
         replaced[is_random] = rng.choice(self.ordinary_ids, int(is_random.sum()))
         masked = input_ids.copy()
         masked[chosen] = replaced
-        return masked, labels
+        return masked
+
+    def choose_in_examples(self, ids: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Where to predict, as in `mask`, for examples that lie one after the other.
+
+        Args:
+          ids: (tokens,) int32, of all examples.
+          lengths: (examples,) of each.
+
+        Returns:
+          (tokens,) bool.
+        """
+        example = np.repeat(np.arange(len(lengths)), lengths)
+        ordinary = ~self.is_special[ids]
+        wanted = self._wanted(np.bincount(example, weights=ordinary, minlength=len(lengths)))
+        # Sorted by example, ordinary tokens before the others, and then at random.
+        keys = (example << 33) | (~ordinary).astype(np.int64) << 32 | rng.integers(0, 1 << 32, len(ids), np.int64)
+        order = np.argsort(keys)
+        rank = np.empty(len(ids), np.int64)
+        rank[order] = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return rank < wanted[example]
+
+    def _wanted(self, count: np.ndarray) -> np.ndarray:
+        """How many of so many ordinary tokens are predicted."""
+        return np.minimum(np.maximum(np.rint(self.mask_prob * count), self.mask_prob > 0), count).astype(np.int64)
 
     def _choose(self, input_ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Where to predict: in each row exactly `max(1, round(mask_prob * ordinary tokens))` of the ordinary tokens."""
         rows, width = input_ids.shape
         ordinary = ~self.is_special[input_ids]
         count = ordinary.sum(axis=1)
-        wanted = np.minimum(np.maximum(np.rint(self.mask_prob * count), self.mask_prob > 0), count).astype(np.int64)
+        wanted = self._wanted(count)
         # The `wanted` smallest of random numbers that are all different: their low bits are the position.
         position_bits = np.uint32(math.ceil(math.log2(max(width, 2))))
         scores = rng.integers(0, 1 << 32, (rows, width), np.uint32)

@@ -9,7 +9,14 @@ from keras_pretrain.models.encoder import activation, as_rows, dense, encode, la
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
-from keras_pretrain.models.pretraining import PretrainingStep, check_ids, label_capacity, require_fit, unpack_batch
+from keras_pretrain.models.pretraining import (
+    PretrainingStep,
+    check_ids,
+    first_positions,
+    label_capacity,
+    require_fit,
+    unpack_batch,
+)
 from keras_pretrain.models.products import affine
 from keras_pretrain.models.sizes import bert_size, new_model_settings
 
@@ -190,14 +197,17 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         return batch
 
     def _check(self, batch) -> list:
-        label = batch["labels"]
-        capacity = self.capacity(label.shape[1])
-        most = tf.reduce_max(tf.reduce_sum(tf.cast(label != IGNORED, tf.int32), axis=1))
-        message = (
-            f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and length "
-            f"{label.shape[1]} allow for. Give BertPretrainer the mask_prob that the batches were masked with."
-        )
-        checks = [tf.debugging.assert_less_equal(most, capacity, message), *check_ids(batch, self.config)]
+        checks = check_ids(batch, self.config)
+        if "masked_positions" not in batch:
+            label = batch["labels"]
+            capacity = self.capacity(label.shape[1])
+            most = tf.reduce_max(tf.reduce_sum(tf.cast(label != IGNORED, tf.int32), axis=1))
+            message = (
+                f"A sequence of the batch has more labels than the {capacity} that mask_prob={self.mask_prob} and "
+                f"length {label.shape[1]} allow for. Give BertPretrainer the mask_prob that the batches were masked "
+                "with."
+            )
+            checks.append(tf.debugging.assert_less_equal(most, capacity, message))
         for name, classes in (("labels", self.config.vocab_size), ("next_sentence_label", 2)):
             if name in batch:
                 label = batch[name]
@@ -215,15 +225,23 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
 
     def _sums(self, batch, seed, part, dropout) -> dict:
         """Each head's loss, hits and count, float32 scalars, computed only where there are labels."""
-        label = batch["labels"]
-        positions, targets = gather_labels(label, self.capacity(label.shape[1]))
-        has_nsp = "next_sentence_label" in batch
-        if has_nsp:
+        if "masked_positions" in batch:
+            positions, targets = tf.maximum(batch["masked_positions"], 0), batch["labels"]
+        else:
+            label = batch["labels"]
+            positions, targets = gather_labels(label, self.capacity(label.shape[1]))
+        pairs = batch.get("next_sentence_label")
+        firsts = 0  # how many [CLS] a row has a label for
+        if pairs is not None and "example_ids" in batch:
+            firsts = pairs.shape[1]
+            positions = tf.concat([first_positions(batch["example_ids"], firsts), positions], axis=1)
+        elif pairs is not None:
+            firsts = 1
             positions = tf.concat([tf.zeros_like(positions[:, :1]), positions], axis=1)
         hidden = encode(self.bert, batch, positions, dropout)
-        results = {"mlm": masked_crossentropy(self._mlm_logits(hidden[:, 1:] if has_nsp else hidden), targets)}
-        if has_nsp:
-            results["nsp"] = masked_crossentropy(self._nsp_logits(hidden[:, 0]), batch["next_sentence_label"])
+        results = {"mlm": masked_crossentropy(self._mlm_logits(hidden[:, firsts:]), targets)}
+        if pairs is not None:
+            results["nsp"] = masked_crossentropy(self._nsp_logits(as_rows(hidden[:, :firsts])), pairs)
         return {
             f"{head}_{name}": value
             for head, values in results.items()

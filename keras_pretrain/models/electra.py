@@ -245,9 +245,12 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
 
     def _unpack(self, data) -> dict:
         batch = unpack_batch(data)
-        if "labels" in batch:
+        if "labels" in batch and "masked_positions" in batch:
+            is_predicted = batch["masked_positions"] >= 0
+            batch["input_ids"] = place(batch["input_ids"], batch["masked_positions"], is_predicted, batch["labels"])
+        elif "labels" in batch:
             batch["input_ids"] = tf.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
-        return {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
+        return {name: value for name, value in batch.items() if name not in ("labels", "next_sentence_label")}
 
     def _check(self, batch) -> list:
         return check_ids(batch, self.generator.config, self.discriminator.config)
@@ -257,14 +260,20 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         return {"mlm": count_labels(targets), "disc": tf.reduce_sum(tf.cast(batch["attention_mask"], tf.float32))}
 
     def _prepare(self, batch, seed) -> dict:
-        """Choose and mask, for the whole batch at once."""
+        """Choose and mask, for the whole batch at once; positions of packed rows are chosen already."""
         ids = batch["input_ids"]
+        if "masked_positions" in batch:
+            positions, is_chosen = tf.maximum(batch["masked_positions"], 0), batch["masked_positions"] >= 0
+            return batch | self._mask(ids, positions, is_chosen, seed)
         is_special = tf.reduce_any(ids[:, :, tf.newaxis] == tf.constant(self._special_ids, tf.int32), axis=-1)
         candidates = (batch["attention_mask"] > 0) & ~is_special
         capacity = label_capacity(self.mask_prob, ids.shape[1])
         positions, is_chosen = choose_positions(candidates, self.mask_prob, capacity, stream(seed, _POSITIONS))
+        return batch | self._mask(ids, positions, is_chosen, seed)
+
+    def _mask(self, ids, positions, is_chosen, seed) -> dict:
         fates = uniform(tf.shape(positions), stream(seed, _FATES))
-        return batch | {
+        return {
             "positions": positions,
             "targets": tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED),
             "masked_ids": place(ids, positions, is_chosen & (fates < self.replace_prob), self._mask_token_id),

@@ -68,7 +68,8 @@ def encode(encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: D
     Args:
       encoder: the main layer of a 🤗 TensorFlow model, `model.bert` or `model.electra`.
       inputs: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32. The length is static; the
-        batch size need not be, since Keras may not tell it.
+        batch size need not be, since Keras may not tell it. Where several examples share a row, `example_ids` and
+        `position_ids` too: tokens attend to those of their own example.
       positions: (batch, chosen) int32: where the last layer is wanted; everywhere where it is not given. Queries,
         output and feed-forward of the last layer are computed there alone.
       dropout: none for evaluation.
@@ -80,11 +81,27 @@ def encode(encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: D
     dropout = dropout or (lambda values, rate: values)
     hidden = _embed(encoder, inputs, dropout)
     length = inputs["input_ids"].shape[1]
-    scores_mask = (1.0 - tf.cast(inputs["attention_mask"], tf.float32)) * _PADDING_SCORE
     for layer in encoder.encoder.layer[:-1]:
-        hidden = _layer(layer, hidden, length, None, scores_mask, dropout, config)
-    hidden = _layer(encoder.encoder.layer[-1], hidden, length, positions, scores_mask, dropout, config)
+        hidden = _layer(layer, hidden, length, None, _scores_mask(inputs), dropout, config)
+    mask = _scores_mask(inputs, positions)
+    hidden = _layer(encoder.encoder.layer[-1], hidden, length, positions, mask, dropout, config)
     return tf.reshape(hidden, (-1, length if positions is None else positions.shape[1], hidden.shape[-1]))
+
+
+def _scores_mask(inputs: dict, positions: tf.Tensor | None = None) -> tf.Tensor:
+    """What is added to attention's scores, (batch, 1, 1 or queries, length).
+
+    Args:
+      positions: (batch, chosen), where the queries stand; everywhere if not given.
+    """
+    if "example_ids" not in inputs:
+        is_seen = inputs["attention_mask"][:, tf.newaxis]
+        is_seen = tf.cast(is_seen, tf.float32)
+    else:
+        example = inputs["example_ids"]
+        asking = example if positions is None else tf.gather(example, positions, batch_dims=1)
+        is_seen = tf.cast(asking[:, :, tf.newaxis] == example[:, tf.newaxis], tf.float32)
+    return ((1.0 - is_seen) * _PADDING_SCORE)[:, tf.newaxis]
 
 
 def as_rows(values: tf.Tensor) -> tf.Tensor:
@@ -132,7 +149,10 @@ def _embed(encoder, inputs: dict, dropout) -> tf.Tensor:
     types = as_rows(tf.one_hot(inputs["token_type_ids"], config.type_vocab_size, dtype=values.dtype))
     types = one_hot_product(types, tf.convert_to_tensor(embeddings.token_type_embeddings))
     values += tf.reshape(types, tf.shape(values))
-    values += embeddings.position_embeddings[:length]
+    if "position_ids" in inputs:
+        values += tf.gather(embeddings.position_embeddings, inputs["position_ids"])
+    else:
+        values += embeddings.position_embeddings[:length]
     values = dropout(layer_norm(embeddings.LayerNorm, as_rows(values)), config.hidden_dropout_prob)
     values = tf.cast(values, encoder.compute_dtype)
     if hasattr(encoder, "embeddings_project"):
@@ -170,7 +190,7 @@ def _attend(queries, keys, values, scores_mask, dropout, config) -> tf.Tensor:
     """Scaled dot-product attention; softmax in float32. (batch, heads, length, depth) → (batch * length, hidden)."""
     heads, depth = queries.shape[1], queries.shape[-1]
     scores = tf.cast(product(queries, keys, transpose_b=True), tf.float32) / math.sqrt(depth)
-    weights = tf.nn.softmax(scores + scores_mask[:, tf.newaxis, tf.newaxis, :])
+    weights = tf.nn.softmax(scores + scores_mask)
     weights = dropout(tf.cast(weights, values.dtype), config.attention_probs_dropout_prob)
     context = permute(product(weights, values), (0, 2, 1, 3))
     return tf.reshape(context, (-1, heads * depth))

@@ -16,6 +16,11 @@ from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
+# A batch's tensors; from `position_ids` to `masked_positions`, those of packed rows alone.
+_BATCH = (
+    "input_ids", "token_type_ids", "attention_mask", "position_ids", "example_ids", "masked_positions", "labels",
+    "next_sentence_label",
+)  # fmt: skip
 _NO_WEIGHTS = (
     "Pretraining takes no sample_weight or class_weight, as an argument or in the data: every masked token, pair and "
     "judged token counts alike. Leave the weights out; to let some examples count more, repeat them in the data."
@@ -382,7 +387,10 @@ def check_ids(batch: dict, *configs) -> list:
     for name, size, remedy in (
         ("input_ids", "vocab_size", "Build the features with the tokenizer that the model was made for."),
         ("token_type_ids", "type_vocab_size", "Leave token_type_ids out where each row is a single segment."),
+        ("position_ids", "max_position_embeddings", "to_tf_dataset makes them."),
     ):
+        if name not in batch:
+            continue
         bound = min(getattr(config, size) for config in configs)
         lowest, highest = tf.reduce_min(batch[name]), tf.reduce_max(batch[name])
         message = f"{name} must be from 0 to {bound - 1} (the model's {size} is {bound}). {remedy} Range of the batch:"
@@ -393,7 +401,8 @@ def check_ids(batch: dict, *configs) -> list:
 def unpack_batch(data) -> dict:
     """Inputs and labels as one dictionary of int32 tensors, wherever a collator put the labels.
 
-    Token types that are not given are 0, and everything is attended to, as in the stock models.
+    Token types that are not given are 0, and everything is attended to, as in the stock models. Packed rows
+    (`to_tf_dataset`) have their ids as `input_ids`, too, and an `attention_mask`.
 
     Raises:
       ValueError: the data have weights, too.
@@ -404,11 +413,27 @@ def unpack_batch(data) -> dict:
     batch = dict(inputs) if isinstance(inputs, dict) else {"input_ids": inputs}
     if labels is not None:
         batch |= labels if isinstance(labels, dict) else {"labels": labels}
-    names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
+    if "packed_ids" in batch:
+        batch["input_ids"] = batch["packed_ids"]
+        batch["attention_mask"] = batch["example_ids"] > 0
     for name, default in (("token_type_ids", tf.zeros_like), ("attention_mask", tf.ones_like)):
         batch.setdefault(name, default(batch["input_ids"]))
     # Collators differ in their integers; -100 and the comparisons with it want one type.
-    return {name: tf.cast(batch[name], tf.int32) for name in names if name in batch}
+    return {name: tf.cast(batch[name], tf.int32) for name in _BATCH if name in batch}
+
+
+def first_positions(example_ids: tf.Tensor, count: int) -> tf.Tensor:
+    """Where each example of a packed row begins.
+
+    Args:
+      example_ids: (rows, length) int32, the examples of a row from 1 on, 0 for padding.
+      count: the most examples of a row.
+
+    Returns:
+      (rows, count) int32; 0 where a row has fewer.
+    """
+    is_of_example = example_ids[:, tf.newaxis] == tf.range(1, count + 1)[:, tf.newaxis]
+    return tf.argmax(is_of_example, axis=-1, output_type=tf.int32)
 
 
 def label_capacity(mask_prob: float, length: int) -> int:

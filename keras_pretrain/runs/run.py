@@ -16,7 +16,7 @@ import tf_keras
 from keras_pretrain.corpus.loading import load_corpus
 from keras_pretrain.corpus.samples import load_sample
 from keras_pretrain.export.checkpoint import save_checkpoint
-from keras_pretrain.features.batching import to_tf_dataset
+from keras_pretrain.features.batching import batches_behind, packed_row_count, to_tf_dataset
 from keras_pretrain.features.building import build_features, choose_objective
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.bert import BertPretrainer
@@ -204,13 +204,27 @@ class Run:
 
     def _batch(self, features: list) -> list[tuple]:
         """The training and validation batches of each phase."""
-        settings, tokenizer = self.settings, self.tokenizer
-        data = []
+        if self.settings.packed is None:
+            self.settings = dataclasses.replace(self.settings, packed=self._packing_pays(features))
+        settings, tokenizer, data = self.settings, self.tokenizer, []
         for examples, (_, batch_size) in zip(features, settings.shapes, strict=True):
             how = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
+            how["packed"] = settings.packed
             train = to_tf_dataset(examples["train"], tokenizer, **how)
             data.append((train, to_tf_dataset(examples["validation"], tokenizer, training=False, **how)))
         return data
+
+    def _packing_pays(self, features: list) -> bool:
+        """Whether a tenth of the rows is saved in some phase, and a batch can be filled in all."""
+        pays = False
+        for examples, (block_size, batch_size) in zip(features, self.settings.shapes, strict=True):
+            rows = packed_row_count(examples["train"], block_size)
+            pays = pays or rows <= 0.9 * len(examples["train"])
+            if rows < batch_size:
+                return False
+        if pays:
+            logger.info("Examples share rows, where they fit.")
+        return pays
 
     def _make_model(self, examples) -> None:
         """A new model, where none is continued from."""
@@ -258,7 +272,7 @@ class Run:
         if self.settings.validation_every is None:
             every = -(-self._epochs // self._choose_validations(paces))
             self.settings = dataclasses.replace(self.settings, validation_every=every)
-        self._forecast(paces)
+        self._forecast(paces, [batches_behind(train)[0].padding for train, _ in data])
 
     @property
     def _epochs(self) -> int:
@@ -299,19 +313,21 @@ class Run:
     def _seconds_to_finish(self, pace: Pace) -> float:
         return 5 + pace.checkpoint_bytes * _SAVING_SECONDS_PER_BYTE
 
-    def _forecast(self, paces: list[Pace | None]) -> None:
+    def _forecast(self, paces: list[Pace | None], padding: list[float]) -> None:
         """Say how long it will take, and what memory and disk it needs; refuse what does not fit."""
         settings, seconds = self.settings, 0.0
-        for phase, pace, count in zip(settings.plan(), paces, self._left(), strict=True):
+        for phase, pace, count, empty in zip(settings.plan(), paces, self._left(), padding, strict=True):
             if count:
                 epochs = count / settings.steps_per_epoch
                 seconds += count * pace.seconds_per_step
                 seconds += -(-epochs // settings.validation_every) * pace.seconds_per_validation
-                rate, tokens = 1 / pace.seconds_per_step, phase.batch_size * phase.block_size
+                rate = 1 / pace.seconds_per_step
+                tokens = phase.batch_size * phase.block_size * (1 - empty)
                 logger.info(
-                    "%s steps of %d × %d tokens: %.3g steps a second, %s tokens a second with padding; a validation of "
-                    "%.1f s every %d steps.",
-                    f"{count:,}", phase.batch_size, phase.block_size, rate, f"{rate * tokens:,.0f}",
+                    "%s steps of %d × %d positions, %.0f%% of them padding: %s tokens. %.3g steps and %s tokens a "
+                    "second; a validation of %.1f s every %d steps.",
+                    f"{count:,}", phase.batch_size, phase.block_size, 100 * empty, f"{count * tokens:,.0f}",
+                    rate, f"{rate * tokens:,.0f}",
                     pace.seconds_per_validation, settings.validation_every * settings.steps_per_epoch,
                 )  # fmt: skip
         self.seconds["forecast"] = seconds

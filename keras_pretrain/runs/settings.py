@@ -216,7 +216,8 @@ class PretrainingSettings(CorpusSettings):
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
       dropout: Of hidden states and attention. Default: none in a new model, a given model's own.
-      batch_size: The global batch size, summed over all replicas.
+      batch_size: Rows of a batch, summed over all replicas.
+      packed: Put several examples into a row. Default: where that saves a tenth of the rows.
       gradient_accumulation_steps: Parts that a batch is computed in, one after the other, to save memory.
       steps: Of training, rounded up to whole epochs. Default: 600 (adapt: 1,000). More than before extend a run.
       hours: Choose the number of steps that fits, counted from the start of the command. No effect beside steps.
@@ -251,6 +252,7 @@ class PretrainingSettings(CorpusSettings):
     mask_prob: float = setting(0.15, above=0, below=1)
     dropout: float | None = setting(None, least=0, below=1)
     batch_size: int = setting(32, least=1)
+    packed: bool | None = setting(None)
     gradient_accumulation_steps: int = setting(1, least=1)
     steps: int | None = setting(None, least=1)
     hours: float | None = setting(None, free=True, above=0)
@@ -392,6 +394,8 @@ class PretrainingSettings(CorpusSettings):
         differing, taken = [], {}
         for field in dataclasses.fields(self):
             ours, theirs = getattr(self, field.name), getattr(stored, field.name)
+            if field.name == "packed" and theirs is None:  # a run of a version that did not pack
+                theirs = False
             if field.name == "steps" or (field.metadata["free"] and field.name != "corpus_name"):
                 continue
             if ours is None or (field.name, ours) == ("precision", "auto"):

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.features.packing import unpack
 
 _NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
 _NO_SPACE_AFTER = set("([{“‘")
@@ -24,6 +25,8 @@ class _Preview(tf_keras.callbacks.Callback):
             require_tensorboard()
         batch = next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches
         inputs, labels = batch if isinstance(batch, tuple) else (batch, {})
+        if "packed_ids" in inputs:
+            inputs, labels = unpack(inputs, labels)
         inputs = self._prepared(inputs, labels)
         self.log_dir = log_dir
         self.tokenizer = tokenizer

@@ -58,7 +58,7 @@ def test_losses_and_gradients_are_those_of_the_stock_model(kind, num_labels):
 
     model.compile("sgd")
     data = model._unpack((inputs, labels))
-    sums, gradients = model._forward_backward(data, model._counts(data), tf.constant([0, 0]), None)
+    sums, gradients = model._gradients(data, model._counts(data), tf.constant([0, 0]), None)
     assert float(sums["task_loss"] / sums["task_count"]) == pytest.approx(float(expected), rel=1e-5)
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(ours, tf.convert_to_tensor(theirs), atol=2e-6)

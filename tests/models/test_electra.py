@@ -87,7 +87,7 @@ def test_losses_and_every_gradient_equal_the_stock_networks(tokenizer, batch):
         loss = mlm_loss + 50 * disc_loss
     expected = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
     inputs = dict(batch)
-    sums, got = model._forward_backward(inputs, model._counts(inputs), seed, None)
+    sums, got = model._gradients(inputs, model._counts(inputs), seed, None)
     assert float(sums["mlm_loss"] / sums["mlm_count"]) == pytest.approx(float(mlm_loss), rel=1e-5)
     assert float(sums["disc_loss"] / sums["disc_count"]) == pytest.approx(float(disc_loss), rel=1e-5)
     assert float(sums["disc_count"]) == batch["attention_mask"].numpy().sum()

@@ -1,0 +1,136 @@
+"""Several examples in a row: which of them share one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_pretrain.features.masking import IGNORED
+
+_PACKING = 4  # part of the random stream's seed; batching has others
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which examples share a row.
+
+    Attributes:
+      members: (examples,) numbers of the examples, those of a row side by side.
+      ends: (rows,) where each row's examples end in `members`.
+      most_examples: of a row.
+      most_labels: of a row, for the `mask_prob` it was made for.
+    """
+
+    members: np.ndarray
+    ends: np.ndarray
+    most_examples: int
+    most_labels: int
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of some rows, and how many each row has."""
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
+        counts = self.ends[rows] - starts
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.members[np.repeat(starts, counts) + within], counts
+
+
+def pack(lengths: np.ndarray, block_size: int, *, mask_prob: float, seed: int) -> Packing:
+    """Put examples into as few rows of `block_size` tokens as best-fit decreasing finds.
+
+    Rows are planned for the lengths alone (`plan_rows`), which takes as long for ten million examples as for a
+    thousand. Which example of a length goes into which row is drawn.
+
+    Args:
+      lengths: (examples,) of at least 1 and at most `block_size` tokens.
+      mask_prob: share of the tokens to predict; of an example one at least.
+      seed: of the draw.
+    """
+    plan = plan_rows(np.bincount(lengths, minlength=block_size + 1), block_size)
+    drawn = np.random.default_rng([seed, _PACKING]).permutation(len(lengths))
+    by_length = drawn[np.argsort(lengths[drawn].astype(np.uint16), kind="stable")]
+    next_of = np.cumsum(np.bincount(lengths, minlength=block_size + 1)) - np.bincount(lengths, minlength=block_size + 1)
+    members, sizes = [], []
+    for composition, rows in plan:
+        columns = np.empty((rows, len(composition)), by_length.dtype)
+        for column, length in enumerate(composition):
+            columns[:, column] = by_length[next_of[length] : next_of[length] + rows]
+            next_of[length] += rows
+        members.append(columns.ravel())
+        sizes.append(np.full(rows, len(composition)))
+    labels = [np.maximum(np.rint(mask_prob * np.array(composition)), mask_prob > 0).sum() for composition, _ in plan]
+    return Packing(
+        np.concatenate(members),
+        np.cumsum(np.concatenate(sizes)),
+        max(len(composition) for composition, _ in plan),
+        int(max(labels)),
+    )
+
+
+def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...], int]]:
+    """Best-fit decreasing over a histogram of lengths: the longest first, each where the least room is left.
+
+    After Krell et al. (2021, "Efficient Sequence Packing without Cross-contamination").
+
+    Args:
+      counts: (block_size + 1,) how many examples have each length.
+
+    Returns:
+      `[(lengths of a row's examples, how many such rows), ...]`.
+    """
+    open_rows: list[list] = [[] for _ in range(block_size + 1)]  # by the room that is left: (composition, rows)
+    for length in range(block_size, 0, -1):
+        left = int(counts[length])
+        while left:
+            room = next((room for room in range(length, block_size) if open_rows[room]), block_size)
+            composition, rows = open_rows[room].pop() if room < block_size else ((), left)
+            fitting = room // length
+            filled = min(rows, left // fitting)
+            if filled:
+                open_rows[room - fitting * length].append((composition + (length,) * fitting, filled))
+                left -= filled * fitting
+            if left and filled < rows:  # fewer than fit into one row
+                open_rows[room - left * length].append((composition + (length,) * left, 1))
+                filled, left = filled + 1, 0
+            if room < block_size and filled < rows:
+                open_rows[room].append((composition, rows - filled))
+    return [each for rows in open_rows for each in rows]
+
+
+def unpack(inputs: dict, labels: dict | None = None) -> tuple[dict, dict]:
+    """The examples of a packed batch in rows of their own, as they stand in a batch that is not packed.
+
+    Args:
+      inputs, labels: as `to_tf_dataset` gives them with `packed=True`.
+
+    Returns:
+      `(inputs, labels)`: `input_ids`, `token_type_ids`, `attention_mask`, (examples, block_size) each; `labels` of the
+      same shape and `next_sentence_label` (examples,), each where there are any. All int32, row by row.
+    """
+    inputs = {name: np.asarray(values) for name, values in inputs.items()}
+    labels = {name: np.asarray(values) for name, values in (labels or {}).items()}
+    rows, block_size = inputs["packed_ids"].shape
+    by_position = np.full((rows, block_size), IGNORED, np.int32)
+    if "labels" in labels:
+        row, place = np.nonzero(inputs["masked_positions"] >= 0)
+        by_position[row, inputs["masked_positions"][row, place]] = labels["labels"][row, place]
+    taken = {"input_ids": inputs["packed_ids"], "token_type_ids": inputs["token_type_ids"], "labels": by_position}
+    found = {name: [] for name in (*taken, "attention_mask")}
+    pairs = []
+    for row in range(rows):
+        for number in range(1, inputs["example_ids"][row].max(initial=0) + 1):
+            columns = np.flatnonzero(inputs["example_ids"][row] == number)
+            for name, values in taken.items():
+                example = np.full(block_size, IGNORED if name == "labels" else 0, np.int32)
+                example[: len(columns)] = values[row, columns]
+                found[name].append(example)
+            found["attention_mask"].append((np.arange(block_size) < len(columns)).astype(np.int32))
+            if "next_sentence_label" in labels:
+                pairs.append(labels["next_sentence_label"][row, number - 1])
+    found = {name: np.stack(values) for name, values in found.items()}
+    unpacked_labels = {"labels": found.pop("labels")} if "labels" in labels else {}
+    found.pop("labels", None)
+    if pairs:
+        unpacked_labels["next_sentence_label"] = np.array(pairs, np.int32)
+    return found, unpacked_labels

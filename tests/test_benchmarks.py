@@ -1,0 +1,63 @@
+"""Every benchmark runs to its end, in a setting of seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STEP = "--batch-size 4 --block-size 16 --vocab-size 200 --rounds 1 --steps 1"
+
+
+def run(command: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", *command.split()], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_checkpointing():
+    small = "--size tiny --vocab-size 500 --block-size 16 --steps 2 --rounds 1 --examples 2000 --resumes 1"
+    assert "at step 100,000:" in run(f"benchmarks.checkpointing {small}")
+
+
+def test_input():
+    assert "| 16 |" in run("benchmarks.input_pipeline --batch-sizes 16 --rounds 1 --seconds 0.1")
+
+
+def test_preparation(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    lines = [json.dumps({"text": f"오늘은 {i}일이다. 내일은 비가 온다. 우산을 챙겨라."}) for i in range(60)]
+    corpus.write_text("\n".join(lines))
+    output = run(f"benchmarks.preparation --corpus {corpus} --rounds 0 --memory-megabytes 1 --num-proc 1 --language en")
+    assert "all, MiB" in output
+
+
+@pytest.mark.parametrize(
+    ("sizes", "contenders"),
+    [
+        ("--sizes tiny --leave-out stock_xla tutorial", ("ours_bfloat16", "ours_float32", "stock")),
+        (
+            "--sizes --electra-sizes tiny --classifier-sizes tiny",
+            ("electra_bfloat16", "electra_tutorial", "classifier_bfloat16"),
+        ),
+    ],
+)
+def test_training_step(sizes, contenders):
+    output = run(f"benchmarks.train_step {sizes} {STEP}")
+    assert all(f"| {name} |" in output for name in contenders)
+
+
+@pytest.mark.skipif("KERAS_PRETRAIN_TORCH_PYTHON" not in os.environ, reason="no environment with torch is given")
+@pytest.mark.parametrize("sizes", ["--sizes tiny --leave-out stock stock_xla tutorial", "--sizes --electra-sizes tiny"])
+def test_training_step_beside_torch(sizes):
+    python = os.environ["KERAS_PRETRAIN_TORCH_PYTHON"]
+    output = run(
+        f"benchmarks.train_step {sizes} {STEP} --torch-python {python} "
+        "--leave-out stock stock_xla tutorial torch_compiled_float32 torch_compiled_bfloat16"
+    )
+    assert "torch_bfloat16 |" in output
