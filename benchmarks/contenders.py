@@ -220,10 +220,13 @@ def _electra(shape: dict, precision: str):
     import keras_pretrain as kp
 
     class Tokenizer:
-        mask_token_id, all_special_ids = 4, (0, 1, 2, 3, 4)
+        mask_token_id, all_special_ids, all_special_tokens = 4, (0, 1, 2, 3, 4), ()
 
         def __len__(self):
             return shape["vocabulary"]
+
+        def get_vocab(self):
+            return {}
 
     model = kp.ElectraPretrainer(*_electra_configs(shape, hidden_act="gelu_new"), Tokenizer())
     model.compile(kp.create_optimizer(num_train_steps=10_000), precision=precision)

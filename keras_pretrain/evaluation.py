@@ -15,7 +15,7 @@ from keras_pretrain.features.building import build_features
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
 from keras_pretrain.models.loading import DOWNLOAD, find_checkpoint
-from keras_pretrain.models.objectives import masked_crossentropy
+from keras_pretrain.models.objectives import crossentropy_of_each
 from keras_pretrain.models.pretraining import require_fit, unpack_batch
 from keras_pretrain.tokenization import choose_text_cleaning
 
@@ -66,6 +66,10 @@ def evaluate_mlm(
       (e to the power of it, `inf` where that is too large for a float), `mlm_accuracy`, `loss_per_character`
       (nats), `masked_tokens` and `unknown_share` (of the tokens that are `[UNK]`; they are never masked).
 
+      If there are gaps before the rest of a word, such as «[MASK]이», three times the same gaps: `glued_loss` and
+      `glued_accuracy`, with the rest shown as pipelines show it (`features.masking.GluedRests`), `continued_loss` and
+      `continued_accuracy`, with the rest as a `##` piece, and `glued_gaps`, how many they are.
+
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
       ValueError: a model of another architecture or without an MLM head, a damaged checkpoint, a tokenizer that does
@@ -76,19 +80,27 @@ def evaluate_mlm(
     require_fit(model.config, tokenizer, block_size)
     documents = _whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
     features = build_features(documents, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
-    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, False, block_size, packed=True)
-    forward = tf.function(lambda *batch: _sums(model, unpack_batch(batch)), jit_compile=True, autograph=False)
+    masking = {"mask_prob": mask_prob, "glue_prob": 0.0}
+    plain = Batches(features, tokenizer, batch_size, masking, seed, False, block_size, packed=True)
+    glued = plain.with_glue(1.0)
+    forward = tf.function(lambda *batch: _of_each_gap(model, unpack_batch(batch)), jit_compile=True, autograph=False)
     lengths = _characters(tokenizer)
-    totals, characters = np.zeros(3), 0
-    for step in range(len(batches)):
-        inputs, labels = batches.batch(step)
-        totals += [float(value) for value in forward(inputs, labels)]
-        characters += int(lengths[labels["labels"][labels["labels"] != IGNORED]].sum())
-    loss, correct, count = totals.tolist()
+    totals, characters = {name: np.zeros(3) for name in ("", "glued_", "continued_")}, 0
+    for step in range(len(plain)):
+        (inputs, labels), (shown, _) = plain.batch(step), glued.batch(step)
+        is_gap = labels["labels"] != IGNORED
+        characters += int(lengths[labels["labels"][is_gap]].sum())
+        is_glued = is_gap & _next_differs(inputs, shown)
+        found = forward(inputs, labels)
+        _add_up(totals[""], found, is_gap)
+        if is_glued.any():
+            _add_up(totals["continued_"], found, is_glued)
+            _add_up(totals["glued_"], forward(shown, labels), is_glued)
+    loss, correct, count = totals[""].tolist()
     if count == 0:
         raise ValueError("No token of the corpus can be masked: it holds nothing but [UNK] for this tokenizer.")
     ids = np.concatenate([np.asarray(row) for row in features["input_ids"][:]])
-    return {
+    figures = {
         "mlm_loss": loss / count,
         "perplexity": _perplexity(loss / count),
         "mlm_accuracy": correct / count,
@@ -96,6 +108,22 @@ def evaluate_mlm(
         "masked_tokens": int(count),
         "unknown_share": float(np.mean(ids == tokenizer.unk_token_id)),
     }
+    for kind in ("glued_", "continued_"):
+        loss, correct, count = totals[kind].tolist()
+        if count:
+            figures |= {f"{kind}loss": loss / count, f"{kind}accuracy": correct / count, "glued_gaps": int(count)}
+    return figures
+
+
+def _next_differs(inputs: dict, others: dict) -> np.ndarray:
+    """Behind which `masked_positions` two packed batches show another token, bool."""
+    differs = np.pad(inputs["packed_ids"] != others["packed_ids"], ((0, 0), (0, 1)))
+    return np.take_along_axis(differs, np.maximum(inputs["masked_positions"], 0) + 1, axis=1)
+
+
+def _add_up(totals: np.ndarray, found, chosen: np.ndarray) -> None:
+    losses, hits = (np.reshape(values, chosen.shape)[chosen] for values in found)
+    totals += [losses.sum(dtype=np.float64), hits.sum(), chosen.sum()]
 
 
 def compare_mlm(models: dict, sentences: Dataset, *, cleaning: str | None = None, **settings) -> dict[str, dict]:
@@ -146,15 +174,15 @@ def _perplexity(loss: float) -> float:
         return math.inf
 
 
-def _sums(model, batch: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Loss, hits and count of a packed batch's gaps. The model's own head, at the gaps alone."""
+def _of_each_gap(model, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
+    """Loss and hit of each gap of a packed batch. The model's own head, at the gaps alone."""
     positions = tf.maximum(batch["masked_positions"], 0)
     hidden = encode(getattr(model, model.base_model_prefix), batch, positions)
     if model.base_model_prefix == "electra":
         logits = model.generator_lm_head(model.generator_predictions(hidden))
     else:
         logits = model.mlm(sequence_output=hidden)
-    return masked_crossentropy(logits, batch["labels"])
+    return crossentropy_of_each(logits, batch["labels"])
 
 
 def _characters(tokenizer) -> np.ndarray:

@@ -31,10 +31,20 @@ def test_input():
 
 def test_preparation(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
-    lines = [json.dumps({"text": f"오늘은 {i}일이다. 내일은 비가 온다. 우산을 챙겨라."}) for i in range(60)]
+    lines = [json.dumps({"text": f"It is day {i}. Tomorrow it will rain. Take an umbrella."}) for i in range(60)]
     corpus.write_text("\n".join(lines))
     output = run(f"benchmarks.preparation --corpus {corpus} --rounds 0 --memory-megabytes 1 --num-proc 1 --language en")
     assert "all, MiB" in output
+
+
+def test_glued_gaps(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    words = [
+        f"{first}{second}이 {second}{first}은 좋았다." for first in "가나다라마바사" for second in "아자차카타파하"
+    ]
+    corpus.write_text("\n".join(json.dumps({"text": " ".join(words[i::7])}) for i in range(40)))
+    small = "--size tiny --shares 1 --seeds 1 --steps 2 --batch-size 4 --block-size 32 --vocab-size 100 --gaps 4"
+    assert "| 1.0 |" in run(f"benchmarks.glued_gaps --corpus {corpus} {small}")
 
 
 @pytest.mark.parametrize(

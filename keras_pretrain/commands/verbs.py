@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -132,13 +132,17 @@ def evaluate(
         json_file.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def fill_mask(*texts: str, model: str, top_k: int = 5, debug: bool = False) -> None:
+def fill_mask(
+    *texts: str, model: str, top_k: int = 5, rests: Literal["auto", "beginning", "continuation"] = "auto",
+    debug: bool = False,
+) -> None:  # fmt: skip
     """Ask a trained model what belongs in the gaps of sentences.
 
     Args:
       texts: Each with one [MASK] or several.
       model: The folder or Hub name of a checkpoint, or the folder of a SavedModel.
       top_k: Answers for each gap.
+      rests: How the rest of a word behind a gap is read. By default as the checkpoint was trained.
       debug: Show the traceback of an error.
     """
     if not texts:
@@ -153,13 +157,13 @@ def fill_mask(*texts: str, model: str, top_k: int = 5, debug: bool = False) -> N
     _begin()
     from keras_pretrain.export.answers import fill_gaps
 
-    for text, gaps in zip(texts, fill_gaps(model, list(texts), top_k), strict=True):
+    for text, gaps in zip(texts, fill_gaps(model, list(texts), top_k, rests=rests), strict=True):
         print(text)
         for number, gap in enumerate(gaps, start=1):
             if len(gaps) > 1:
                 print(f" gap {number}")
-            for token, score in gap:
-                print(f"  {score:.3f}  {token}")
+            for answer in gap:
+                print(f"  {answer.probability:.3f}  {answer.word}")
 
 
 def export(

@@ -1,15 +1,39 @@
 """`fill_gaps`: what a checkpoint or a SavedModel puts into the gaps of a text."""
 
+import logging
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
-from transformers import pipeline
 
 from keras_pretrain.evaluation import load_masked_lm
 
+logger = logging.getLogger(__name__)
 
-def fill_gaps(model: str | os.PathLike, texts: list[str], top_k: int = 5) -> list[list[list[tuple[str, float]]]]:
+_WORD_AT_START, _WORD_AT_END = re.compile(r"\w*"), re.compile(r"\w*$")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What may stand in a gap.
+
+    Attributes:
+      token: as it stands in the vocabulary.
+      probability: of the token.
+      word: the token with the rest of the word that is glued to the gap: `장점이` for `장점` in «[MASK]이».
+    """
+
+    token: str
+    probability: float
+    word: str
+
+
+def fill_gaps(
+    model: str | os.PathLike, texts: list[str], top_k: int = 5, *, rests: str = "auto"
+) -> list[list[list[Answer]]]:
     """Ask a model what belongs in the gaps of texts.
 
     Args:
@@ -17,32 +41,96 @@ def fill_gaps(model: str | os.PathLike, texts: list[str], top_k: int = 5) -> lis
         SavedModel.
       texts: each with one `[MASK]` or several.
       top_k: answers; a SavedModel has at most those that it was made for.
+      rests: how the rest of a word behind a gap is read, as in «[MASK]이»: `"beginning"`, as every fill-mask pipeline
+        reads it (`이`); `"continuation"`, as training shows it (`##이`); or `"auto"`: as a continuation if the
+        checkpoint does not state that it was trained with `glue_prob`, which is then logged. A SavedModel reads
+        beginnings.
 
     Returns:
-      For each text, for each gap, `(token, probability)`, the best first.
+      For each text, for each gap, `Answer`s, the best first.
 
     Raises:
-      ValueError: a text without `[MASK]`, or a model that cannot fill gaps.
+      ValueError: a text without `[MASK]`, another value of `rests`, or a model that cannot fill gaps.
     """
+    if rests not in ("auto", "beginning", "continuation"):
+        raise ValueError(f"rests must be auto, beginning or continuation, not {rests!r}.")
     for text in texts:
         if "[MASK]" not in text:
             raise ValueError(f"There is no [MASK] in {text!r}. Write [MASK] where the gap is.")
-    is_saved_model = (Path(model) / "saved_model.pb").exists()
-    return _ask_saved_model(model, texts, top_k) if is_saved_model else _ask_checkpoint(model, texts, top_k)
+    if (Path(model) / "saved_model.pb").exists():
+        if rests == "continuation":
+            raise ValueError("A SavedModel reads rests as beginnings: give the checkpoint, or leave rests out.")
+        return _ask_saved_model(model, texts, top_k)
+    return _ask_checkpoint(model, texts, top_k, rests)
 
 
-def _ask_checkpoint(model, texts: list[str], top_k: int) -> list:
+def _ask_checkpoint(model, texts: list[str], top_k: int, rests: str) -> list:
     network, tokenizer = load_masked_lm(model)
-    fill_mask = pipeline("fill-mask", model=network, tokenizer=tokenizer, framework="tf", top_k=top_k)
+    as_continuation = rests == "continuation" or (rests == "auto" and not getattr(network.config, "glue_prob", 0))
+    answers, continuations = [], 0
+    for text in texts:
+        ids, count = _encode(tokenizer, text, as_continuation)
+        continuations += count
+        places = np.flatnonzero(np.array(ids) == tokenizer.mask_token_id)
+        probabilities = tf.nn.softmax(tf.gather(network(tf.constant([ids])).logits[0], places))
+        values, tokens = (each.numpy() for each in tf.math.top_k(probabilities, top_k))
+        names = [tokenizer.convert_ids_to_tokens(each.tolist()) for each in tokens]
+        answers.append(_answers(text, names, values.tolist()))
+    if continuations and rests == "auto":
+        logger.info(
+            "Rests of words behind a gap are read as continuations (%d), as the checkpoint was trained; a fill-mask "
+            "pipeline reads them as beginnings. Training with glue_prob teaches that.",
+            continuations,
+        )
+    return answers
 
-    def gaps(text):
-        answers = fill_mask(text)
-        return [answers] if isinstance(answers[0], dict) else answers  # one gap is not in a list of its own
 
-    return [
-        [[(tokenizer.convert_ids_to_tokens(each["token"]), each["score"]) for each in gap] for gap in gaps(text)]
-        for text in texts
-    ]
+def _answers(text: str, names: list[list[str]], probabilities: list[list[float]]) -> list[list[Answer]]:
+    """For each gap of a text."""
+    found, parts = [], text.split("[MASK]")
+    for number, (tokens, scores) in enumerate(zip(names, probabilities, strict=True)):
+        before, after = _WORD_AT_END.search(parts[number])[0], _WORD_AT_START.match(parts[number + 1])[0]
+        gap = []
+        for token, score in zip(tokens, scores, strict=True):
+            start = before if token.startswith("##") else ""
+            gap.append(Answer(token, score, f"{start}{token.removeprefix('##')}{after}"))
+        found.append(gap)
+    return found
+
+
+def _encode(tokenizer, text: str, as_continuation: bool) -> tuple[list[int], int]:
+    """Ids, and how many rests were turned into continuations."""
+    encoding = tokenizer(text, truncation=True, return_offsets_mapping=True)
+    ids, offsets, words = encoding["input_ids"], encoding["offset_mapping"], encoding.word_ids()
+    if not as_continuation:
+        return ids, 0
+    result, count, place = [], 0, 0
+    while place < len(ids):
+        result.append(ids[place])
+        is_gap = ids[place] == tokenizer.mask_token_id
+        place += 1
+        if not is_gap or place >= len(ids) or words[place] is None or offsets[place][0] != offsets[place - 1][1]:
+            continue
+        end = place
+        while end < len(ids) and words[end] == words[place]:
+            end += 1
+        pieces = _continuation(tokenizer, text[offsets[place][0] : offsets[end - 1][1]])
+        if pieces:
+            result += pieces
+            place, count = end, count + 1
+    return result, count
+
+
+def _continuation(tokenizer, rest: str) -> list[int]:
+    """The `##` pieces of the rest of a word, the longest first; none if there are no such pieces."""
+    vocabulary, pieces = tokenizer.get_vocab(), []
+    while rest:
+        end = next((end for end in range(len(rest), 0, -1) if f"##{rest[:end]}" in vocabulary), 0)
+        if not end:
+            return []
+        pieces.append(vocabulary[f"##{rest[:end]}"])
+        rest = rest[end:]
+    return pieces
 
 
 def _ask_saved_model(folder, texts: list[str], top_k: int) -> list:
@@ -52,12 +140,10 @@ def _ask_saved_model(folder, texts: list[str], top_k: int) -> list:
     if "fill_mask" not in signatures:
         raise ValueError(f"{folder} is a SavedModel that fills no gaps; it has {', '.join(signatures)}.")
     answers = signatures["fill_mask"](text=tf.constant(texts))
-    tokens, scores = answers["tokens"].numpy(), answers["scores"].numpy()
-    return [
-        [
-            [(token.decode(), float(score)) for token, score in zip(*gap, strict=True)][:top_k]
-            for gap in zip(tokens[row], scores[row], strict=True)
-            if gap[0][0]  # others of the batch may have more gaps
-        ]
-        for row in range(len(texts))
-    ]
+    names, scores = answers["tokens"].numpy(), answers["scores"].numpy()
+    found = []
+    for row, text in enumerate(texts):
+        gaps = text.count("[MASK]")  # others of the batch may have more
+        tokens = [[token.decode() for token in gap[:top_k]] for gap in names[row][:gaps]]
+        found.append(_answers(text, tokens, [gap[:top_k].tolist() for gap in scores[row][:gaps]]))
+    return found

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
+from keras_pretrain.compat.transformers import torch_name
 from keras_pretrain.export.model_card import MARK, model_card
 from keras_pretrain.export.privacy import public_metrics, remove_paths
 from keras_pretrain.folders import OwnedFolder
@@ -126,9 +126,9 @@ def pytorch_state(model) -> dict[str, np.ndarray]:
         model.build_in_name_scope()
     state = {}
     for weight in model.weights:
-        name, transpose = convert_tf_weight_name_to_pt_weight_name(weight.name, tf_weight_shape=weight.shape)
+        name, is_transposed = torch_name(weight)
         value = weight.numpy().astype(np.float32)  # a model made under a pure bfloat16 policy has weights in that
-        state[name] = np.ascontiguousarray(value.T if transpose is TransposeType.SIMPLE else value)
+        state[name] = np.ascontiguousarray(value.T if is_transposed else value)
     return state
 
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects, validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
+from keras_pretrain.compat.huggingface_hub import ignored_by_uploads
 from keras_pretrain.export.model_card import card_on_hub
 from keras_pretrain.export.privacy import remove_paths
 from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED, OwnedFolder
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 # What a run leaves beside its model, with paths and names of this machine, and what was not finished.
 _NOT_UPLOADED = [
     "run/*", "*/run/*", "run-*/*", "*/run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*",
-    f"*{MANIFEST}", LOCK, f"*/{LOCK}", *DEFAULT_IGNORE_PATTERNS,
+    f"*{MANIFEST}", LOCK, f"*/{LOCK}", *ignored_by_uploads(),
 ]  # fmt: skip
 _LARGE = 1 << 20  # bytes from which a file is linked, not copied
 

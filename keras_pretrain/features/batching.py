@@ -1,5 +1,6 @@
 """Examples → batches: a `tf.data.Dataset` with static shapes, masked afresh each epoch."""
 
+import copy
 import zlib
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from keras_pretrain.features.building import recorded_settings
-from keras_pretrain.features.masking import IGNORED, MaskingCollator
+from keras_pretrain.features.masking import GLUE_PROB, IGNORED, MaskingCollator
 from keras_pretrain.features.packing import pack, plan_rows
 
 # Part of each random stream's seed, so that order, training masks and validation masks are independent.
@@ -24,6 +25,7 @@ def to_tf_dataset(
     *,
     batch_size: int,
     mask_prob: float = 0.15,
+    glue_prob: float = GLUE_PROB,
     seed: int = 42,
     training: bool = True,
     block_size: int | None = None,
@@ -43,7 +45,8 @@ def to_tf_dataset(
       features: examples from `build_features`, or a dataset with its columns.
       tokenizer: the tokenizer they were made with.
       batch_size: rows of every batch; with several replicas, the global batch size.
-      mask_prob: share of the ordinary tokens to predict (see `MaskingCollator`); without effect for `"rtd"`.
+      mask_prob, glue_prob: share of the ordinary tokens to predict, and of the gaps before the rest of a word the share
+        whose rest is shown as pipelines show it (see `MaskingCollator`); without effect for `"rtd"`.
       seed: of order and masks; 0 or above.
       training: shuffle and mask afresh each epoch.
       block_size: length of every row; by default what the features were built for.
@@ -68,7 +71,8 @@ def to_tf_dataset(
         an example longer than `block_size`, a negative seed, or features that do not say whether they are to be masked
         here (`"mlm"`) or by the model (`"rtd"`), as when they were selected from or saved, and no `objective`.
     """
-    batches = Batches(features, tokenizer, batch_size, mask_prob, seed, training, block_size, objective, packed)
+    masking = {"mask_prob": mask_prob, "glue_prob": glue_prob}
+    batches = Batches(features, tokenizer, batch_size, masking, seed, training, block_size, objective, packed)
     dataset = _as_dataset(batches)
     dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
     return dataset
@@ -160,6 +164,8 @@ def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1, p
 
 def batches_behind(dataset) -> tuple["Batches | None", bool]:
     """The `Batches` behind a `tf.data.Dataset` that keeps their order, or `None`, and whether they are repeated."""
+    from keras_pretrain.compat.tensorflow import inputs_of
+
     is_repeated = False
     is_infinite = hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1
     while not hasattr(dataset, "keras_pretrain_batches"):
@@ -167,7 +173,7 @@ def batches_behind(dataset) -> tuple["Batches | None", bool]:
         if kind not in ("RepeatDataset", "PrefetchDataset", "OptionsDataset"):
             return None, False
         is_repeated = is_repeated or kind == "RepeatDataset"
-        (dataset,) = dataset._inputs()
+        (dataset,) = inputs_of(dataset)
     if is_repeated and not is_infinite:
         return None, False
     return dataset.keras_pretrain_batches, is_repeated
@@ -187,13 +193,13 @@ class Batches:
         self,
         features: Dataset,
         tokenizer,
-        batch_size,
-        mask_prob,
-        seed,
-        training,
-        block_size,
-        objective=None,
-        packed=False,
+        batch_size: int,
+        masking: dict,
+        seed: int,
+        training: bool,
+        block_size: int | None = None,
+        objective: str | None = None,
+        packed: bool = False,
     ):
         _check(features, tokenizer, batch_size, seed)
         recorded = recorded_settings(features, objective, block_size)
@@ -203,10 +209,13 @@ class Batches:
         if examples.lengths.max() > block_size:
             longest = examples.lengths.max()
             raise ValueError(f"The longest example has {longest} tokens and does not fit into {block_size}.")
-        mask_prob = mask_prob if self.is_masked or packed else 0.0
-        self.collator = MaskingCollator(tokenizer, block_size=block_size, mask_prob=mask_prob)
+        if not self.is_masked:
+            masking = {"mask_prob": masking["mask_prob"] if packed else 0.0, "glue_prob": 0.0}
+        self.collator = MaskingCollator(tokenizer, block_size=block_size, **masking)
         self.rows = examples
-        self.packing = pack(examples.lengths, block_size, mask_prob=mask_prob, seed=seed) if packed else None
+        self.packing = None
+        if packed:
+            self.packing = pack(examples.lengths, block_size, mask_prob=self.collator.mask_prob, seed=seed)
         self.next_sentence_label = None
         if "next_sentence_label" in features.column_names:
             self.next_sentence_label = np.asarray(features.with_format("numpy")["next_sentence_label"][:], np.int32)
@@ -261,7 +270,9 @@ class Batches:
 
     def description(self) -> dict:
         """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
-        packed = {} if self.packing is None else {"packed": True}  # runs of older versions do not have it
+        # Runs of versions that did not have these are like those without them.
+        newer = {} if self.packing is None else {"packed": True}
+        newer |= {"glue_prob": self.collator.glue_prob} if self.collator.glue_prob else {}
         return {
             "tokenizer": {
                 "vocab_size": len(self.collator.is_special),
@@ -277,7 +288,7 @@ class Batches:
             "block_size": self.collator.block_size,
             "mask_prob": self.collator.mask_prob,
             "seed": self.seed,
-            **packed,
+            **newer,
         }
 
     def _checksum(self) -> int:
@@ -326,6 +337,13 @@ class Batches:
     def batch(self, step: int):
         """`(inputs, labels)` of one step as NumPy arrays, or `inputs` alone if the model masks."""
         return _map(lambda values: values[0], next(self.steps(step, 1)))
+
+    def with_glue(self, glue_prob: float) -> "Batches":
+        """The same batches, with another share of rests shown as pipelines show them."""
+        other = copy.copy(self)
+        other.collator = copy.copy(self.collator)
+        other.collator.glue_prob = glue_prob
+        return other
 
     def tokens(self, step: int) -> int:
         """How many tokens a step has, without padding."""

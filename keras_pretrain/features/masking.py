@@ -7,6 +7,53 @@ import numpy as np
 IGNORED = -100  # a label with no loss, as in 🤗 transformers
 
 
+# Of gaps with a glued rest, how many show it as pipelines do (see `GluedRests`).
+GLUE_PROB = 0.5
+
+
+class GluedRests:
+    """How the rest of a word looks behind a gap: as pipelines show it, not as training otherwise does.
+
+    In «[MASK]입니다», every 🤗 tokenizer takes `[MASK]` out first, so that the rest becomes `입니다`, the beginning of
+    a word. In training, where a token is hidden after tokenizing, the rest would be `##입니다`. Only rests of one piece
+    are known here, and of these the ones whose characters are a token of their own; a longer rest may be cut
+    differently, and stays as it is.
+
+    Args:
+      tokenizer: a WordPiece tokenizer; one without `##` pieces has no such rests.
+
+    Attributes:
+      beginnings: (vocabulary,) int32: for each `##` piece the token of the same characters that begins a word, else -1.
+      continues: (vocabulary,) bool: whether a token goes on with a word.
+    """
+
+    def __init__(self, tokenizer):
+        vocabulary = tokenizer.get_vocab()
+        self.beginnings = np.full(len(tokenizer), -1, np.int32)
+        self.continues = np.zeros(len(tokenizer), bool)
+        special = set(tokenizer.all_special_tokens)
+        for token, number in vocabulary.items():
+            if token.startswith("##") and len(token) > 2:
+                self.continues[number] = True
+                if token[2:] not in special:
+                    self.beginnings[number] = vocabulary.get(token[2:], -1)
+
+    def behind(self, ids: np.ndarray, is_gap: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:
+        """Where a rest of one piece stands behind a gap and can be written as the beginning of a word.
+
+        Args:
+          ids: int32, the tokens before masking; the last axis is the order of the text.
+          is_gap, is_chosen: bool, like `ids`: where `[MASK]` stands, and all that is predicted.
+
+        Returns:
+          bool, like `ids`.
+        """
+        follows_gap, ends_word = np.zeros_like(is_gap), np.ones_like(is_gap)
+        follows_gap[..., 1:] = is_gap[..., :-1]
+        ends_word[..., :-1] = ~self.continues[ids[..., 1:]]
+        return follows_gap & ends_word & ~is_chosen & (self.beginnings[ids] >= 0)
+
+
 class MaskingCollator:
     """Pads examples to `block_size` and masks them, for this package's `to_tf_dataset` and for 🤗's.
 
@@ -18,19 +65,26 @@ class MaskingCollator:
       tokenizer: the tokenizer the examples were made with.
       block_size: length of every row.
       mask_prob: share of the ordinary tokens to predict; 0 masks nothing.
+      glue_prob: of the `[MASK]`s before the rest of a word (see `GluedRests`), the share whose rest is shown as
+        pipelines show it. It changes no label and no other draw.
       seed: of the draws. The same sequence of calls gives the same masks; `collate` takes a generator of its own.
 
     Raises:
-      ValueError: mask_prob outside [0, 1], or a tokenizer without `[MASK]`.
+      ValueError: mask_prob or glue_prob outside [0, 1], or a tokenizer without `[MASK]`.
     """
 
-    def __init__(self, tokenizer, *, block_size: int, mask_prob: float = 0.15, seed: int = 42):
-        if not 0 <= mask_prob <= 1:
-            raise ValueError(f"mask_prob is a probability, from 0 to 1, not {mask_prob}.")
+    def __init__(
+        self, tokenizer, *, block_size: int, mask_prob: float = 0.15, glue_prob: float = GLUE_PROB, seed: int = 42
+    ):
+        for name, value in (("mask_prob", mask_prob), ("glue_prob", glue_prob)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a probability, from 0 to 1, not {value}.")
         if tokenizer.mask_token_id is None:
             raise ValueError("The tokenizer has no mask token; a BERT or ELECTRA tokenizer is needed.")
         self.block_size = block_size
         self.mask_prob = mask_prob
+        self.glue_prob = glue_prob
+        self.rests = GluedRests(tokenizer)
         self.pad_token_id = tokenizer.pad_token_id
         self.mask_token_id = tokenizer.mask_token_id
         self.is_special = np.zeros(len(tokenizer), bool)
@@ -93,7 +147,8 @@ class MaskingCollator:
         return self.hide(input_ids, chosen, rng), labels
 
     def hide(self, input_ids: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The ids with `[MASK]`, a random token or the same in the place of each one chosen (80, 10 and 10%).
+        """The ids with `[MASK]`, a random token or the same in the place of each one chosen (80, 10 and 10%), and with
+        the rests of words that are shown as pipelines show them.
 
         Args:
           input_ids, chosen: int32 and bool, of one shape.
@@ -105,6 +160,10 @@ class MaskingCollator:
         replaced[is_random] = rng.choice(self.ordinary_ids, int(is_random.sum()))
         masked = input_ids.copy()
         masked[chosen] = replaced
+        if self.glue_prob > 0:
+            is_glued = self.rests.behind(input_ids, chosen & (masked == self.mask_token_id), chosen)
+            is_glued[is_glued] = rng.random(int(is_glued.sum()), np.float32) < self.glue_prob
+            masked[is_glued] = self.rests.beginnings[input_ids[is_glued]]
         return masked
 
     def choose_in_examples(self, ids: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 from transformers import ElectraConfig, TFElectraForMaskedLM, TFElectraForPreTraining
 
-from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.features.masking import GLUE_PROB, IGNORED, GluedRests
 from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
@@ -28,7 +28,7 @@ from keras_pretrain.models.sizes import electra_sizes, new_model_settings
 logger = logging.getLogger(__name__)
 
 _TIED = ("weight", "position_embeddings", "token_type_embeddings")
-_POSITIONS, _FATES, _TOKENS = -1, -2, -3  # what a stream of random numbers is for; dropout's are above 0
+_POSITIONS, _FATES, _TOKENS, _RESTS = -1, -2, -3, -4  # what a stream of random numbers is for; dropout's are above 0
 
 
 class ElectraPretrainer(PretrainingStep, tf_keras.Model):
@@ -57,6 +57,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
       tokenizer: of both; which ids are special comes from it. It stays at hand as `model.tokenizer`.
       mask_prob: share of the ordinary tokens that are predicted.
       replace_prob: share of these that the generator sees as `[MASK]`; it sees the others as they are.
+      glue_prob: of the `[MASK]`s before the rest of a word, the share whose rest the generator sees as pipelines show
+        it (see `features.masking.GluedRests`).
       temperature: of the generator's draws.
       gen_weight, disc_weight: of the two losses; those of the paper.
       tie_embeddings: word, position and token-type embeddings are one set of variables, the discriminator's.
@@ -78,6 +80,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         *,
         mask_prob: float = 0.15,
         replace_prob: float = 0.85,
+        glue_prob: float = GLUE_PROB,
         temperature: float = 1.0,
         gen_weight: float = 1.0,
         disc_weight: float = 50.0,
@@ -86,7 +89,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         seed: int = 42,
     ):
         super().__init__()
-        _check_settings(mask_prob, replace_prob, temperature, gradient_accumulation_steps)
+        _check_settings(mask_prob, replace_prob, glue_prob, temperature, gradient_accumulation_steps)
         if isinstance(generator, ElectraConfig):
             generator = TFElectraForMaskedLM(generator)
         if isinstance(discriminator, ElectraConfig):
@@ -97,6 +100,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             network.build_in_name_scope()
         self.mask_prob = mask_prob
         self.replace_prob = replace_prob
+        self.glue_prob = glue_prob
+        if glue_prob:
+            generator.config.glue_prob = glue_prob  # read by `fill_gaps`
         self.temperature = temperature
         self.tie_embeddings = tie_embeddings
         self.gradient_accumulation_steps = gradient_accumulation_steps
@@ -195,6 +201,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def take_tokenizer(self, tokenizer) -> None:
         """Go by this tokenizer, and tie the networks' embeddings, which may have grown with it."""
         self.__dict__["tokenizer"] = tokenizer  # past Keras, which would want to track it
+        self.__dict__["_rests"] = GluedRests(tokenizer) if self.glue_prob else None
         if self.tie_embeddings:
             _tie(self.generator.electra.embeddings, self.discriminator.electra.embeddings)
 
@@ -219,6 +226,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             "discriminator": self.discriminator.config.to_dict(),
             "head_weights": dict(self.head_weights),
             **{name: getattr(self, name) for name in names},
+            # Runs of versions that did not have it are like those without it.
+            **({"glue_prob": self.glue_prob} if self.glue_prob else {}),
         }
 
     def replace_tokens(self, inputs: dict, step: int = 0) -> dict[str, tf.Tensor]:
@@ -273,11 +282,23 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
 
     def _mask(self, ids, positions, is_chosen, seed) -> dict:
         fates = uniform(tf.shape(positions), stream(seed, _FATES))
-        return {
-            "positions": positions,
-            "targets": tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED),
-            "masked_ids": place(ids, positions, is_chosen & (fates < self.replace_prob), self._mask_token_id),
-        }
+        is_gap = is_chosen & (fates < self.replace_prob)
+        masked_ids = place(ids, positions, is_gap, self._mask_token_id)
+        if self._rests is not None:
+            gaps, chosen = (place(tf.zeros_like(ids), positions, each, 1) > 0 for each in (is_gap, is_chosen))
+            masked_ids = self._glue(ids, masked_ids, gaps, chosen, seed)
+        targets = tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED)
+        return {"positions": positions, "targets": targets, "masked_ids": masked_ids}
+
+    def _glue(self, ids, masked_ids, is_gap, is_chosen, seed) -> tf.Tensor:
+        """As `GluedRests.behind`, and the draw."""
+        before = tf.zeros_like(is_gap[:, :1])
+        continues = tf.gather(tf.constant(self._rests.continues), ids)
+        beginnings = tf.gather(tf.constant(self._rests.beginnings), ids)
+        follows_gap = tf.concat([before, is_gap[:, :-1]], axis=1)
+        ends_word = ~tf.concat([continues[:, 1:], before], axis=1)
+        is_drawn = uniform(tf.shape(ids), stream(seed, _RESTS)) < self.glue_prob
+        return tf.where(follows_gap & ends_word & ~is_chosen & (beginnings >= 0) & is_drawn, beginnings, masked_ids)
 
     def _sums(self, batch, seed, part, dropout) -> dict:
         logits, sampled_ids, samples = self._generate(batch, seed, part, dropout)
@@ -341,12 +362,14 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
 
 
 _SETTINGS = (
-    "mask_prob", "replace_prob", "temperature", "gen_weight", "disc_weight", "tie_embeddings",
+    "mask_prob", "replace_prob", "glue_prob", "temperature", "gen_weight", "disc_weight", "tie_embeddings",
     "gradient_accumulation_steps", "seed",
 )  # fmt: skip
 
 
-def _check_settings(mask_prob, replace_prob, temperature, gradient_accumulation_steps) -> None:
+def _check_settings(mask_prob, replace_prob, glue_prob, temperature, gradient_accumulation_steps) -> None:
+    if not 0 <= glue_prob <= 1:
+        raise ValueError(f"glue_prob is a share, from 0 to 1, not {glue_prob}.")
     for name, value in (("mask_prob", mask_prob), ("replace_prob", replace_prob)):
         if not 0 < value <= 1:
             raise ValueError(f"{name} is a share, above 0 and at most 1, not {value}.")

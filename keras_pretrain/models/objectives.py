@@ -17,12 +17,18 @@ def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor
       `(loss, correct, count)`, float32 scalars: the sum of the losses, how often no logit is higher than the label's,
       and how many labels there are.
     """
+    losses, hits = crossentropy_of_each(logits, labels)
+    return tf.reduce_sum(losses), tf.reduce_sum(hits), count_labels(labels)
+
+
+def crossentropy_of_each(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `masked_crossentropy`, for each label: `(losses, hits)`, (rows,) float32, 0 where the label is -100."""
     logits = tf.reshape(tf.cast(logits, tf.float32), (-1, logits.shape[-1]))
     labels = tf.reshape(labels, (-1,))
     counted = labels != IGNORED
     losses, hits = _crossentropy(logits, tf.where(counted, labels, 0))
     weights = tf.cast(counted, tf.float32)
-    return tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights), tf.reduce_sum(weights)
+    return losses * weights, hits * weights
 
 
 @tf.custom_gradient

@@ -138,6 +138,8 @@ class PretrainingStep:
         self.__dict__.update(training_batches=batches, input_meter=None, replayed_logs={}, _resume_at=None, _at_end=[])
         if batches is not None and not batches.training:
             batches = None  # always the same batches in the same order: there is no place in them to keep
+        if batches is not None and batches.collator.glue_prob:  # read by `fill_gaps`
+            self.config.glue_prob = batches.collator.glue_prob
         is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
         with self.distribute_strategy.scope():
             self._train_counter.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing

@@ -18,6 +18,7 @@ from keras_pretrain.corpus.samples import load_sample
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.features.batching import batches_behind, packed_row_count, to_tf_dataset
 from keras_pretrain.features.building import build_features, choose_objective
+from keras_pretrain.features.masking import GLUE_PROB
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.bert import BertPretrainer
 from keras_pretrain.models.electra import ElectraPretrainer
@@ -115,6 +116,8 @@ class Run:
     def carry_out(self) -> dict[str, float]:
         """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
         self.settings = with_precision(self.settings)
+        if self.settings.glue_prob is None:
+            self.settings = dataclasses.replace(self.settings, glue_prob=GLUE_PROB)
         logger.info("%s", self._summary())
         ignored = [name for name in ("size", "vocab_size") if name in self.settings.unused()]
         if self.settings.init_from and ignored:
@@ -148,7 +151,7 @@ class Run:
                 generator = getattr(settings, "init_generator_from", None)
                 weights = {"disc_weight": settings.disc_weight} if hasattr(settings, "disc_weight") else {}
                 self.model = ElectraPretrainer.from_pretrained(
-                    name, generator, mask_prob=settings.mask_prob, **weights, **common
+                    name, generator, mask_prob=settings.mask_prob, glue_prob=settings.glue_prob, **weights, **common
                 )
                 self.tokenizer = self.model.tokenizer
             else:
@@ -209,7 +212,7 @@ class Run:
         settings, tokenizer, data = self.settings, self.tokenizer, []
         for examples, (_, batch_size) in zip(features, settings.shapes, strict=True):
             how = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
-            how["packed"] = settings.packed
+            how |= {"glue_prob": settings.glue_prob, "packed": settings.packed}
             train = to_tf_dataset(examples["train"], tokenizer, **how)
             data.append((train, to_tf_dataset(examples["validation"], tokenizer, training=False, **how)))
         return data
@@ -232,6 +235,7 @@ class Run:
         if self.model is not None:
             return
         options = {"mask_prob": settings.mask_prob, "seed": settings.seed}
+        options |= {"glue_prob": settings.glue_prob} if settings.kind == "electra" else {}
         options["gradient_accumulation_steps"] = settings.gradient_accumulation_steps
         if settings.dropout is not None:
             options |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, Self, Union, get_args, get_origin
 import yaml
 
 from keras_pretrain.corpus.cleaning import CLEANINGS
+from keras_pretrain.features.masking import GLUE_PROB
 from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_LEARNING_RATES, ELECTRA_SIZES, LEARNING_RATES
 
 RECORD = "run.yaml"
@@ -28,6 +29,8 @@ _OF_CORPUS = (
     "vocab_size", "passes",
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
+# What runs did whose version did not have a setting.
+_NOT_BEFORE = {"packed": False, "glue_prob": 0.0}
 Objective = Literal["mlm+nsp", "mlm"]
 Cleaning = Literal[CLEANINGS]
 Precision = Literal["auto", "float32", "bfloat16", "mixed_bfloat16", "mixed_float16"]
@@ -215,6 +218,7 @@ class PretrainingSettings(CorpusSettings):
       block_size: The most tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
+      glue_prob: Of the gaps before the rest of a word, how many show it as fill-mask pipelines do. Default: 0.5.
       dropout: Of hidden states and attention. Default: none in a new model, a given model's own.
       batch_size: Rows of a batch, summed over all replicas.
       packed: Put several examples into a row. Default: where that saves a tenth of the rows.
@@ -250,6 +254,7 @@ class PretrainingSettings(CorpusSettings):
     phases: tuple[str, ...] | None = setting(None)
     passes: int = setting(10, least=1)
     mask_prob: float = setting(0.15, above=0, below=1)
+    glue_prob: float | None = setting(None, least=0, most=1)
     dropout: float | None = setting(None, least=0, below=1)
     batch_size: int = setting(32, least=1)
     packed: bool | None = setting(None)
@@ -366,6 +371,7 @@ class PretrainingSettings(CorpusSettings):
             steps=self._whole_epochs(self.steps or self.default_steps),
             learning_rate=self.learning_rate or self.default_learning_rate,
             precision=self.precision or "auto",
+            glue_prob=GLUE_PROB if self.glue_prob is None else self.glue_prob,
         )
 
     @property
@@ -394,8 +400,8 @@ class PretrainingSettings(CorpusSettings):
         differing, taken = [], {}
         for field in dataclasses.fields(self):
             ours, theirs = getattr(self, field.name), getattr(stored, field.name)
-            if field.name == "packed" and theirs is None:  # a run of a version that did not pack
-                theirs = False
+            if theirs is None and field.name in _NOT_BEFORE:
+                theirs = _NOT_BEFORE[field.name]
             if field.name == "steps" or (field.metadata["free"] and field.name != "corpus_name"):
                 continue
             if ours is None or (field.name, ours) == ("precision", "auto"):

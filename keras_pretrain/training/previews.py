@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.features.batching import batches_behind
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.features.packing import unpack
 
@@ -23,10 +24,8 @@ class _Preview(tf_keras.callbacks.Callback):
             raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
         if log_dir is not None:
             require_tensorboard()
-        batch = next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches
-        inputs, labels = batch if isinstance(batch, tuple) else (batch, {})
-        if "packed_ids" in inputs:
-            inputs, labels = unpack(inputs, labels)
+        batch, written = _first_batch(batches)
+        inputs, labels = batch
         inputs = self._prepared(inputs, labels)
         self.log_dir = log_dir
         self.tokenizer = tokenizer
@@ -35,6 +34,7 @@ class _Preview(tf_keras.callbacks.Callback):
         row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
         self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
         self._labels = np.asarray(labels["labels"][row]) if "labels" in labels else None
+        self._written = np.asarray(written["input_ids"][row])
         self._shown_at = None  # the step of the last look
         self._writer = None
 
@@ -121,12 +121,13 @@ class FillMaskPreview(_Preview):
         ids = self._inputs["input_ids"][0].numpy()[shown]
         labels = self._labels[shown]
         is_mask = ids == self.tokenizer.mask_token_id
-        filled = self._tokens(np.where(is_mask, predicted, ids))
-        actual = self._tokens(np.where(labels != IGNORED, labels, ids))
+        written = self._written[shown]
+        filled = self._tokens(np.where(is_mask, predicted, written))
+        actual = self._tokens(np.where(labels != IGNORED, labels, written))
         # A mask inside a word stands where the word goes on: ##[MASK].
         masked = [
             ("##" if word.startswith("##") else "") + token if hidden else token
-            for token, word, hidden in zip(self._tokens(ids), actual, is_mask, strict=True)
+            for token, word, hidden in zip(self._tokens(written), actual, is_mask, strict=True)
         ]
         lines = {
             "masked": _join_wordpieces(masked),
@@ -204,6 +205,18 @@ def require_tensorboard() -> None:
             "TensorFlow writes for TensorBoard only where the package tensorboard is installed: "
             'pip install "keras_pretrain[tensorboard]".'
         )
+
+
+def _first_batch(batches) -> tuple[tuple[dict, dict], dict]:
+    """`(inputs, labels)` of the first batch, one example a row, and the inputs with rests of words as `##` pieces."""
+    behind = batches_behind(batches)[0] if isinstance(batches, tf.data.Dataset) else None
+    if behind is not None:
+        found = [behind.batch(0), behind.with_glue(0.0).batch(0)]
+    else:
+        found = 2 * [next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches]
+    parts = [each if isinstance(each, tuple) else (each, {}) for each in found]
+    first, written = (unpack(*each) if "packed_ids" in each[0] else each for each in parts)
+    return first, written[0]
 
 
 def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:

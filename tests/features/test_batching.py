@@ -8,10 +8,15 @@ import keras_pretrain as kp
 from keras_pretrain.features.batching import Batches, Position, batches_behind, dataset_of_part
 from keras_pretrain.features.masking import IGNORED
 
+MASKING = {"mask_prob": 0.15, "glue_prob": 0.0}
+
 
 @pytest.fixture(scope="module")
 def features(sentences, tokenizer):
     return kp.build_features(sentences, tokenizer, block_size=32)
+
+
+MASKING = {"mask_prob": 0.15, "glue_prob": 0.0}
 
 
 def collect(dataset):
@@ -111,7 +116,7 @@ def test_the_same_seed_gives_the_same_epochs(features, tokenizer):
 @pytest.fixture
 def batches(features, tokenizer, monkeypatch):
     monkeypatch.setattr("keras_pretrain.features.batching._ROWS_AT_ONCE", 24)
-    return Batches(features, tokenizer, 8, 0.15, 3, True, None)
+    return Batches(features, tokenizer, 8, MASKING, 3, True)
 
 
 def passes(batches, count, position=None):
@@ -133,7 +138,7 @@ def test_a_batch_is_computed_from_its_number_alone(batches, features, tokenizer)
     assert 1 < batches.steps_at_once < len(batches)
     whole = passes(batches, 3)
     assert len(whole) == 3 * len(batches)
-    fresh = Batches(features, tokenizer, 8, 0.15, 3, True, None)
+    fresh = Batches(features, tokenizer, 8, MASKING, 3, True)
     for step in (2 * len(batches) + 5, 0, 3 * len(batches) - 1):
         inputs, labels = fresh.batch(step)
         np.testing.assert_array_equal(np.stack([inputs["input_ids"], labels["labels"]]), whole[step])

@@ -75,7 +75,8 @@ def features(sentences, tokenizer):
 
 
 def make(features, tokenizer, **arguments):
-    arguments = {"mask_prob": 0.15, "seed": 3, "training": False, "block_size": None, "packed": True} | arguments
+    masking = {"mask_prob": 0.15, "glue_prob": 0.0}
+    arguments = {"masking": masking, "seed": 3, "training": False, "packed": True} | arguments
     return Batches(features, tokenizer, 8, **arguments)
 
 
