@@ -8,7 +8,7 @@ import importlib
 import logging
 import sys
 
-from keras_pretrain._legacy_keras import require_legacy_keras
+from keras_pretrain.compat.legacy_keras import require_legacy_keras
 
 __version__ = "0.1.0"
 

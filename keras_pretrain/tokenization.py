@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
+from keras_pretrain.compat.transformers import saved_settings
 from keras_pretrain.corpus.cleaning import check_cleaning, cut_at_blanks
 from keras_pretrain.settings import settings_of
 
@@ -86,15 +87,15 @@ def record_cleaning(tokenizer, cleaning: str | None) -> None:
       ValueError: an unknown cleaning.
     """
     if cleaning is None:
-        tokenizer.init_kwargs.pop("cleaning", None)
+        saved_settings(tokenizer).pop("cleaning", None)
     else:
         check_cleaning(cleaning)
-        tokenizer.init_kwargs["cleaning"] = cleaning
+        saved_settings(tokenizer)["cleaning"] = cleaning
 
 
 def cleaning_of(tokenizer) -> str | None:
     """The cleaning that `record_cleaning` recorded with a tokenizer; `None` where there is none."""
-    return tokenizer.init_kwargs.get("cleaning")
+    return saved_settings(tokenizer).get("cleaning")
 
 
 def keep_cleaning(tokenizer, cleaning: str | None) -> None:

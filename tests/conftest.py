@@ -23,14 +23,16 @@ import keras_pretrain as kp
 WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
 
 
-# First those that fork processes, which TensorFlow's threads, once they run, can crash. Then, since two processes share
-# the files, the longest ones, or the end waits for one of them.
+# First those that fork processes, which TensorFlow's threads, once they run, can crash. Then the canaries, since their
+# failures explain others. Then, since two processes share the files, the longest ones, or the end waits for one of
+# them.
 FIRST = ("test_preparation.py", "test_building.py")
+CANARIES = ("test_canaries.py", "test_border.py")
 LONGEST = ("test_checkpointing.py", "test_workers.py", "test_electra.py", "test_examples.py", "test_training_step.py")
 
 
 def pytest_collection_modifyitems(items):
-    order = {name: number for number, name in enumerate(FIRST + LONGEST)}
+    order = {name: number for number, name in enumerate(FIRST + CANARIES + LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
@@ -20,3 +21,8 @@ def keep_random_state() -> Callable[[], None]:
             generator.state.assign(generator_state)
 
     return put_back
+
+
+def inputs_of(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """The datasets that a dataset is directly made from."""
+    return dataset._inputs()

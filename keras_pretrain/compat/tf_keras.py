@@ -1,6 +1,9 @@
 """Private names of legacy Keras (tf_keras 2.21)."""
 
+import contextlib
+
 import tensorflow as tf
+import tf_keras
 
 
 def uses_weight_decay(optimizer, variable: tf.Variable) -> bool:
@@ -11,3 +14,77 @@ def uses_weight_decay(optimizer, variable: tf.Variable) -> bool:
 def step_counters(model) -> list[tf.Variable]:
     """What Keras counts the batches of training, evaluation and prediction with; not among the model's variables."""
     return [model._train_counter, model._test_counter, model._predict_counter]
+
+
+class AdamWByVariable(tf_keras.optimizers.AdamW):
+    """AdamW that enters `changing(variable)` each time it decays or updates a variable.
+
+    A subclass overrides `changing` to give a variable another learning rate.
+    """
+
+    def changing(self, variable: tf.Variable) -> contextlib.AbstractContextManager:
+        """The context in which AdamW reads its settings for `variable`, and changes it."""
+        return contextlib.nullcontext()
+
+    def update_step(self, gradient, variable):
+        with self.changing(variable):
+            super().update_step(gradient, variable)
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:
+            with self.changing(variable):
+                super()._apply_weight_decay([variable])
+
+
+class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
+    """Keras' progress bar with texts as values; Keras' own values are averages with four decimals.
+
+    `fit` uses a `ProgbarLogger` among its callbacks in place of its own. A subclass defines `show_step` and
+    `show_epoch`, which are called in `fit` with `verbose=1` and end in `draw`. Elsewhere, the bar is Keras' own.
+    """
+
+    def __init__(self):
+        super().__init__(count_mode="steps")
+
+    @property
+    def is_in_fit(self) -> bool:
+        """Whether `fit` is running, so that an evaluation is its validation."""
+        return self._called_in_fit
+
+    def start_bar(self) -> None:
+        """Begin a new bar, `self.progbar`."""
+        self._reset_progbar()
+        self._maybe_init_progbar()
+
+    def show_step(self, logs: dict) -> None:
+        """Called after each training step."""
+        raise NotImplementedError
+
+    def show_epoch(self, logs: dict) -> None:
+        """Called after each epoch and its validation."""
+        raise NotImplementedError
+
+    def draw(self, texts: dict[str, str], *, is_last: bool = False) -> None:
+        """Draw the bar.
+
+        Args:
+          texts: each value by its label, in their order.
+          is_last: the bar is complete and the next output begins on a new line.
+        """
+        self.progbar._values_order, self.progbar._values = list(texts), dict(texts)
+        self.progbar.update(self.target if is_last else self.seen, finalize=is_last)
+
+    def _batch_update_progbar(self, batch, logs=None):
+        if self.verbose != 1 or not self.is_in_fit:
+            super()._batch_update_progbar(batch, logs)
+            return
+        self.seen = batch + 1
+        self.show_step(logs)
+
+    def _finalize_progbar(self, logs, counter):
+        if self.verbose != 1 or not self.is_in_fit:
+            super()._finalize_progbar(logs, counter)
+            return
+        if self.target is None:  # the first epoch of a dataset whose length Keras does not know
+            self.target = self.progbar.target = self.seen
+        self.show_epoch(logs)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset
 
+from keras_pretrain.compat.datasets import is_name_of_reader
 from keras_pretrain.corpus import readers
 from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
 from keras_pretrain.corpus.validation import document_hash, first_occurrences, is_validation, validation_bound
@@ -168,8 +169,7 @@ def is_hub_name(source: str) -> bool:
     """Whether a source can only be a dataset on the Hub: it looks like a name there and is not on this machine."""
     path = Path(source).expanduser()
     # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
-    is_reader = source in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
-    is_here = is_reader or path.exists() or readers.is_known(path)
+    is_here = is_name_of_reader(source) or path.exists() or readers.is_known(path)
     return bool(_HUB_NAME.fullmatch(source)) and not is_here
 
 

@@ -74,8 +74,10 @@ def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], li
     `"punkt"` learns from `texts`; the other backends ignore them.
     """
     if backend in ("punkt", "punkt_tab"):
-        tokenizer = _learn_punkt(texts) if backend == "punkt" else _load_punkt_tab()
-        return LineSplitter(tokenizer.tokenize, tokenizer._params)
+        from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+        parameters = _learn_punkt(texts) if backend == "punkt" else _load_punkt_tab()
+        return LineSplitter(PunktSentenceTokenizer(parameters).tokenize, parameters)
     if backend == "lines":
         return LineSplitter(str.splitlines)
     return LineSplitter(_split_with_kiwi if backend == "kiwi" else partial(_split_with_kss, backend))
@@ -166,10 +168,11 @@ def _load_kiwi():
 
 @lru_cache(maxsize=1)
 def _load_punkt_tab():
-    from nltk.tokenize.punkt import PunktTokenizer
+    from nltk.data import find
+    from nltk.tokenize.punkt import load_punkt_params
 
     try:
-        return PunktTokenizer("english")
+        return load_punkt_params(find("tokenizers/punkt_tab/english/"))
     except LookupError as error:
         raise LookupError(
             "nltk's English sentence model is not installed. To install it: python -m nltk.downloader punkt_tab "
@@ -179,7 +182,7 @@ def _load_punkt_tab():
 
 
 def _learn_punkt(texts: Iterable[str]):
-    from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
+    from nltk.tokenize.punkt import PunktTrainer
 
     trainer, seen = PunktTrainer(), 0
     for text in texts:
@@ -188,4 +191,4 @@ def _learn_punkt(texts: Iterable[str]):
         if seen >= _PUNKT_TRAINING_CHARACTERS:
             break
     trainer.finalize_training()
-    return PunktSentenceTokenizer(trainer.get_params())
+    return trainer.get_params()

@@ -52,12 +52,12 @@ class FinishedSeeds:
         if directory is None:
             yield cls(None, settings)
             return
-        finished = cls(OwnedFolder(directory, "finetuning"), settings)
-        path = finished._folder.path
+        folder = OwnedFolder(directory, "finetuning")
+        finished, path = cls(folder, settings), folder.path
         path.mkdir(parents=True, exist_ok=True)
         message = f"Another process is training in {path}. Wait for it, or choose another directory."
         with os.fdopen(lock(path / LOCK, message), "w"):
-            finished._read(resume)
+            finished.read(resume)
             yield finished
 
     @property
@@ -80,7 +80,8 @@ class FinishedSeeds:
                 np.savez(stage / _WEIGHTS, *weights)
             (stage / _RESULTS).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
-    def _read(self, resume: bool) -> None:
+    def read(self, resume: bool) -> None:
+        """Take the results that the folder holds; the arguments and errors are those of `open`."""
         folder, path = self._folder, self._folder.path
         with folder.staging():  # completes what a killed process left, and fails if the folder is not writable
             pass

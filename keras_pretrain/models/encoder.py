@@ -8,8 +8,8 @@ looks.
 import math
 
 import tensorflow as tf
-from transformers.activations_tf import get_tf_activation
 
+from keras_pretrain.compat.transformers import activation_named
 from keras_pretrain.models.products import affine, one_hot_product, permute, product
 
 _PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores of padding
@@ -137,7 +137,7 @@ def activation(name) -> callable:
     """The activation that a config names."""
     if name == "gelu_new":  # the tanh form; 🤗's keeps the constants as variables of its own dtype
         return lambda values: tf.nn.gelu(values, approximate=True)
-    return get_tf_activation(name) if isinstance(name, str) else name
+    return activation_named(name) if isinstance(name, str) else name
 
 
 def _embed(encoder, inputs: dict, dropout) -> tf.Tensor:

@@ -102,8 +102,9 @@ def _time_pass(precision: str) -> tuple[list[tf.Tensor], float]:
     product that a training step has."""
     width = _HEADS * _DEPTH
     values = tf.random.stateless_normal((_BATCH * _LENGTH, width), (0, 1))
-    kernel = tf.Variable(tf.random.stateless_normal((width, width), (0, 2), stddev=width**-0.5), trainable=False)
-    bias = tf.Variable(tf.zeros((width,)), trainable=False)
+    # No variables, which a strategy would distribute.
+    kernel = tf.random.stateless_normal((width, width), (0, 2), stddev=width**-0.5)
+    bias = tf.zeros((width,))
 
     @tf.function(jit_compile=True, autograph=False)
     def differentiate(values):

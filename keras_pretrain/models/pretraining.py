@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.compat.tf_keras import step_counters
 from keras_pretrain.features.batching import batches_behind, dataset_from, dataset_of_part
 from keras_pretrain.features.input_meter import InputMeter, TokenCount
 from keras_pretrain.models.encoder import Dropout
@@ -142,7 +143,7 @@ class PretrainingStep:
             self.config.glue_prob = batches.collator.glue_prob
         is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
         with self.distribute_strategy.scope():
-            self._train_counter.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing
+            self._steps_in_fit.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing
         if batches is not None:
             position = batches.start(is_repeated)
             batches.next_step = position.step
@@ -160,12 +161,16 @@ class PretrainingStep:
             for function in self._at_end:
                 function()
             if batches is not None:
-                end = self._first_step + int(self._train_counter.numpy())
+                end = self._first_step + int(self._steps_in_fit.numpy())
                 batches.next_step = end if is_repeated else batches.whole_epochs(end)
+
+    @property
+    def _steps_in_fit(self) -> tf.Variable:
+        return step_counters(self)[0]
 
     def _parted(self, batches, position, fit_arguments: dict):
         """The training batches, each replica with its own rows; without end, since Keras cannot count them."""
-        self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._train_counter.numpy()))
+        self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._steps_in_fit.numpy()))
         if fit_arguments.get("steps_per_epoch") is None:
             fit_arguments["steps_per_epoch"] = len(batches)
         position.is_repeated = True
@@ -194,7 +199,7 @@ class PretrainingStep:
         """
         self.__dict__.update(_resume_at=at, _first_step=first_step)
         self._position.step = first_step + step
-        self._train_counter.assign(step)  # what TensorBoard counts by; Keras has just set it to 0
+        self._steps_in_fit.assign(step)  # what TensorBoard counts by; Keras has just set it to 0
 
     def replay_step(self, logs: dict) -> None:
         """Let the next step of `fit` train nothing and take no batch, but report these logs."""

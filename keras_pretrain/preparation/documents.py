@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from keras_pretrain.compat.datasets import fingerprint
 from keras_pretrain.corpus import readers
 from keras_pretrain.corpus.loading import each_text, require_text
 from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
@@ -33,7 +34,7 @@ class Unit:
     def stamp(self) -> list:
         """Identifies the content: a dataset's fingerprint or files' names, sizes and times; and how it is read."""
         if isinstance(self.source, Dataset):
-            content = self.source._fingerprint
+            content = fingerprint(self.source)
         else:
             content = [[os.fspath(path), path.stat().st_size, path.stat().st_mtime_ns] for path in self.source]
         return [content, self.text_column, *map(str, astuple(self.options))]

@@ -4,11 +4,9 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 
-from joblib.externals.loky import ProcessPoolExecutor, as_completed, wait
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
+from keras_pretrain.compat.joblib import WorkerDied, start_workers
 from keras_pretrain.system import available_processors
 
 # Takes a task and returns a record; calling it twice must have the same effect as calling it once.
@@ -44,7 +42,7 @@ class LocalEngine:
             return
         # New workers for each stage: libraries of the last one would stay in memory, and loky takes a worker whose
         # memory grows, because it loads the libraries of the next one, for one that leaks.
-        executor = ProcessPoolExecutor(self.num_proc, env={"TOKENIZERS_PARALLELISM": "false"})
+        executor = start_workers(self.num_proc, {"TOKENIZERS_PARALLELISM": "false"})
         waiting = set()
         try:
             for task in tasks:
@@ -54,7 +52,7 @@ class LocalEngine:
                     yield from (future.result() for future in done)
             yield from (future.result() for future in as_completed(waiting))
             waiting = set()
-        except TerminatedWorkerError as error:
+        except WorkerDied as error:
             raise RuntimeError(
                 "A worker process ended before its work was done; most often the machine had no memory left for it. "
                 "What is finished is kept: start again, with a smaller num_proc if need be."

@@ -11,6 +11,7 @@ import datasets
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
+from keras_pretrain.compat.datasets import cache_folder
 from keras_pretrain.corpus.cleaning import choose_cleaning, clean_text, describe_cleaning
 from keras_pretrain.corpus.loading import each_text, require_text
 from keras_pretrain.corpus.sentences import choose_backend, make_splitter, splitter_versions
@@ -125,7 +126,7 @@ def cache_info(cache_dir: str | os.PathLike | None = None, *, clear: bool = Fals
 
 
 def _cache_directory(cache_dir: str | os.PathLike | None) -> Path:
-    return Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "keras_pretrain"
+    return Path(cache_dir) if cache_dir else cache_folder() / "keras_pretrain"
 
 
 def _split(

@@ -7,6 +7,7 @@ import re
 import tensorflow as tf
 import tf_keras
 
+from keras_pretrain.compat.tf_keras import AdamWByVariable
 from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
 
 # BERT's 1e-6 is larger than many gradients at the start of training: after clipping, the root mean square of the
@@ -151,7 +152,7 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
 
 
 @tf_keras.saving.register_keras_serializable("keras_pretrain")
-class LayerwiseAdamW(tf_keras.optimizers.AdamW):
+class LayerwiseAdamW(AdamWByVariable):
     """AdamW with a smaller learning rate, and with it a smaller weight decay, for lower layers.
 
     The lowest layers of a pretrained encoder are the most general and should change least (Howard and Ruder, 2018;
@@ -183,7 +184,7 @@ class LayerwiseAdamW(tf_keras.optimizers.AdamW):
 
     @learning_rate.setter
     def learning_rate(self, value):
-        tf_keras.optimizers.AdamW.learning_rate.fset(self, value)
+        AdamWByVariable.learning_rate.fset(self, value)
 
     def build(self, var_list):
         numbers = [int(found[1]) for variable in var_list if (found := _LAYER.search(variable.name))]
@@ -202,17 +203,8 @@ class LayerwiseAdamW(tf_keras.optimizers.AdamW):
             return self.layerwise_decay ** (self._layers - int(found[1]))
         return self.layerwise_decay ** (self._layers + 1) if _EMBEDDINGS.search(variable.name) else 1.0
 
-    def update_step(self, gradient, variable):
-        with self._slowed(variable):
-            super().update_step(gradient, variable)
-
-    def _apply_weight_decay(self, variables):
-        for variable in variables:
-            with self._slowed(variable):
-                super()._apply_weight_decay([variable])
-
     @contextlib.contextmanager
-    def _slowed(self, variable):
+    def changing(self, variable):
         """AdamW reads `learning_rate` for each variable; this changes what it reads for one of them."""
         self._factor = self.factor(variable)
         try:

@@ -5,7 +5,8 @@ import sys
 from time import perf_counter
 
 import numpy as np
-import tf_keras
+
+from keras_pretrain.compat.tf_keras import TextProgressBar
 
 # The bar's names, where it has shorter ones, and how the values are written there.
 _WRITTEN = {
@@ -17,7 +18,7 @@ _WRITTEN = {
 _TIMES = 22  # columns that Keras' " - ETA: 12:34:56" or " - 1234s 1234ms/step" may take
 
 
-class Progress(tf_keras.callbacks.ProgbarLogger):
+class Progress(TextProgressBar):
     """Shows how a run is going, in a way that suits where it is shown. Keras takes it in place of its own bar.
 
     In a terminal, Keras' bar, with as many figures as fit into one line, the loss, the figures of `RunFigures` and
@@ -38,7 +39,7 @@ class Progress(tf_keras.callbacks.ProgbarLogger):
     """
 
     def __init__(self, *, every_seconds: float = 60.0, live: bool | None = None):
-        super().__init__(count_mode="steps")
+        super().__init__()
         if every_seconds <= 0:
             raise ValueError(f"every_seconds must be above 0, not {every_seconds}.")
         self.every_seconds = every_seconds
@@ -52,14 +53,13 @@ class Progress(tf_keras.callbacks.ProgbarLogger):
 
     def on_test_begin(self, logs=None):
         super().on_test_begin(logs)
-        if self._called_in_fit and self.live and self.verbose == 1 and not self._has_validated:
+        if self.is_in_fit and self.live and self.verbose == 1 and not self._has_validated:
             self._has_validated = True
             print(flush=True)  # the first validation is compiled, which is said; not in the bar's line
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        self._reset_progbar()
-        self._maybe_init_progbar()
+        self.start_bar()
         if self.verbose == 1 and self.live:
             header = [f"Epoch {epoch + 1}/{self.epochs}", *self._place(epoch * (self.target or 0))]
             print(_fitting(header, _columns()), flush=True)
@@ -88,43 +88,31 @@ class Progress(tf_keras.callbacks.ProgbarLogger):
             flush=True,
         )
 
-    def _batch_update_progbar(self, batch, logs=None):
-        if self.verbose != 1 or not self._called_in_fit:
-            super()._batch_update_progbar(batch, logs)
-            return
-        self.seen = batch + 1
-        self._fill_bar(logs)
-        self.progbar.update(self.seen, finalize=False)
+    def show_step(self, logs: dict) -> None:
+        self.draw(self._chosen_texts(logs))
 
-    def _finalize_progbar(self, logs, counter):
-        if self.verbose != 1 or not self._called_in_fit:
-            super()._finalize_progbar(logs, counter)
-            return
-        if self.target is None:
-            self.target = self.progbar.target = self.seen
-        shown = self._fill_bar(logs)
-        self.progbar.update(self.target, finalize=True)
-        rest = [text for name, text in _written(logs) if name not in shown]
+    def show_epoch(self, logs: dict) -> None:
+        shown = self._chosen_texts(logs)
+        self.draw(shown, is_last=True)
+        rest = [text for _, text in _written(logs) if text.split(": ")[0] not in shown]
         while rest:
             line = _fitting(rest, _columns() - 2)
             rest = rest[line.count(" - ") + 1 :]
             print(f"  {line}")
 
-    def _fill_bar(self, logs) -> set[str]:
-        """Give Keras' bar the figures that fit; which these are."""
+    def _chosen_texts(self, logs) -> dict[str, str]:
+        """The metrics that fit into the bar's line, `{label: value}`; sets the bar's width."""
         columns = _columns()
         self.progbar.width = 30 if columns >= 100 else 10
         count = len(str(self.target or 0))
         left = columns - (2 * count + self.progbar.width + 4) - _TIMES
         chosen = {}
-        for name, text in _written(logs):
+        for _, text in _written(logs):
             if len(text) + 3 <= left:
                 left -= len(text) + 3
-                chosen[name] = text.split(": ")
-        # Written as they are: what the bar is given by the ordinary way it averages, and writes with four decimals.
-        self.progbar._values_order = [label for label, _ in chosen.values()]
-        self.progbar._values = dict(chosen.values())
-        return set(chosen)
+                label, value = text.split(": ")
+                chosen[label] = value
+        return chosen
 
     def _place(self, step: int) -> list[str]:
         """Steps done and time left, as far as they are known."""

@@ -4,6 +4,7 @@ Names are read from the source; nothing is imported, except to find methods that
 """
 
 import ast
+import functools
 import importlib
 import inspect
 from pathlib import Path
@@ -20,6 +21,7 @@ UNDOCUMENTED_MODULES = (
     "tf_keras.api", "tf_keras.src", "transformers.activations_tf", "transformers.modeling_tf_outputs",
     "transformers.modeling_tf_pytorch_utils", "transformers.modeling_tf_utils", "transformers.models",
 )  # fmt: skip
+_LAST_PARTS = {module.split(".")[-1] for module in UNDOCUMENTED_MODULES}
 UNDOCUMENTED_NAMES = ("DEFAULT_IGNORE_PATTERNS", "init_kwargs")
 DOCUMENTED = ("_asdict", "_fields", "_make", "_replace")  # of a `NamedTuple`
 
@@ -28,14 +30,15 @@ EXCEPTIONS = {
     ("models/pretraining.py", "_maybe_load_initial_counters_from_ckpt"): (
         "overrides the method that Keras' `fit` asks where to begin; it needs the state of the pretrainer's own `fit`"
     ),
-    ("models/pretraining.py", "_train_counter"): "the first of `step_counters`, read inside of the model itself",
-    ("models/encoder.py", "transformers.activations_tf"): "the activation that a config names",
 }
 
 
 def sources() -> dict[str, str]:
     files = (file for file in sorted(PACKAGE.rglob("*.py")) if "compat" not in file.relative_to(PACKAGE).parts)
     return {file.relative_to(PACKAGE).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+parse = functools.cache(ast.parse)
 
 
 def is_private(name: str) -> bool:
@@ -56,7 +59,7 @@ def find_violations(sources: dict[str, str]) -> set[tuple[str, str]]:
     `self._name`, `cls._name` and `super()._name` are ours where a class in these sources defines `_name`; of
     `super()._name`, another class.
     """
-    trees = {file: ast.parse(source) for file, source in sources.items()}
+    trees = {file: parse(source) for file, source in sources.items()}
     definers = {}
     for file, tree in trees.items():
         for name, place in _definitions(tree):
@@ -95,7 +98,7 @@ def _foreign_names(file: str, tree: ast.AST, definers: dict):
                 is_ours = node.attr in definers
             elif _is_super(node.value):
                 is_ours = bool(definers.get(node.attr, set()) - {(file, place)})
-            if ast.unparse(node) in UNDOCUMENTED_MODULES:
+            if node.attr in _LAST_PARTS and ast.unparse(node) in UNDOCUMENTED_MODULES:
                 yield ast.unparse(node)
             elif not is_ours and is_hidden(node.attr):
                 yield node.attr

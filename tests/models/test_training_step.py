@@ -284,17 +284,23 @@ ids = rng.integers(5, 30, (8, 16)).astype(np.int32)
 labels = np.where(rng.random((8, 16)) < np.linspace(0, 0.5, 8)[:, None], ids, -100).astype(np.int32)
 targets = {"labels": labels, "next_sentence_label": ids[:, 0] % 2}
 batches = tf.data.Dataset.from_tensor_slices(({"input_ids": ids}, targets))
-weights = []
-for devices in (["/cpu:0"], ["/cpu:0", "/cpu:1"]):
+weights = {}
+for precision, devices in (
+    ("float32", ["/cpu:0"]), ("float32", ["/cpu:0", "/cpu:1"]), ("bfloat16", ["/cpu:0", "/cpu:1"])
+):
     with tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice()).scope():
         tf.keras.utils.set_random_seed(0)
-        config = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                            intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        config = BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                            intermediate_size=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         model = kp.BertPretrainer(config, mask_prob=1.0)
-        model.compile(tf.keras.optimizers.SGD(1.0), jit_compile=len(devices) == 1)
+        # Rounded operands without XLA are multiplied on any machine.
+        model.compile(tf.keras.optimizers.SGD(1.0), jit_compile=len(devices) == 1, precision=precision)
     loss = model.fit(batches.batch(8), verbose=0).history["loss"][0]
-    weights.append(np.concatenate([[loss], *(weight.ravel() for weight in model.get_weights())]))
-np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-5)
+    values = np.concatenate([[loss], *(weight.ravel() for weight in model.get_weights())])
+    weights[precision, len(devices)] = values
+np.testing.assert_allclose(weights["float32", 1], weights["float32", 2], rtol=1e-4, atol=1e-5)
+difference = weights["bfloat16", 2] - weights["float32", 1]
+assert 0 < np.linalg.norm(difference) < 0.01 * np.linalg.norm(weights["float32", 1])
 """
     )
     result = subprocess.run([sys.executable, script], capture_output=True, text=True)

@@ -1,0 +1,23 @@
+"""Undocumented names of 🤗 transformers (4.52). Each is imported when it is first needed: some import TensorFlow."""
+
+from collections.abc import Callable
+
+
+def torch_name(weight) -> tuple[str, bool]:
+    """The name of a TensorFlow model's weight in the same PyTorch model, and whether the matrix is transposed there."""
+    from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
+
+    name, transpose = convert_tf_weight_name_to_pt_weight_name(weight.name, tf_weight_shape=weight.shape)
+    return name, transpose is TransposeType.SIMPLE
+
+
+def activation_named(name: str) -> Callable:
+    """The activation that a config names, such as `"gelu"`; a `KeyError` for an unknown one."""
+    from transformers.activations_tf import get_tf_activation
+
+    return get_tf_activation(name)
+
+
+def saved_settings(tokenizer) -> dict:
+    """What `save_pretrained` writes to `tokenizer_config.json` and `from_pretrained` reads back; may be changed."""
+    return tokenizer.init_kwargs
