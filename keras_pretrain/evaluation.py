@@ -16,7 +16,9 @@ from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
 from keras_pretrain.models.loading import DOWNLOAD, find_checkpoint
 from keras_pretrain.models.objectives import crossentropy_of_each
+from keras_pretrain.models.precision import precision_of_products
 from keras_pretrain.models.pretraining import require_fit, unpack_batch
+from keras_pretrain.models.products import computing_in
 from keras_pretrain.tokenization import choose_text_cleaning
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def evaluate_mlm(
     mask_prob: float = 0.15,
     seed: int = 42,
     cleaning: str | None = None,
+    precision: str = "float32",
     **download,
 ) -> dict[str, float]:
     """Mask a corpus and let a model fill the gaps.
@@ -58,6 +61,7 @@ def evaluate_mlm(
       seed: of examples and masks.
       cleaning: of the text, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text
         was cleaned, and `"none"` where nothing is. Text that was cleaned in this way already does not change.
+      precision: of products, as for `compile`; the model's own head computes as it was made.
       **download: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
         for `models.loading.find_checkpoint`.
 
@@ -66,9 +70,9 @@ def evaluate_mlm(
       (e to the power of it, `inf` where that is too large for a float), `mlm_accuracy`, `loss_per_character`
       (nats), `masked_tokens` and `unknown_share` (of the tokens that are `[UNK]`; they are never masked).
 
-      If there are gaps before the rest of a word, such as «[MASK]이», three times the same gaps: `glued_loss` and
-      `glued_accuracy`, with the rest shown as pipelines show it (`features.masking.GluedRests`), `continued_loss` and
-      `continued_accuracy`, with the rest as a `##` piece, and `glued_gaps`, how many they are.
+      If there are gaps before the rest of a word, such as «[MASK]이», for these gaps: `pipeline_loss` and
+      `pipeline_accuracy`, with the rest shown as pipelines show it (`features.masking.GluedRests`), `continuation_loss`
+      and `continuation_accuracy`, with the rest as a `##` piece, and `glued_gaps`, how many they are.
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
@@ -83,19 +87,24 @@ def evaluate_mlm(
     masking = {"mask_prob": mask_prob, "glue_prob": 0.0}
     plain = Batches(features, tokenizer, batch_size, masking, seed, False, block_size, packed=True)
     glued = plain.with_glue(1.0)
-    forward = tf.function(lambda *batch: _of_each_gap(model, unpack_batch(batch)), jit_compile=True, autograph=False)
+    precision = precision_of_products(precision)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def forward(*batch):
+        with computing_in(precision, opaque_true=tf.reduce_min(batch[0]["packed_ids"]) >= 0):
+            return _of_each_gap(model, unpack_batch(batch))
+
     lengths = _characters(tokenizer)
-    totals, characters = {name: np.zeros(3) for name in ("", "glued_", "continued_")}, 0
-    for step in range(len(plain)):
-        (inputs, labels), (shown, _) = plain.batch(step), glued.batch(step)
+    totals, characters = {name: np.zeros(3) for name in ("", "pipeline_", "continuation_")}, 0
+    for (inputs, labels), (shown, _) in zip(plain.epoch(), glued.epoch(), strict=True):
         is_gap = labels["labels"] != IGNORED
         characters += int(lengths[labels["labels"][is_gap]].sum())
         is_glued = is_gap & _next_differs(inputs, shown)
         found = forward(inputs, labels)
         _add_up(totals[""], found, is_gap)
         if is_glued.any():
-            _add_up(totals["continued_"], found, is_glued)
-            _add_up(totals["glued_"], forward(shown, labels), is_glued)
+            _add_up(totals["continuation_"], found, is_glued)
+            _add_up(totals["pipeline_"], forward(shown, labels), is_glued)
     loss, correct, count = totals[""].tolist()
     if count == 0:
         raise ValueError("No token of the corpus can be masked: it holds nothing but [UNK] for this tokenizer.")
@@ -108,7 +117,7 @@ def evaluate_mlm(
         "masked_tokens": int(count),
         "unknown_share": float(np.mean(ids == tokenizer.unk_token_id)),
     }
-    for kind in ("glued_", "continued_"):
+    for kind in ("pipeline_", "continuation_"):
         loss, correct, count = totals[kind].tolist()
         if count:
             figures |= {f"{kind}loss": loss / count, f"{kind}accuracy": correct / count, "glued_gaps": int(count)}

@@ -50,7 +50,8 @@ def fill_gaps(
       For each text, for each gap, `Answer`s, the best first.
 
     Raises:
-      ValueError: a text without `[MASK]`, another value of `rests`, or a model that cannot fill gaps.
+      ValueError: a text without `[MASK]`, another value of `rests`, continuations with a tokenizer that is not a fast
+        one, or a model that cannot fill gaps.
     """
     if rests not in ("auto", "beginning", "continuation"):
         raise ValueError(f"rests must be auto, beginning or continuation, not {rests!r}.")
@@ -66,6 +67,8 @@ def fill_gaps(
 
 def _ask_checkpoint(model, texts: list[str], top_k: int, rests: str) -> list:
     network, tokenizer = load_masked_lm(model)
+    if rests == "continuation" and not tokenizer.is_fast:
+        raise ValueError("rests='continuation' needs a fast tokenizer, and this checkpoint has none. Leave rests out.")
     as_continuation = rests == "continuation" or (rests == "auto" and not getattr(network.config, "glue_prob", 0))
     answers, continuations = [], 0
     for text in texts:
@@ -100,10 +103,10 @@ def _answers(text: str, names: list[list[str]], probabilities: list[list[float]]
 
 def _encode(tokenizer, text: str, as_continuation: bool) -> tuple[list[int], int]:
     """Ids, and how many rests were turned into continuations."""
+    if not as_continuation or not tokenizer.is_fast:
+        return tokenizer(text, truncation=True)["input_ids"], 0
     encoding = tokenizer(text, truncation=True, return_offsets_mapping=True)
     ids, offsets, words = encoding["input_ids"], encoding["offset_mapping"], encoding.word_ids()
-    if not as_continuation:
-        return ids, 0
     result, count, place = [], 0, 0
     while place < len(ids):
         result.append(ids[place])
@@ -118,12 +121,17 @@ def _encode(tokenizer, text: str, as_continuation: bool) -> tuple[list[int], int
         if pieces:
             result += pieces
             place, count = end, count + 1
-    return result, count
+    return (result, count) if len(result) <= max(len(ids), tokenizer.model_max_length) else (ids, 0)
 
 
 def _continuation(tokenizer, rest: str) -> list[int]:
-    """The `##` pieces of the rest of a word, the longest first; none if there are no such pieces."""
-    vocabulary, pieces = tokenizer.get_vocab(), []
+    """The `##` pieces of the rest of a word, the longest first; none if it is no such rest, or there are no pieces."""
+    backend, vocabulary, pieces = tokenizer.backend_tokenizer, tokenizer.get_vocab(), []
+    if backend.normalizer is not None:
+        rest = backend.normalizer.normalize_str(rest)
+    # Punctuation, and characters that are words of their own, do not go on with a word.
+    if backend.pre_tokenizer is not None and len(backend.pre_tokenizer.pre_tokenize_str(f"x{rest}")) != 1:
+        return []
     while rest:
         end = next((end for end in range(len(rest), 0, -1) if f"##{rest[:end]}" in vocabulary), 0)
         if not end:

@@ -338,6 +338,13 @@ class Batches:
         """`(inputs, labels)` of one step as NumPy arrays, or `inputs` alone if the model masks."""
         return _map(lambda values: values[0], next(self.steps(step, 1)))
 
+    def epoch(self):
+        """Generate the batches of the first epoch, one after the other."""
+        for steps in self.steps(0, len(self)):
+            parts = steps if isinstance(steps, tuple) else (steps,)
+            for number in range(len(next(iter(parts[0].values())))):
+                yield _map(lambda values, number=number: values[number], steps)
+
     def with_glue(self, glue_prob: float) -> "Batches":
         """The same batches, with another share of rests shown as pipelines show them."""
         other = copy.copy(self)

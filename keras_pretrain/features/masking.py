@@ -16,8 +16,8 @@ class GluedRests:
 
     In «[MASK]입니다», every 🤗 tokenizer takes `[MASK]` out first, so that the rest becomes `입니다`, the beginning of
     a word. In training, where a token is hidden after tokenizing, the rest would be `##입니다`. Only rests of one piece
-    are known here, and of these the ones whose characters are a token of their own; a longer rest may be cut
-    differently, and stays as it is.
+    whose characters are also a token that begins a word are rewritten. Longer rests may be tokenized differently, and
+    are left as they are.
 
     Args:
       tokenizer: a WordPiece tokenizer; one without `##` pieces has no such rests.
@@ -29,8 +29,9 @@ class GluedRests:
 
     def __init__(self, tokenizer):
         vocabulary = tokenizer.get_vocab()
-        self.beginnings = np.full(len(tokenizer), -1, np.int32)
-        self.continues = np.zeros(len(tokenizer), bool)
+        size = max(len(tokenizer), max(vocabulary.values(), default=0) + 1)
+        self.beginnings = np.full(size, -1, np.int32)
+        self.continues = np.zeros(size, bool)
         special = set(tokenizer.all_special_tokens)
         for token, number in vocabulary.items():
             if token.startswith("##") and len(token) > 2:
@@ -161,6 +162,7 @@ class MaskingCollator:
         masked = input_ids.copy()
         masked[chosen] = replaced
         if self.glue_prob > 0:
+            (rng,) = rng.spawn(1)  # so that the draws after these do not depend on them
             is_glued = self.rests.behind(input_ids, chosen & (masked == self.mask_token_id), chosen)
             is_glued[is_glued] = rng.random(int(is_glued.sum()), np.float32) < self.glue_prob
             masked[is_glued] = self.rests.beginnings[input_ids[is_glued]]

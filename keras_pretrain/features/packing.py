@@ -64,7 +64,7 @@ def pack(lengths: np.ndarray, block_size: int, *, mask_prob: float, seed: int) -
         np.concatenate(members),
         np.cumsum(np.concatenate(sizes)),
         max(len(composition) for composition, _ in plan),
-        int(max(labels)),
+        int(max(*labels, 1)),
     )
 
 

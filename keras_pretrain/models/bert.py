@@ -183,6 +183,10 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             "seed": self.seed,
         }
 
+    def _check_batches(self, batches) -> None:
+        if batches.collator.glue_prob:
+            self.config.glue_prob = batches.collator.glue_prob  # read by `fill_gaps`
+
     def capacity(self, length: int) -> int:
         """How many positions of a sequence of `length` tokens can be predicted."""
         return label_capacity(self.mask_prob, length)

@@ -55,10 +55,10 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
       generator, discriminator: a 🤗 `TFElectraForMaskedLM` and `TFElectraForPreTraining`, or an `ElectraConfig` each
         for random weights.
       tokenizer: of both; which ids are special comes from it. It stays at hand as `model.tokenizer`.
-      mask_prob: share of the ordinary tokens that are predicted.
+      mask_prob: share of the ordinary tokens that are predicted; that of the batches, where rows are packed.
       replace_prob: share of these that the generator sees as `[MASK]`; it sees the others as they are.
-      glue_prob: of the `[MASK]`s before the rest of a word, the share whose rest the generator sees as pipelines show
-        it (see `features.masking.GluedRests`).
+      glue_prob: in training, of the `[MASK]`s before the rest of a word the share whose rest the generator sees as
+        pipelines show it (see `features.masking.GluedRests`).
       temperature: of the generator's draws.
       gen_weight, disc_weight: of the two losses; those of the paper.
       tie_embeddings: word, position and token-type embeddings are one set of variables, the discriminator's.
@@ -242,7 +242,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
           `is_replaced` (bool); `probability` (float32) of "replaced" as the discriminator judges.
         """
         seed = tf.constant([self.seed, step])
-        batch = self._prepare(unpack_batch(inputs), seed)
+        batch = self._prepare(unpack_batch(inputs), seed, training=True)
         _, sampled_ids, _ = self._generate(batch, seed, 0, None)
         logits = self._judge(batch, sampled_ids, None)
         return {
@@ -268,23 +268,37 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # as many, whatever the seed
         return {"mlm": count_labels(targets), "disc": tf.reduce_sum(tf.cast(batch["attention_mask"], tf.float32))}
 
-    def _prepare(self, batch, seed) -> dict:
+    def _check_batches(self, batches) -> None:
+        collator = batches.collator
+        if batches.is_masked and collator.glue_prob and collator.rests.continues.any():
+            raise ValueError(
+                "These batches are masked, and ELECTRA puts the masked tokens back; rests of words that are shown as "
+                "pipelines show them cannot be put back. Build the features with objective='rtd', or make the batches "
+                "with glue_prob=0."
+            )
+        if batches.packing is not None and collator.mask_prob != self.mask_prob:
+            raise ValueError(
+                f"Positions of packed rows are chosen with the data, with mask_prob={collator.mask_prob}, and the "
+                f"model has mask_prob={self.mask_prob}. Give kp.to_tf_dataset the model's."
+            )
+
+    def _prepare(self, batch, seed, *, training: bool = False) -> dict:
         """Choose and mask, for the whole batch at once; positions of packed rows are chosen already."""
         ids = batch["input_ids"]
         if "masked_positions" in batch:
             positions, is_chosen = tf.maximum(batch["masked_positions"], 0), batch["masked_positions"] >= 0
-            return batch | self._mask(ids, positions, is_chosen, seed)
+            return batch | self._mask(ids, positions, is_chosen, seed, training)
         is_special = tf.reduce_any(ids[:, :, tf.newaxis] == tf.constant(self._special_ids, tf.int32), axis=-1)
         candidates = (batch["attention_mask"] > 0) & ~is_special
         capacity = label_capacity(self.mask_prob, ids.shape[1])
         positions, is_chosen = choose_positions(candidates, self.mask_prob, capacity, stream(seed, _POSITIONS))
-        return batch | self._mask(ids, positions, is_chosen, seed)
+        return batch | self._mask(ids, positions, is_chosen, seed, training)
 
-    def _mask(self, ids, positions, is_chosen, seed) -> dict:
+    def _mask(self, ids, positions, is_chosen, seed, training: bool) -> dict:
         fates = uniform(tf.shape(positions), stream(seed, _FATES))
         is_gap = is_chosen & (fates < self.replace_prob)
         masked_ids = place(ids, positions, is_gap, self._mask_token_id)
-        if self._rests is not None:
+        if training and self._rests is not None:
             gaps, chosen = (place(tf.zeros_like(ids), positions, each, 1) > 0 for each in (is_gap, is_chosen))
             masked_ids = self._glue(ids, masked_ids, gaps, chosen, seed)
         targets = tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED)

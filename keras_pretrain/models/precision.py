@@ -109,7 +109,7 @@ def _time_pass(precision: str) -> tuple[list[tf.Tensor], float]:
     @tf.function(jit_compile=True, autograph=False)
     def differentiate(values):
         products = KernelProducts([kernel])
-        arithmetic = computing_in(precision, true=values[0, 0] > -1e9, collected=products)
+        arithmetic = computing_in(precision, opaque_true=values[0, 0] > -1e9, collected=products)
         with tf.GradientTape() as tape, arithmetic:
             tape.watch([values, kernel])
             heads = tf.reshape(affine(values, [kernel], [bias])[0], (_BATCH, _LENGTH, _HEADS, _DEPTH))

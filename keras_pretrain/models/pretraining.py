@@ -42,7 +42,7 @@ class PretrainingStep:
     - `_unpack(data)` → batch;
     - `_check(batch)` → assertions that XLA would not make;
     - `_counts(batch)` → `{head: how many items its loss is averaged over}`;
-    - `_prepare(batch, seed)` → batch, with what is drawn for the whole batch; compiled;
+    - `_prepare(batch, seed, training=)` → batch, with what is drawn for the whole batch; compiled;
     - `_sums(batch, seed, part, dropout)` → `{name: sum over the batch}`, with `{head}_loss` for each head; compiled;
     - `_report(sums)` → Keras' logs;
     - `_trained_variables(batch)`;
@@ -139,8 +139,8 @@ class PretrainingStep:
         self.__dict__.update(training_batches=batches, input_meter=None, replayed_logs={}, _resume_at=None, _at_end=[])
         if batches is not None and not batches.training:
             batches = None  # always the same batches in the same order: there is no place in them to keep
-        if batches is not None and batches.collator.glue_prob:  # read by `fill_gaps`
-            self.config.glue_prob = batches.collator.glue_prob
+        if batches is not None:
+            self._check_batches(batches)
         is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
         with self.distribute_strategy.scope():
             self._steps_in_fit.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing
@@ -272,8 +272,10 @@ class PretrainingStep:
         return self._report(self._forward(self._checked(self._unpack(data))))
 
     def _arithmetic(self, batch, collected: KernelProducts | None = None):
-        true = batch["input_ids"][0, 0] >= 0 if self.uses_xla else None  # as was checked
-        return computing_in(self._precision_of_products, true=true, collected=collected)
+        opaque_true = None
+        if self.uses_xla and self._precision_of_products != "float32":
+            opaque_true = tf.reduce_min(batch["input_ids"]) >= 0  # `check_ids` has made sure; also of no rows
+        return computing_in(self._precision_of_products, opaque_true=opaque_true, collected=collected)
 
     def _evaluate(self, batch) -> dict:
         """The sums of a batch without dropout. What is drawn follows from the batch's own tokens."""
@@ -301,7 +303,7 @@ class PretrainingStep:
         variables = self._trained_variables(batch)
         products = KernelProducts(variables)
         arithmetic = self._arithmetic(batch, products)
-        batch = part_of(self._prepare(batch, seed), number, self.gradient_accumulation_steps)
+        batch = part_of(self._prepare(batch, seed, training=True), number, self.gradient_accumulation_steps)
         with tf.GradientTape() as tape, arithmetic:
             sums = self._sums(batch, seed, number, Dropout(seed, number))
             losses = [
@@ -340,8 +342,11 @@ class PretrainingStep:
         finally:
             optimizer.global_clipnorm = clipnorm
 
-    def _prepare(self, batch: dict, seed: tf.Tensor) -> dict:
+    def _prepare(self, batch: dict, seed: tf.Tensor, *, training: bool = False) -> dict:
         return batch
+
+    def _check_batches(self, batches) -> None:
+        """Refuse, before training, `Batches` that were made in another way than the model expects."""
 
     def _checked(self, batch: dict) -> dict:
         """The batch, once it is sure that XLA will not give wrong numbers or NaN for it without a word."""

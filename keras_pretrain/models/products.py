@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 # Narrower kernels do not fill the matrix units, and their outputs are logits: the heads with one or two outputs.
-_NARROW = 32
+_LEAST_OUTPUTS = 32
 _ROWS_OF_ONES = 8
 _TF32_BITS = 0xFFFFE000 - 2**32  # sign, exponent and the 10 bits of the mantissa that TF32 keeps, as an int32
 
@@ -67,7 +67,7 @@ class KernelProducts:
 @dataclass(frozen=True)
 class _Arithmetic:
     is_narrow: bool = False
-    true: tf.Tensor | None = None  # under XLA, which does not know its value
+    opaque_true: tf.Tensor | None = None  # under XLA, which does not know its value
     collected: KernelProducts | None = None
 
 
@@ -77,18 +77,18 @@ _ARITHMETIC = ContextVar("arithmetic", default=_FLOAT32)
 
 @contextlib.contextmanager
 def computing_in(
-    precision: str, *, true: tf.Tensor | None = None, collected: KernelProducts | None = None
+    precision: str, *, opaque_true: tf.Tensor | None = None, collected: KernelProducts | None = None
 ) -> Iterator[None]:
     """Compute products of float32 values in this precision.
 
     Args:
       precision: `"float32"`, or `"bfloat16"`: operands are rounded to bfloat16, products summed in float32.
-      true: where XLA compiles what is computed, a bool scalar that is true and computed from an argument of the
+      opaque_true: where XLA compiles what is computed, a bool scalar that is true and computed from an argument of the
         program (see `permute`). Where XLA does not, rounded operands are multiplied in float32, which gives the same
         numbers but for the order of the sums, slowly.
       collected: gets the products with kernels in bfloat16, which then have no gradient on the tape.
     """
-    token = _ARITHMETIC.set(_Arithmetic(precision == "bfloat16", true, collected))
+    token = _ARITHMETIC.set(_Arithmetic(precision == "bfloat16", opaque_true, collected))
     try:
         yield
     finally:
@@ -109,13 +109,14 @@ def affine(
       (rows, outputs) for each kernel, in the dtype of `values`.
     """
     arithmetic = _ARITHMETIC.get()
-    if not arithmetic.is_narrow or values.dtype != tf.float32 or biases[0].shape[0] < _NARROW:
+    if not arithmetic.is_narrow or values.dtype != tf.float32 or biases[0].shape[0] < _LEAST_OUTPUTS:
         kernel, bias = (
             tf.cast(each[0] if len(each) == 1 else tf.concat(each, axis=-1), values.dtype) for each in (kernels, biases)
         )
         result = tf.matmul(values, kernel, transpose_b=transpose) + bias
         return [result] if len(kernels) == 1 else tf.split(result, len(kernels), axis=-1)
-    true, is_collected = arithmetic.true, arithmetic.collected is not None and arithmetic.collected.takes(kernels)
+    opaque_true, collected = arithmetic.opaque_true, arithmetic.collected
+    is_collected = collected is not None and collected.takes(kernels)
 
     @tf.custom_gradient
     def compute(values, *parameters):
@@ -124,21 +125,23 @@ def affine(
 
         def gradient(*by_results):
             by_result = _side_by_side(by_results)
-            by_values = _multiply(by_result, kernel, true, transpose_b=not transpose)
+            by_values = _multiply(by_result, kernel, opaque_true, transpose_b=not transpose)
             by_kernels = [None] * len(kernels)
             if not is_collected:
                 factors = (by_result, values) if transpose else (values, by_result)
-                by_kernel = _multiply(_transposed(factors[0], true), factors[1], true)
+                by_kernel = _multiply(_transposed(factors[0], opaque_true), factors[1], opaque_true)
                 by_kernels = tf.split(by_kernel, len(kernels), axis=1)
             # A sum over rows as a product with ones: XLA would widen and store what it sums.
-            by_bias = _multiply(tf.ones((_ROWS_OF_ONES, tf.shape(values)[0])), by_result, true)[0]
+            by_bias = _multiply(tf.ones((_ROWS_OF_ONES, tf.shape(values)[0])), by_result, opaque_true)[0]
             return by_values, *by_kernels, *tf.split(by_bias, len(kernels))
 
-        return tf.split(_multiply(values, kernel, true, transpose_b=transpose) + bias, len(kernels), axis=-1), gradient
+        return tf.split(
+            _multiply(values, kernel, opaque_true, transpose_b=transpose) + bias, len(kernels), axis=-1
+        ), gradient
 
     results = compute(values, *(tf.convert_to_tensor(each) for each in (*kernels, *biases)))
     if is_collected:
-        arithmetic.collected.add(values, kernels, results, transpose)
+        collected.add(values, kernels, results, transpose)
     return results
 
 
@@ -152,7 +155,7 @@ def _side_by_side(matrices: list[tf.Tensor]) -> tf.Tensor:
 
 def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> tf.Tensor:
     """`left @ right`, or `left @ right^T` with `transpose_b`, in the dtype of the two; batches of matrices too."""
-    true = _ARITHMETIC.get().true
+    opaque_true = _ARITHMETIC.get().opaque_true
     if not _ARITHMETIC.get().is_narrow or left.dtype != tf.float32:
         return tf.matmul(left, right, transpose_b=transpose_b)
 
@@ -160,11 +163,13 @@ def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> 
     def compute(left, right):
         def gradient(by_result):
             if transpose_b:
-                return _multiply(by_result, right, true), _multiply(_transposed(by_result, true), left, true)
-            by_left = _multiply(by_result, right, true, transpose_b=True)
-            return by_left, _multiply(_transposed(left, true), by_result, true)
+                return _multiply(by_result, right, opaque_true), _multiply(
+                    _transposed(by_result, opaque_true), left, opaque_true
+                )
+            by_left = _multiply(by_result, right, opaque_true, transpose_b=True)
+            return by_left, _multiply(_transposed(left, opaque_true), by_result, opaque_true)
 
-        return _multiply(left, right, true, transpose_b), gradient
+        return _multiply(left, right, opaque_true, transpose_b), gradient
 
     return compute(left, right)
 
@@ -175,39 +180,39 @@ def permute(values: tf.Tensor, permutation: tuple[int, ...]) -> tf.Tensor:
     XLA would make the permutation part of the product, which its quick products in bfloat16 do not support. So it is
     the branch of a condition whose outcome XLA does not know.
     """
-    true = _ARITHMETIC.get().true
+    opaque_true = _ARITHMETIC.get().opaque_true
     if not _ARITHMETIC.get().is_narrow or values.dtype != tf.float32:
         return tf.transpose(values, permutation)
     inverse = [permutation.index(axis) for axis in range(len(permutation))]
 
     @tf.custom_gradient
     def compute(values):
-        return _permuted(values, permutation, true), lambda by_result: _permuted(by_result, inverse, true)
+        return _permuted(values, permutation, opaque_true), lambda by_result: _permuted(by_result, inverse, opaque_true)
 
     return compute(values)
 
 
-def _permuted(values: tf.Tensor, permutation, true: tf.Tensor | None) -> tf.Tensor:
+def _permuted(values: tf.Tensor, permutation, opaque_true: tf.Tensor | None) -> tf.Tensor:
     values = tf.cast(values, tf.bfloat16)
-    if true is None:
+    if opaque_true is None:
         return tf.cast(tf.transpose(values, permutation), tf.float32)
     bits = tf.transpose(tf.bitcast(values, tf.uint16), permutation)
     shape = tf.shape(bits)
     bits = tf.reshape(bits, (-1,))
-    nothing = tf.cast(tf.range(tf.size(bits)), tf.uint16) * tf.cast(~true, tf.uint16)
+    nothing = tf.cast(tf.range(tf.size(bits)), tf.uint16) * tf.cast(~opaque_true, tf.uint16)
     bits = tf.reshape(tf.bitwise.bitwise_xor(bits, nothing), shape)
     return tf.cast(tf.bitcast(bits, tf.bfloat16), tf.float32)
 
 
-def _transposed(matrices: tf.Tensor, true: tf.Tensor | None) -> tf.Tensor:
+def _transposed(matrices: tf.Tensor, opaque_true: tf.Tensor | None) -> tf.Tensor:
     rank = matrices.shape.rank
-    return _permuted(matrices, [*range(rank - 2), rank - 1, rank - 2], true)
+    return _permuted(matrices, [*range(rank - 2), rank - 1, rank - 2], opaque_true)
 
 
-def _multiply(left: tf.Tensor, right: tf.Tensor, true: tf.Tensor | None, transpose_b: bool = False) -> tf.Tensor:
+def _multiply(left: tf.Tensor, right: tf.Tensor, opaque_true: tf.Tensor | None, transpose_b: bool = False) -> tf.Tensor:
     """The product of operands that are rounded to bfloat16; float32."""
     left, right = tf.cast(left, tf.bfloat16), tf.cast(right, tf.bfloat16)
-    if true is not None:
+    if opaque_true is not None:
         return tf.matmul(left, right, transpose_b=transpose_b, output_type=tf.float32)
     return tf.matmul(tf.cast(left, tf.float32), tf.cast(right, tf.float32), transpose_b=transpose_b)
 

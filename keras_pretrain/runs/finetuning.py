@@ -1,5 +1,6 @@
 """`run_finetuning`: from a `FinetuneSettings` to a classifier with its record, metrics and card."""
 
+import dataclasses
 import logging
 import sys
 import time
@@ -8,8 +9,8 @@ from pathlib import Path
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.finetuning import FineTuned, finetune, load_examples, predict
 from keras_pretrain.runs.metrics import require_output, write_metrics
-from keras_pretrain.runs.run import make_strategy, of_products, policy, with_precision
-from keras_pretrain.runs.settings import FinetuneSettings
+from keras_pretrain.runs.run import compile_precision, make_strategy, policy, with_precision
+from keras_pretrain.runs.settings import RECORD, FinetuneSettings, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
         "regression", "epochs", "batch_size", "learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay",
         "dropout", "class_weight", "patience", "max_length", "cleaning", "resume",
     )  # fmt: skip
+    record = output / RECORD
+    if settings.resume and settings.precision == "auto" and record.exists():  # finished seeds are kept in theirs
+        settings = dataclasses.replace(settings, precision=read_settings(record, check=False).precision)
     settings = with_precision(settings)
     with policy(settings.precision), strategy.scope():
         tuned = finetune(
@@ -48,7 +52,7 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
             data["validation"],
             seeds=range(settings.seed, settings.seed + settings.seeds),
             directory=output / "run",  # and `write_metrics` writes the record, once its settings were compared there
-            precision=of_products(settings.precision),
+            precision=compile_precision(settings.precision),
             verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
             **{name: getattr(settings, name) for name in names},
         )

@@ -64,7 +64,12 @@ def with_precision(settings):
         precision = "float32"
     if precision.startswith("mixed_") and not gpus:
         logger.info("Precision %s is slow on this machine: no GPU is visible. Leave it out.", precision)
-    return dataclasses.replace(settings, precision=choose_precision(precision))
+    try:
+        return dataclasses.replace(settings, precision=choose_precision(precision))
+    except ValueError as error:
+        raise ValueError(
+            f"`precision` is {precision}. {error} A run that was begun with it needs a machine like its first."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -78,7 +83,7 @@ def policy(precision: str) -> Iterator[None]:
         tf_keras.mixed_precision.set_global_policy(before)
 
 
-def of_products(precision: str) -> str:
+def compile_precision(precision: str) -> str:
     """The argument `precision` of `compile`, under the policy for a precision."""
     return "float32" if precision.startswith("mixed_") else precision
 
@@ -214,7 +219,8 @@ class Run:
             how = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
             how |= {"glue_prob": settings.glue_prob, "packed": settings.packed}
             train = to_tf_dataset(examples["train"], tokenizer, **how)
-            data.append((train, to_tf_dataset(examples["validation"], tokenizer, training=False, **how)))
+            how |= {"glue_prob": 0.0, "training": False}  # so that runs with another share can be compared
+            data.append((train, to_tf_dataset(examples["validation"], tokenizer, **how)))
         return data
 
     def _packing_pays(self, features: list) -> bool:
@@ -252,7 +258,7 @@ class Run:
                 num_train_steps=settings.steps, **{name: getattr(settings, name) for name in names}
             )
             if getattr(self.model, "optimizer", None) is None:
-                self.model.compile(optimizer, precision=of_products(settings.precision))
+                self.model.compile(optimizer, precision=compile_precision(settings.precision))
             else:
                 self.model.replace_optimizer(optimizer)
 
@@ -320,17 +326,17 @@ class Run:
     def _forecast(self, paces: list[Pace | None], padding: list[float]) -> None:
         """Say how long it will take, and what memory and disk it needs; refuse what does not fit."""
         settings, seconds = self.settings, 0.0
-        for phase, pace, count, empty in zip(settings.plan(), paces, self._left(), padding, strict=True):
+        for phase, pace, count, padding_share in zip(settings.plan(), paces, self._left(), padding, strict=True):
             if count:
                 epochs = count / settings.steps_per_epoch
                 seconds += count * pace.seconds_per_step
                 seconds += -(-epochs // settings.validation_every) * pace.seconds_per_validation
                 rate = 1 / pace.seconds_per_step
-                tokens = phase.batch_size * phase.block_size * (1 - empty)
+                tokens = phase.batch_size * phase.block_size * (1 - padding_share)
                 logger.info(
                     "%s steps of %d × %d positions, %.0f%% of them padding: %s tokens. %.3g steps and %s tokens a "
                     "second; a validation of %.1f s every %d steps.",
-                    f"{count:,}", phase.batch_size, phase.block_size, 100 * empty, f"{count * tokens:,.0f}",
+                    f"{count:,}", phase.batch_size, phase.block_size, 100 * padding_share, f"{count * tokens:,.0f}",
                     rate, f"{rate * tokens:,.0f}",
                     pace.seconds_per_validation, settings.validation_every * settings.steps_per_epoch,
                 )  # fmt: skip

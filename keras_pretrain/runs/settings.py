@@ -29,8 +29,8 @@ _OF_CORPUS = (
     "vocab_size", "passes",
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
-# What runs did whose version did not have a setting.
-_NOT_BEFORE = {"packed": False, "glue_prob": 0.0}
+# What a run used whose version did not have the setting.
+_DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0}
 Objective = Literal["mlm+nsp", "mlm"]
 Cleaning = Literal[CLEANINGS]
 Precision = Literal["auto", "float32", "bfloat16", "mixed_bfloat16", "mixed_float16"]
@@ -400,8 +400,8 @@ class PretrainingSettings(CorpusSettings):
         differing, taken = [], {}
         for field in dataclasses.fields(self):
             ours, theirs = getattr(self, field.name), getattr(stored, field.name)
-            if theirs is None and field.name in _NOT_BEFORE:
-                theirs = _NOT_BEFORE[field.name]
+            if theirs is None and field.name in _DEFAULTS_OF_OLD_RUNS:
+                theirs = _DEFAULTS_OF_OLD_RUNS[field.name]
             if field.name == "steps" or (field.metadata["free"] and field.name != "corpus_name"):
                 continue
             if ours is None or (field.name, ours) == ("precision", "auto"):

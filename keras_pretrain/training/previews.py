@@ -24,7 +24,7 @@ class _Preview(tf_keras.callbacks.Callback):
             raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
         if log_dir is not None:
             require_tensorboard()
-        batch, written = _first_batch(batches)
+        batch, unglued = _first_batch(batches)
         inputs, labels = batch
         inputs = self._prepared(inputs, labels)
         self.log_dir = log_dir
@@ -34,7 +34,7 @@ class _Preview(tf_keras.callbacks.Callback):
         row = _choose_row(np.asarray(inputs["input_ids"]), np.asarray(inputs["token_type_ids"]), tokenizer, max_tokens)
         self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
         self._labels = np.asarray(labels["labels"][row]) if "labels" in labels else None
-        self._written = np.asarray(written["input_ids"][row])
+        self._unglued = np.asarray(unglued["input_ids"][row])
         self._shown_at = None  # the step of the last look
         self._writer = None
 
@@ -121,13 +121,13 @@ class FillMaskPreview(_Preview):
         ids = self._inputs["input_ids"][0].numpy()[shown]
         labels = self._labels[shown]
         is_mask = ids == self.tokenizer.mask_token_id
-        written = self._written[shown]
-        filled = self._tokens(np.where(is_mask, predicted, written))
-        actual = self._tokens(np.where(labels != IGNORED, labels, written))
+        unglued = self._unglued[shown]
+        filled = self._tokens(np.where(is_mask, predicted, unglued))
+        actual = self._tokens(np.where(labels != IGNORED, labels, unglued))
         # A mask inside a word stands where the word goes on: ##[MASK].
         masked = [
             ("##" if word.startswith("##") else "") + token if hidden else token
-            for token, word, hidden in zip(self._tokens(written), actual, is_mask, strict=True)
+            for token, word, hidden in zip(self._tokens(unglued), actual, is_mask, strict=True)
         ]
         lines = {
             "masked": _join_wordpieces(masked),
@@ -215,8 +215,8 @@ def _first_batch(batches) -> tuple[tuple[dict, dict], dict]:
     else:
         found = 2 * [next(iter(batches)) if isinstance(batches, tf.data.Dataset) else batches]
     parts = [each if isinstance(each, tuple) else (each, {}) for each in found]
-    first, written = (unpack(*each) if "packed_ids" in each[0] else each for each in parts)
-    return first, written[0]
+    first, unglued = (unpack(*each) if "packed_ids" in each[0] else each for each in parts)
+    return first, unglued[0]
 
 
 def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:

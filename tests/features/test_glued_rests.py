@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from datasets import Dataset
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer, BertTokenizerFast
 
 import keras_pretrain as kp
+from keras_pretrain.export.answers import _encode
 from keras_pretrain.features.masking import IGNORED, GluedRests, MaskingCollator
 
 WORDS = ["장점", "연기", "이", "입니다", "##이", "##입니다", "##력", "정말", "##만", "##."]
@@ -121,8 +122,8 @@ def test_evaluation_reports_the_same_gaps_both_ways(glue_tokenizer, tmp_path):
     texts = Dataset.from_dict({"text": ["정말 장점이 연기입니다 정말 장점이 연기력이 " * 4] * 40})
     figures = kp.evaluation.evaluate_mlm(model, texts, glue_tokenizer, block_size=64)
     assert 0 < figures["glued_gaps"] < figures["masked_tokens"]
-    assert figures["glued_loss"] != figures["continued_loss"]
-    assert figures["glued_loss"] == pytest.approx(figures["continued_loss"], rel=0.3)
+    assert figures["pipeline_loss"] != figures["continuation_loss"]
+    assert figures["pipeline_loss"] == pytest.approx(figures["continuation_loss"], rel=0.3)
 
 
 def test_answers_are_whole_words_and_say_how_rests_are_read(glue_tokenizer, tmp_path, package_log):
@@ -169,3 +170,53 @@ def test_stock_collators_get_them_too(glue_tokenizer):
             seen.add(int(batch["input_ids"][0, 2]))
             assert batch["labels"][0, 2] == IGNORED
     assert seen == {int(ids_of(glue_tokenizer, "이")[0])}
+
+
+@pytest.fixture(scope="module")
+def punctuated(tmp_path_factory):
+    """A lower-casing tokenizer with `##.`, as stock vocabularies have it."""
+    file = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "able", "##able", ".", "##.", "un"]
+    file.write_text("\n".join(tokens), encoding="utf-8")
+    return BertTokenizerFast(str(file), do_lower_case=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("the [MASK].", ["the", "[MASK]", "."]),
+        ("un[MASK]ABLE.", ["un", "[MASK]", "##able", "."]),
+        ("the [MASK] able", ["the", "[MASK]", "able"]),
+    ],
+)
+def test_punctuation_is_no_rest_and_rests_are_normalized(punctuated, text, tokens):
+    ids, count = _encode(punctuated, text, as_continuation=True)
+    assert punctuated.convert_ids_to_tokens(ids)[1:-1] == tokens
+    assert count == ("##able" in tokens)
+
+
+def test_a_slow_tokenizer_is_read_as_it_is(punctuated, tmp_path):
+    punctuated.save_vocabulary(str(tmp_path))
+    slow = BertTokenizer(str(tmp_path / "vocab.txt"))
+    assert _encode(slow, "un[MASK]able", as_continuation=True) == (slow("un[MASK]able")["input_ids"], 0)
+
+
+def test_electra_refuses_what_it_cannot_put_back(glue_tokenizer, glued_features):
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = kp.ElectraPretrainer.from_size("tiny", glue_tokenizer, **size)
+    model.compile("adam", run_eagerly=True)
+    how = {"batch_size": 4, "block_size": 64}
+    masked = kp.to_tf_dataset(glued_features, glue_tokenizer, objective="mlm", **how)
+    with pytest.raises(ValueError, match=r"glue_prob=0"):
+        model.fit(masked, steps_per_epoch=1, verbose=0)
+    other = kp.to_tf_dataset(glued_features, glue_tokenizer, objective="rtd", packed=True, mask_prob=0.3, **how)
+    with pytest.raises(ValueError, match=r"mask_prob=0.3"):
+        model.fit(other, steps_per_epoch=1, verbose=0)
+
+
+def test_later_draws_of_a_collator_do_not_depend_on_the_share(glue_tokenizer, glued_features):
+    examples = [glued_features[i] for i in range(8)]
+    collators = [MaskingCollator(glue_tokenizer, block_size=64, glue_prob=share) for share in (0.0, 1.0)]
+    for _ in range(3):
+        plain, glued = (collator(examples) for collator in collators)
+        np.testing.assert_array_equal(plain["labels"], glued["labels"])

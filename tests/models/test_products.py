@@ -48,7 +48,9 @@ def differentiate(compute, values, variables, precision, jit_compile=True):
     @tf.function(jit_compile=jit_compile, autograph=False)
     def run(values):
         collected = KernelProducts(variables)
-        arithmetic = computing_in(precision, true=known_true(values) if jit_compile else None, collected=collected)
+        arithmetic = computing_in(
+            precision, opaque_true=known_true(values) if jit_compile else None, collected=collected
+        )
         with tf.GradientTape() as tape, arithmetic:
             tape.watch(values)
             results = compute(values)
@@ -105,7 +107,7 @@ def test_products_and_permutations_of_batches_of_matrices(transpose_b, jit_compi
     def run(precision):
         @tf.function(jit_compile=jit_compile, autograph=False)
         def compute(left, right):
-            arithmetic = computing_in(precision, true=known_true(left) if jit_compile else None)
+            arithmetic = computing_in(precision, opaque_true=known_true(left) if jit_compile else None)
             with tf.GradientTape() as tape, arithmetic:
                 tape.watch([left, right])
                 result = permute(product(left, right, transpose_b=transpose_b), (0, 2, 1, 3))
