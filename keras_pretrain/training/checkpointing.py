@@ -534,7 +534,9 @@ def _written(value) -> str:
 
 
 def _with_implied(theirs: dict, ours: dict, checkpoint: Path) -> dict:
-    """The settings of a checkpoint, completed with what commit b074e80 did not record."""
+    """The settings of a checkpoint, completed with what versions before did not record or did not have."""
+    absent = {"data.packed": False, "glue_prob": 0.0}
+    theirs = {name: value for name in ours for end, value in absent.items() if name.endswith(end)} | theirs
     if "trained" in theirs:
         return theirs
     implied = {name: value for name, value in ours.items() if name.startswith(_NOT_RECORDED_BEFORE)}
