@@ -33,7 +33,7 @@ def test_preparation(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     lines = [json.dumps({"text": f"It is day {i}. Tomorrow it will rain. Take an umbrella."}) for i in range(60)]
     corpus.write_text("\n".join(lines))
-    output = run(f"benchmarks.preparation --corpus {corpus} --rounds 0 --memory-megabytes 1 --num-proc 1 --language en")
+    output = run(f"benchmarks.preparation --corpus {corpus} --rounds 0 --memory-megabytes --num-proc 1")
     assert "all, MiB" in output
 
 

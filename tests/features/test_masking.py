@@ -32,7 +32,7 @@ def input_ids(big_tokenizer):
 
 
 def mask(tokenizer, input_ids, mask_prob, seed=0):
-    collator = kp.MaskingCollator(tokenizer, block_size=input_ids.shape[1], mask_prob=mask_prob)
+    collator = kp.MaskingCollator(tokenizer, block_size=input_ids.shape[1], mask_prob=mask_prob, glue_prob=0.0)
     return collator.mask(input_ids, np.random.default_rng(seed))
 
 

@@ -20,7 +20,8 @@ from keras_pretrain.training.forecast import Pace
 
 pytestmark = pytest.mark.usefixtures("without_xla")
 TINY = ["--batch-size", "4", "--block-size", "32", "--vocab-size", "600", "--num-proc", "1", "--passes", "1",
-        "--steps-per-epoch", "2", "--schedule", "constant", "--warmup-ratio", "0"]  # fmt: skip
+        "--steps-per-epoch", "2", "--schedule", "constant", "--warmup-ratio", "0",
+        "--precision", "float32"]  # fmt: skip
 
 
 def command(*arguments) -> int:
