@@ -39,7 +39,7 @@ def main(argv=None):
     validation = kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching)
 
     optimizing = {"learning_rate": args.learning_rate, "schedule": args.schedule}
-    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing))
+    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing), precision="auto")
     saving = {"checkpoint_every": args.checkpoint_every, "resume": args.resume, "overwrite": args.overwrite}
     history = model.fit(
         train.repeat(),

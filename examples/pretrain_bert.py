@@ -36,7 +36,7 @@ def main(argv=None):
     else:
         model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
     optimizing = {"learning_rate": args.learning_rate, "schedule": args.schedule}
-    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing))
+    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing), precision="auto")
     preview = kp.callbacks.FillMaskPreview(validation, tokenizer, max(1, args.steps // 5), log_dir=args.tensorboard)
     saving = {"checkpoint_every": args.checkpoint_every, "resume": args.resume, "overwrite": args.overwrite}
     history = model.fit(

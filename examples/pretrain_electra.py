@@ -34,7 +34,7 @@ def main(argv=None):
 
     model = model or kp.ElectraPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
     optimizing = {"learning_rate": args.learning_rate, "schedule": args.schedule}
-    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing))
+    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing), precision="auto")
     every = max(1, args.steps // 5)
     preview = kp.callbacks.ReplacedTokensPreview(validation, tokenizer, every, log_dir=args.tensorboard)
     saving = {"checkpoint_every": args.checkpoint_every, "resume": args.resume, "overwrite": args.overwrite}

@@ -33,7 +33,7 @@ def main(argv=None):
     # One optimizer, and one schedule, for all phases.
     model = kp.BertPretrainer.from_size(args.size, tokenizer, features=data[0][0]["train"], seed=args.seed)
     optimizing = {"learning_rate": args.learning_rate, "schedule": args.schedule}
-    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing))
+    model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing), precision="auto")
     saving = {"checkpoint_every": args.checkpoint_every, "resume": args.resume, "overwrite": args.overwrite}
     for phase, (_, train, validation) in zip(phases, data, strict=True):
         print(f"\n{phase.steps} steps of {phase.batch_size} blocks of {phase.block_size} tokens")

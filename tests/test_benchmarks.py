@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import keras_pretrain as kp
 
 ROOT = Path(__file__).parents[1]
 STEP = "--batch-size 4 --block-size 16 --vocab-size 200 --rounds 1 --steps 1"
@@ -31,10 +34,10 @@ def test_input():
 
 def test_preparation(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
-    lines = [json.dumps({"text": f"It is day {i}. Tomorrow it will rain. Take an umbrella."}) for i in range(60)]
-    corpus.write_text("\n".join(lines))
-    output = run(f"benchmarks.preparation --corpus {corpus} --rounds 0 --memory-megabytes --num-proc 1")
-    assert "all, MiB" in output
+    texts = kp.load_sample("ko")["text"][:40]
+    corpus.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    output = run(f"benchmarks.preparation --corpus {corpus} --rounds 0 --memory-megabytes 1 --num-proc 1")
+    assert re.search(r"\n +1 +\d+", output)
 
 
 def test_glued_gaps(tmp_path):

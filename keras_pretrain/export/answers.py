@@ -151,7 +151,7 @@ def _ask_saved_model(folder, texts: list[str], top_k: int) -> list:
     names, scores = answers["tokens"].numpy(), answers["scores"].numpy()
     found = []
     for row, text in enumerate(texts):
-        gaps = text.count("[MASK]")  # others of the batch may have more
-        tokens = [[token.decode() for token in gap[:top_k]] for gap in names[row][:gaps]]
-        found.append(_answers(text, tokens, [gap[:top_k].tolist() for gap in scores[row][:gaps]]))
+        gaps = [number for number, gap in enumerate(names[row]) if gap[0]]  # others of the batch may have more
+        tokens = [[token.decode() for token in names[row][number][:top_k]] for number in gaps]
+        found.append(_answers(text, tokens, [scores[row][number][:top_k].tolist() for number in gaps]))
     return found

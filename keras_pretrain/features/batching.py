@@ -262,12 +262,6 @@ class Batches:
             labels["next_sentence_label"] = pairs
         return (inputs, labels) if self.is_masked else inputs
 
-    @property
-    def names(self) -> list[str]:
-        """The names of a batch's tensors."""
-        inputs, labels = self.shapes if self.is_masked else (self.shapes, {})
-        return [*inputs, *labels]
-
     def description(self) -> dict:
         """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
         # Runs of versions that did not have these are like those without them.

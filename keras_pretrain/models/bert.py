@@ -183,7 +183,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             "seed": self.seed,
         }
 
-    def _check_batches(self, batches) -> None:
+    def _note_batches(self, batches) -> None:
         if batches.collator.glue_prob:
             self.config.glue_prob = batches.collator.glue_prob  # read by `fill_gaps`
 

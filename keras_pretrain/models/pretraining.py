@@ -141,6 +141,7 @@ class PretrainingStep:
             batches = None  # always the same batches in the same order: there is no place in them to keep
         if batches is not None:
             self._check_batches(batches)
+            self._note_batches(batches)
         is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
         with self.distribute_strategy.scope():
             self._steps_in_fit.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing
@@ -223,8 +224,11 @@ class PretrainingStep:
         return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
     def evaluate(self, x=None, *args, **kwargs):
-        """As `keras.Model.evaluate`; refuses weights as `fit` does."""
+        """As `keras.Model.evaluate`; refuses weights and batches as `fit` does."""
         self._refuse_weights(kwargs)
+        batches, _ = batches_behind(x)
+        if batches is not None:
+            self._check_batches(batches)
         self._drop_function_for_other_shapes("test_function", x)
         return super().evaluate(x, *args, **kwargs)
 
@@ -346,7 +350,10 @@ class PretrainingStep:
         return batch
 
     def _check_batches(self, batches) -> None:
-        """Refuse, before training, `Batches` that were made in another way than the model expects."""
+        """Refuse `Batches` that were made in another way than the model expects."""
+
+    def _note_batches(self, batches) -> None:
+        """Keep in the config what readers of the checkpoint want to know of the `Batches` that it is trained on."""
 
     def _checked(self, batch: dict) -> dict:
         """The batch, once it is sure that XLA will not give wrong numbers or NaN for it without a word."""

@@ -1,6 +1,7 @@
 """`AdaptationRun`: a checkpoint goes on with other text, and is compared before and after."""
 
 import logging
+import math
 import time
 
 from keras_pretrain.evaluation import evaluate_mlm
@@ -88,8 +89,9 @@ class AdaptationRun(Run):
     def table(self) -> str:
         """The metrics before and after, as text."""
         lines = [f"\n{'':24}{'before':>16}{'adapted':>16}"]
-        for name in self.comparison["before"]:
-            cells = (self.comparison[model][name] for model in ("before", "adapted"))
+        before, adapted = self.comparison["before"], self.comparison["adapted"]
+        for name in before | adapted:  # new tokens may bring the first gaps before the rest of a word
+            cells = [each.get(name, math.nan) for each in (before, adapted)]
             texts = (f"{c['mean']:.3f} ± {c['std']:.3f}" if isinstance(c, dict) else f"{c:,.4g}" for c in cells)
             lines.append(f"{name:24}" + "".join(f"{text:>16}" for text in texts))
         return "\n".join(lines)

@@ -70,8 +70,9 @@ def table(metrics: dict[str, dict[str, float]]) -> str:
     """The metrics as text, a column for each model."""
     names = {name: name if len(name) <= 24 else f"…{name[-23:]}" for name in metrics}
     lines = [" " * 20 + "".join(f"{names[model]:>26}" for model in metrics)]
-    for metric in next(iter(metrics.values())):
-        lines.append(f"{metric:20}" + "".join(f"{each[metric]:>26,.4g}" for each in metrics.values()))
+    for metric in dict.fromkeys(name for each in metrics.values() for name in each):
+        values = (f"{each[metric]:,.4g}" if metric in each else "-" for each in metrics.values())
+        lines.append(f"{metric:20}" + "".join(f"{value:>26}" for value in values))
     return "\n".join(lines)
 
 

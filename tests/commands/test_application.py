@@ -81,3 +81,13 @@ def test_a_script_takes_the_settings_that_it_names(capsys):
 )
 def test_messages_name_the_flags(said, shown):
     assert _name_flags(said) == shown
+
+
+def test_a_table_of_models_of_which_only_some_have_a_metric():
+    from keras_pretrain.runs.evaluating import table
+
+    text = table({"first": {"mlm_loss": 1.5}, "second": {"mlm_loss": 2.5, "pipeline_loss": 3.5}})
+    assert [line.split() for line in text.splitlines()[1:]] == [
+        ["mlm_loss", "1.5", "2.5"],
+        ["pipeline_loss", "-", "3.5"],
+    ]

@@ -316,6 +316,7 @@ def test_ctrl_c_saves_after_the_step_and_a_second_one_stops_at_once(tokenizer, f
                 for _ in range(self.times):
                     signal.raise_signal(signal.SIGINT)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
     untouched = with_schedule(tokenizer, 8)
     fit(untouched, features, tokenizer)
     twice = Press()
