@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from keras_pretrain.features.building import recorded_settings
 from keras_pretrain.features.masking import GLUE_PROB, IGNORED, MaskingCollator
-from keras_pretrain.features.packing import pack, plan_rows
+from keras_pretrain.features.packing import Layout, pack, plan_rows
 
 # Part of each random stream's seed, so that order, training masks and validation masks are independent.
 _ORDER, _MASKS = 1, {True: 2, False: 3}
@@ -406,40 +406,22 @@ class Batches:
 
     def _packed_rows(self, chosen: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[dict, dict]:
         examples, counts = self.packing.of_rows(chosen)
-        lengths, block_size = self.rows.lengths[examples], self.collator.block_size
-        row = np.repeat(np.arange(len(chosen)), counts)
-        number = np.arange(len(examples)) - np.repeat(np.cumsum(counts) - counts, counts)  # within its row
-        starts = np.cumsum(lengths) - lengths  # among all tokens
-        first_of_row = np.cumsum(counts) - counts
-        offsets = starts - np.repeat(starts[first_of_row], counts)  # within its row
-        position = np.arange(lengths.sum()) - np.repeat(starts, lengths)
-        token_rows, columns = np.repeat(row, lengths), np.repeat(offsets, lengths) + position
-
+        lengths = self.rows.lengths[examples]
+        layout = Layout(lengths, counts, rows, self.collator.block_size)
         ids, types = map(np.concatenate, self.rows.take(examples))
         is_chosen = self.collator.choose_in_examples(ids, lengths, rng)
         shown = self.collator.hide(ids, is_chosen, rng) if self.is_masked else ids
-
-        def spread(values: np.ndarray, filler: int = 0) -> np.ndarray:
-            spread = np.full((rows, block_size), filler, np.int32)
-            spread[token_rows, columns] = values
-            return spread
-
-        inputs = {
-            "packed_ids": spread(shown, self.collator.pad_token_id),
-            "token_type_ids": spread(types),
-            "position_ids": spread(position),
-            "example_ids": spread(np.repeat(number + 1, lengths)),
-            "masked_positions": np.full((rows, self.packing.most_labels), -1, np.int32),
-        }
+        inputs = layout.inputs(shown, types, self.collator.pad_token_id)
+        inputs["masked_positions"] = np.full((rows, self.packing.most_labels), -1, np.int32)
         labels = {"labels": np.full((rows, self.packing.most_labels), IGNORED, np.int32)}
-        predicted_rows = token_rows[is_chosen]
+        predicted_rows = layout.token_rows[is_chosen]
         per_row = np.bincount(predicted_rows, minlength=rows)
         places = predicted_rows, np.arange(len(predicted_rows)) - (np.cumsum(per_row) - per_row)[predicted_rows]
-        inputs["masked_positions"][places] = columns[is_chosen]
+        inputs["masked_positions"][places] = layout.columns[is_chosen]
         labels["labels"][places] = ids[is_chosen]
         if self.next_sentence_label is not None:
-            labels["next_sentence_label"] = np.full((rows, self.packing.most_examples), IGNORED, np.int32)
-            labels["next_sentence_label"][row, number] = self.next_sentence_label[examples]
+            pairs = self.next_sentence_label[examples].astype(np.int32)
+            labels["next_sentence_label"] = layout.of_examples(pairs, self.packing.most_examples, IGNORED)
         return inputs, labels
 
 

@@ -98,6 +98,58 @@ def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...]
     return [each for rows in open_rows for each in rows]
 
 
+class Layout:
+    """Where the tokens of examples that share rows stand: one example behind the other, from the first column on.
+
+    Args:
+      lengths: (examples,) tokens of each example, row by row.
+      counts: how many examples each row has.
+      rows: of the batch; those beyond `counts` stay empty.
+      length: of a row.
+
+    Attributes:
+      row, number: (examples,) the row of each example, and its place among the examples of the row, from 0 on.
+      token_rows, columns: (tokens,) where each token stands.
+    """
+
+    def __init__(self, lengths: np.ndarray, counts: np.ndarray, rows: int, length: int):
+        self._shape = rows, length
+        self.row = np.repeat(np.arange(len(counts)), counts)
+        examples = np.arange(len(lengths))
+        self.number = examples - np.repeat(np.cumsum(counts) - counts, counts)
+        starts = np.cumsum(lengths) - lengths  # among all tokens
+        self._offsets = starts - starts[examples - self.number]  # within the row
+        self._positions = np.arange(lengths.sum()) - np.repeat(starts, lengths)
+        self.token_rows = np.repeat(self.row, lengths)
+        self.columns = np.repeat(self._offsets, lengths) + self._positions
+        self._lengths = lengths
+
+    def spread(self, values: np.ndarray, filler: int = 0) -> np.ndarray:
+        """One value for each token → (rows, length) int32."""
+        spread = np.full(self._shape, filler, np.int32)
+        spread[self.token_rows, self.columns] = values
+        return spread
+
+    def inputs(self, ids: np.ndarray, types: np.ndarray, pad_token_id: int) -> dict[str, np.ndarray]:
+        """What a model needs to know of each token, (rows, length) int32 each; `example_ids` count from 1 in a row."""
+        return {
+            "packed_ids": self.spread(ids, pad_token_id),
+            "token_type_ids": self.spread(types),
+            "position_ids": self.spread(self._positions),
+            "example_ids": self.spread(np.repeat(self.number + 1, self._lengths)),
+        }
+
+    def of_examples(self, values: np.ndarray, most: int, filler: int = 0) -> np.ndarray:
+        """One value for each example → (rows, most), with `filler` where a row has fewer."""
+        found = np.full((self._shape[0], most), filler, np.asarray(values).dtype)
+        found[self.row, self.number] = values
+        return found
+
+    def first_positions(self, most: int) -> np.ndarray:
+        """Where each example begins, (rows, most) int32; -1 where a row has fewer."""
+        return self.of_examples(self._offsets.astype(np.int32), most, -1)
+
+
 def unpack(inputs: dict, labels: dict | None = None) -> tuple[dict, dict]:
     """The examples of a packed batch in rows of their own, as they stand in a batch that is not packed.
 

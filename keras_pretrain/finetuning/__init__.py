@@ -1,6 +1,6 @@
 """A task on top of a pretrained encoder: labelled examples in, a classifier or regressor and its figures out."""
 
-from keras_pretrain.finetuning.batching import choose_lengths, encode_examples, to_tf_dataset
+from keras_pretrain.finetuning.batching import encode_examples, to_tf_dataset
 from keras_pretrain.finetuning.examples import check_examples, load_examples
 from keras_pretrain.finetuning.prediction import Predictions, evaluate, predict
 from keras_pretrain.finetuning.training import FineTuned, finetune
@@ -12,7 +12,6 @@ __all__ = [
     "FineTuned",
     "Predictions",
     "check_examples",
-    "choose_lengths",
     "encode_examples",
     "evaluate",
     "finetune",

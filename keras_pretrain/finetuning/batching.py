@@ -1,6 +1,8 @@
-"""Labelled examples → batches of a few fixed lengths."""
+"""Labelled examples → batches of one shape, with little padding."""
 
+import itertools
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +10,16 @@ from datasets import Dataset
 
 from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.features.masking import MaskingCollator
+from keras_pretrain.features.packing import Layout
 from keras_pretrain.features.tokenizing import plain_text, plain_text_backend
 from keras_pretrain.tokenization import choose_text_cleaning
 
 logger = logging.getLogger(__name__)
 
-_SHARES = (0.5, 0.85, 1.0)  # the share of the examples that fit into each length; each is a program to compile
-_MULTIPLE = 8  # lengths are multiples of this
+_MULTIPLE = 8  # lengths of rows are multiples of this
+# Longer rows have less padding and costlier attention: of a row of this length, attention takes about as long as all
+# else.
+_COSTLY_LENGTH = 1024
 _PREFETCHED = 4
 
 
@@ -99,53 +104,117 @@ def _encode(tokenizer, columns: list[list[str]], max_length: int) -> tuple[list[
     return list(map(np.asarray, ids)), list(map(np.asarray, types))
 
 
-def choose_lengths(lengths: np.ndarray) -> tuple[int, ...]:
-    """Choose the few lengths that batches are padded to: half of the examples fit into the first, all into the last.
+def round_up(length: int) -> int:
+    """The length of rows for examples of up to `length` tokens."""
+    return int(-(-length // _MULTIPLE) * _MULTIPLE)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which lengths share a row, and which rows a batch, in each epoch of a training.
+
+    Attributes:
+      lengths: (batches, rows, examples) int64: tokens of each example of each row; 0 where a row has fewer.
+      row_length: tokens that a row has room for.
+    """
+
+    lengths: np.ndarray
+    row_length: int
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def padding(self) -> float:
+        """Share of the rows' room that stays empty."""
+        batches, rows, _ = self.lengths.shape
+        return 1 - float(self.lengths.sum()) / (batches * rows * self.row_length)
+
+    def draw(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw which example of a length goes where, and the order of the batches.
+
+        Args:
+          lengths: of the examples that were planned for.
+
+        Returns:
+          (batches, rows, examples) numbers of the examples, each once; -1 where a row has fewer.
+        """
+        order = rng.permutation(len(lengths))
+        examples = order[np.argsort(lengths[order], kind="stable")]
+        places = np.flatnonzero(self.lengths)
+        drawn = np.full(self.lengths.shape, -1)
+        drawn.ravel()[places[np.argsort(self.lengths.ravel()[places], kind="stable")]] = examples
+        return drawn[rng.permutation(len(drawn))]
+
+
+def plan_batches(lengths: np.ndarray, batch_size: int, replicas: int = 1) -> BatchPlan:
+    """Divide examples into batches of as equal a number of examples and tokens as can be, in rows with little padding.
+
+    The longest examples go to different batches, then the next longest, each to the batch with the fewest tokens. The
+    plan is for the lengths alone: it holds for every epoch, so that one shape serves all batches.
 
     Args:
       lengths: tokens of each example.
-
-    Returns:
-      One to three increasing multiples of 8.
+      batch_size: the most examples of a batch.
+      replicas: the number of rows is a multiple of it.
     """
-    found = np.quantile(lengths, _SHARES, method="inverted_cdf")
-    return tuple(sorted({int(-(-length // _MULTIPLE) * _MULTIPLE) for length in found}))
+    count = -(-len(lengths) // batch_size)
+    most = -(-len(lengths) // count)
+    strata = np.zeros(most * count, np.int64)
+    strata[: len(lengths)] = np.sort(lengths)[::-1]
+    batches, tokens = np.empty((count, most), np.int64), np.zeros(count, np.int64)
+    for number, stratum in enumerate(strata.reshape(most, count)):
+        order = np.argsort(tokens, kind="stable")
+        batches[order, number] = stratum
+        tokens[order] += stratum
+
+    least, best = math.inf, None
+    for rows in range(replicas, -(-most // replicas) * replicas + 1, replicas):
+        shortest = max(lengths.max(), -(-tokens.max() // rows))
+        for row_length in itertools.count(round_up(shortest), _MULTIPLE):
+            cost = rows * row_length * (1 + row_length / _COSTLY_LENGTH)
+            if cost >= least:
+                break
+            placed = _place(batches, rows, row_length)
+            if placed is not None:
+                least, best = cost, BatchPlan(placed, row_length)
+                break
+    return best
 
 
-def plan_batches(
-    lengths: np.ndarray, fixed: tuple[int, ...], batch_size: int, rng: np.random.Generator | None = None
-) -> list[np.ndarray]:
-    """Group the examples that are padded to the same length into batches.
+def _place(batches: np.ndarray, rows: int, row_length: int) -> np.ndarray | None:
+    """Put the examples of each batch into rows, each where the least room is left.
 
     Args:
-      lengths: tokens of each example.
-      fixed: from `choose_lengths`.
-      batch_size: examples per batch.
-      rng: shuffles, for training: examples that do not fill a batch move on to the next length, and the remainder at
-        the end, less than a batch, is left out. Without it, examples are sorted by length, and batches may be short.
+      batches: (batches, examples) tokens of each example, falling.
 
     Returns:
-      The indices of the examples of each batch.
+      (batches, rows, examples), or `None` if they do not fit.
     """
-    if rng is None:
-        order = np.argsort(lengths, kind="stable")
-        classes = np.searchsorted(fixed, lengths[order])
-        parts = np.split(order, np.flatnonzero(np.diff(classes)) + 1)
-        return [part[i : i + batch_size] for part in parts for i in range(0, len(part), batch_size)]
-    batches, rest = [], np.zeros(0, np.int64)
-    classes = np.searchsorted(fixed, lengths)
-    for number in range(len(fixed)):
-        members = rng.permutation(np.concatenate([rest, np.flatnonzero(classes == number)]))
-        whole = len(members) // batch_size * batch_size
-        batches += np.split(members[:whole], whole // batch_size) if whole else []
-        rest = members[whole:]
-    return [batches[i] for i in rng.permutation(len(batches))]
+    every = np.arange(len(batches))
+    room, filled = np.full((len(batches), rows), row_length), np.zeros((len(batches), rows), np.int64)
+    placed = np.zeros((len(batches), rows, batches.shape[1]), np.int64)
+    for lengths in batches.T:
+        left = room - lengths[:, np.newaxis]
+        row = np.where(left < 0, row_length + 1, left).argmin(axis=1)
+        if (left[every, row] < 0).any():
+            return None
+        room[every, row] -= lengths
+        placed[every, row, filled[every, row]] = lengths
+        filled[every, row] += lengths > 0
+    return placed[:, :, : filled.max()]
 
 
 def to_tf_dataset(
-    encoded: EncodedExamples, tokenizer, *, batch_size: int = 32, lengths: tuple[int, ...] | None = None, seed=42
+    encoded: EncodedExamples,
+    tokenizer,
+    *,
+    batch_size: int = 32,
+    packed: bool = False,
+    class_weight: dict[int, float] | None = None,
+    seed: int = 42,
 ):
-    """Training batches for `fit`, reshuffled each epoch; each batch holds examples of similar length.
+    """Training batches for `fit`, drawn anew each epoch.
 
     Under `tf.distribute.MirroredStrategy`, Keras divides each batch among the replicas.
 
@@ -153,37 +222,80 @@ def to_tf_dataset(
       encoded: from `encode_examples`.
       tokenizer: its padding token fills the rows.
       batch_size: the global batch size, summed over all replicas.
-      lengths: from `choose_lengths`, by default for these examples. Pass the same to the model's `compile`.
+      packed: several examples share a row, each attends to itself alone, and little is padding. For the classifiers of
+        this package: the stock ones refuse such batches. Every example comes once an epoch; a batch has at most
+        `batch_size` of them, all batches the same number or one fewer. Otherwise each example has a row of its own,
+        and what does not fill a batch at the end of an epoch is left out.
+      class_weight: from the number of a class to the weight of its examples' losses.
       seed: the same seed gives the same batches in each epoch.
 
     Returns:
-      A `tf.data.Dataset` of `(inputs, labels)`: `inputs = {input_ids, token_type_ids, attention_mask}`, each
-      (batch_size, lengths[-1]) int32, and labels (batch_size,).
+      A `tf.data.Dataset` of `(inputs, labels)`, or with `class_weight` of `(inputs, labels, weights)`. Inputs are
+      `input_ids`, `token_type_ids` and `attention_mask`, each (batch_size, length) int32, and labels and weights
+      (batch_size,). Packed inputs are `packed_ids`, `token_type_ids`, `position_ids` and `example_ids`, each (rows,
+      length) int32, and `first_positions`, where each example begins, (rows, examples) int32 with -1 where a row has
+      fewer; labels and weights are (rows, examples).
 
     Raises:
-      ValueError: fewer examples than one batch.
+      ValueError: no examples, or, if they are not packed, fewer than one batch.
     """
     import tensorflow as tf
 
-    if len(encoded) < batch_size:
+    if len(encoded) < (1 if packed else batch_size):
         raise ValueError(f"{len(encoded)} examples do not fill one batch of {batch_size}. Give a smaller batch_size.")
-    lengths = lengths or choose_lengths(encoded.lengths)
+    lengths, replicas = encoded.lengths, tf.distribute.get_strategy().num_replicas_in_sync
+    plan = plan_batches(lengths, batch_size, replicas) if packed else None
+    count = len(plan) if packed else len(encoded) // batch_size
     epoch = iter(range(1 << 62))
+    weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
+    columns = [each for each in (encoded.labels, weights) if each is not None]
+
+    def make(chosen: np.ndarray) -> tuple:
+        if not packed:
+            return pad(encoded, chosen, tokenizer, round_up(lengths.max())), *(each[chosen] for each in columns)
+        inputs, layout, examples = pack_rows(encoded, chosen, tokenizer, plan.row_length)
+        return inputs, *(layout.of_examples(each[examples], chosen.shape[1]) for each in columns)
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        if packed:
+            return plan.draw(lengths, rng)
+        return rng.permutation(len(encoded))[: count * batch_size].reshape(count, batch_size)
 
     def batches():
-        rng = np.random.default_rng([seed, next(epoch)])
-        for chosen in plan_batches(encoded.lengths, lengths, batch_size, rng):
-            yield pad(encoded, chosen, tokenizer, lengths[-1]), encoded.labels[chosen]
+        yield from map(make, draw(np.random.default_rng([seed, next(epoch)])))
 
-    shape = (batch_size, lengths[-1])
-    names = ("input_ids", "token_type_ids", "attention_mask")
-    labels = tf.TensorSpec((batch_size,), tf.as_dtype(encoded.labels.dtype), name="labels")
-    signature = ({name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}, labels)
+    first = tf.nest.map_structure(tf.convert_to_tensor, make(draw(np.random.default_rng(0))[0]))
+    signature = tf.nest.map_structure(tf.TensorSpec.from_tensor, first)
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(encoded) // batch_size)).prefetch(_PREFETCHED)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(_PREFETCHED)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread would delay the end of each epoch: see features.batching
     return dataset.with_options(options)
+
+
+def _weigh(labels: np.ndarray, class_weight: dict[int, float]) -> np.ndarray:
+    """(examples,) float32."""
+    return np.array([class_weight[label] for label in labels.tolist()], np.float32)
+
+
+def pack_rows(
+    encoded: EncodedExamples, rows: np.ndarray, tokenizer, length: int
+) -> tuple[dict[str, np.ndarray], Layout, np.ndarray]:
+    """Some examples as packed inputs.
+
+    Args:
+      rows: (rows, most) numbers of the examples of each row, with -1 behind those of a row that has fewer.
+      length: tokens of a row.
+
+    Returns:
+      The inputs, as `to_tf_dataset` gives them; where the examples stand, and their numbers, row by row.
+    """
+    is_example = rows >= 0
+    examples = rows[is_example]
+    ids, types = ([values[i] for i in examples] for values in (encoded.input_ids, encoded.token_type_ids))
+    layout = Layout(np.array(list(map(len, ids))), is_example.sum(axis=1), len(rows), length)
+    inputs = layout.inputs(np.concatenate(ids), np.concatenate(types), tokenizer.pad_token_id)
+    return inputs | {"first_positions": layout.first_positions(rows.shape[1])}, layout, examples
 
 
 def pad(encoded: EncodedExamples, chosen: np.ndarray, tokenizer, length: int, rows: int | None = None) -> dict:

@@ -9,11 +9,13 @@ import tensorflow as tf
 from datasets import Dataset
 from scipy.special import softmax
 
-from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, pad, plan_batches
+from keras_pretrain.features.packing import pack
+from keras_pretrain.finetuning.batching import EncodedExamples, encode_examples, pack_rows, pad, round_up
 from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics
 from keras_pretrain.models.classifier import ClassificationStep, load_classifier
 from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.models.precision import precision_of_products
+from keras_pretrain.models.pretraining import unpack_batch
 from keras_pretrain.models.products import computing_in
 
 
@@ -31,7 +33,8 @@ class Predictions:
 
 
 class Predictor:
-    """Runs a sequence-classification model over examples, each length compiled once.
+    """Runs a sequence-classification model over examples: a classifier of this package over packed rows, a stock one
+    over rows of a few lengths. Each shape is compiled once.
 
     Args:
       model: a classifier of this package or a stock 🤗 `TF...ForSequenceClassification`.
@@ -46,8 +49,9 @@ class Predictor:
         def forward(inputs):
             if not isinstance(model, ClassificationStep):
                 return model(inputs, training=False).logits
-            with computing_in(precision, opaque_true=tf.reduce_min(inputs["input_ids"]) >= 0):
-                return model.logits(inputs)
+            batch = unpack_batch((inputs,))
+            with computing_in(precision, opaque_true=tf.reduce_min(batch["input_ids"]) >= 0):
+                return model.logits(batch)
 
         self._model = model
         self._tokenizer = tokenizer
@@ -56,13 +60,31 @@ class Predictor:
 
     def logits(self, encoded: EncodedExamples) -> np.ndarray:
         """(examples, num_labels) float32."""
-        lengths = choose_lengths(encoded.lengths)
         logits = np.empty((len(encoded), self._model.config.num_labels), np.float32)
-        for chosen in plan_batches(encoded.lengths, lengths, self._batch_size):
-            length = lengths[np.searchsorted(lengths, encoded.lengths[chosen].max())]
-            inputs = pad(encoded, chosen, self._tokenizer, length, rows=self._batch_size)
-            logits[chosen] = self._forward(inputs)[: len(chosen)].numpy()
+        batches = self._packed if isinstance(self._model, ClassificationStep) else self._by_length
+        for inputs, examples, places in batches(encoded):
+            logits[examples] = self._forward(inputs).numpy()[places]
         return logits
+
+    def _packed(self, encoded: EncodedExamples):
+        """Inputs, the numbers of their examples, and where among the logits each stands."""
+        length = round_up(encoded.lengths.max())
+        packing = pack(encoded.lengths, length, mask_prob=0.0, seed=0)
+        at_once = min(len(packing), max(1, round(self._batch_size * len(packing) / len(encoded))))
+        for start in range(0, len(packing), at_once):
+            members, counts = packing.of_rows(np.arange(start, min(start + at_once, len(packing))))
+            rows = np.full((at_once, packing.most_examples), -1)
+            rows[: len(counts)][np.arange(packing.most_examples) < counts[:, np.newaxis]] = members
+            inputs, _, examples = pack_rows(encoded, rows, self._tokenizer, length)
+            yield inputs, examples, rows.ravel() >= 0
+
+    def _by_length(self, encoded: EncodedExamples):
+        """As `_packed`, of rows of one example; those of a batch are similarly long."""
+        order = np.argsort(encoded.lengths, kind="stable")
+        for start in range(0, len(order), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            length = min(1 << int(encoded.lengths[chosen].max() - 1).bit_length(), int(encoded.lengths.max()))
+            yield pad(encoded, chosen, self._tokenizer, length, rows=self._batch_size), chosen, slice(len(chosen))
 
     def predict(self, encoded: EncodedExamples) -> Predictions:
         logits = self.logits(encoded)

@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from keras_pretrain.corpus.cleaning import check_cleaning
-from keras_pretrain.finetuning.batching import EncodedExamples, choose_lengths, encode_examples, to_tf_dataset
+from keras_pretrain.finetuning.batching import EncodedExamples, encode_examples, plan_batches, to_tf_dataset
 from keras_pretrain.finetuning.examples import check_examples, sort_labels
 from keras_pretrain.finetuning.finished_seeds import FinishedSeeds, checksum
 from keras_pretrain.finetuning.metrics import spread
@@ -181,16 +181,16 @@ def finetune(
     encoded, judged = (
         encode_examples(each, tokenizer, model.config, max_length=max_length) for each in (train, validation)
     )
-    lengths = choose_lengths(encoded.lengths)
     batch_size = min(batch_size, len(encoded) // replicas * replicas)
     settings |= {"batch_size": batch_size, "cleaning": choose_text_cleaning(tokenizer)}
     settings["learning_rate"] = learning_rate or finetuning_learning_rate(model.config)
+    plan = plan_batches(encoded.lengths, batch_size, replicas)
     optimizer = create_optimizer(
-        num_train_steps=epochs * (len(encoded) // batch_size),
+        num_train_steps=epochs * len(plan),
         **{name: settings[name] for name in ("learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay")},
     )
-    model.compile(optimizer, lengths=lengths, precision=precision, jit_compile=jit_compile)
-    _report(train, validation, encoded.lengths, settings, regression)
+    model.compile(optimizer, precision=precision, jit_compile=jit_compile)
+    _report(train, validation, encoded.lengths, plan, settings, regression)
     judge = _Judge(Predictor(model, tokenizer, precision=precision), judged)
     model.optimizer.build(model.trainable_variables)
     variables, with_pooler = [*model.weights, *model.optimizer.variables], model.drew_pooler
@@ -203,9 +203,8 @@ def finetune(
         model.seed.assign(seed)
         model.stop_training = False
         history = model.fit(
-            to_tf_dataset(encoded, tokenizer, batch_size=batch_size, lengths=lengths, seed=seed),
+            to_tf_dataset(encoded, tokenizer, batch_size=batch_size, packed=True, class_weight=class_weight, seed=seed),
             epochs=epochs,
-            class_weight=class_weight,
             callbacks=[judge, *_early_stopping(regression, patience), *callbacks],
             verbose=verbose,
         ).history
@@ -218,6 +217,7 @@ def finetune(
         "precision": model.precision,
         "jit_compile": jit_compile,
         "replicas": replicas,
+        "packed": True,
     }
     for name, each in (("train", encoded), ("validation", judged)):
         identity[name] = checksum(each.lengths, *each.input_ids, *each.token_type_ids, each.labels)
@@ -295,7 +295,7 @@ def _early_stopping(regression: bool, patience: int | None) -> list[tf_keras.cal
 
 
 def _weigh_classes(class_weight, train: Dataset, labels: list[str]) -> dict[int, float] | None:
-    """For `fit`: from the number of a class to its weight."""
+    """From the number of a class to its weight."""
     if class_weight is None:
         return None
     if class_weight == "balanced":
@@ -345,7 +345,7 @@ def _count_replicas(batch_size: int) -> int:
     return replicas
 
 
-def _report(train: Dataset, validation: Dataset, lengths: np.ndarray, settings: dict, regression: bool) -> None:
+def _report(train: Dataset, validation: Dataset, lengths: np.ndarray, plan, settings: dict, regression: bool) -> None:
     values = train["label"][:]
     if regression:
         what = f"labels from {min(values):g} to {max(values):g}"
@@ -355,7 +355,8 @@ def _report(train: Dataset, validation: Dataset, lengths: np.ndarray, settings: 
         what = ", ".join(f"{label} {counts[label]}" for label in labels[:8]) + (", ..." if len(labels) > 8 else "")
     cut = int(np.sum(lengths == settings["max_length"]))
     logger.info(
-        "%d examples to train on (%s), %d for validation; lengths %s%s; learning rate %g.",
-        len(train), what, len(validation), ", ".join(map(str, choose_lengths(lengths))),
+        "%d examples to train on (%s), %d for validation; %d rows of %d tokens a batch, %.0f%% padding%s; learning "
+        "rate %g.",
+        len(train), what, len(validation), plan.lengths.shape[1], plan.row_length, 100 * plan.padding,
         f", {cut} cut at {settings['max_length']} tokens or just as long" if cut else "", settings["learning_rate"],
     )  # fmt: skip

@@ -8,21 +8,23 @@ import tensorflow as tf
 import tf_keras
 from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
 
-from keras_pretrain.models.encoder import activation, dense, encode
+from keras_pretrain.models.encoder import activation, as_rows, dense, encode
 from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, unpack_batch
 
 logger = logging.getLogger(__name__)
 
-_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+_INPUTS = ("input_ids", "token_type_ids", "attention_mask", "position_ids", "example_ids", "first_positions")
 
 
 class ClassificationStep(PretrainingStep):
-    """What both classifiers share: loss, metrics, and a step that is computed at a few lengths.
+    """What both classifiers share: loss, metrics and the training step.
 
     Batches are `(inputs, labels)` or `(inputs, labels, weights)`: `labels` (batch,), whole numbers from 0 on for
     classes or any numbers for regression (`config.num_labels` = 1); `weights` (batch,) float, of the examples' losses.
+    Of packed rows, as `finetuning.to_tf_dataset` gives them, both are (rows, examples), and what stands where a row has
+    no example does not count.
 
     Training and evaluation report `loss` (cross-entropy, or the squared error, averaged over the examples with their
     weights) and `accuracy`, which regression does not have.
@@ -58,18 +60,10 @@ class ClassificationStep(PretrainingStep):
         """The main layer, `bert` or `electra`."""
         return getattr(self, self.base_model_prefix)
 
-    def compile(self, *args, lengths=None, **kwargs):
-        """As `keras.Model.compile`, without losses and metrics, which the model has of its own.
-
-        Args:
-          lengths: batches are cut to the smallest of these lengths that holds their longest example. Each is one
-            compiled program. By default batches are taken as they come.
-        """
+    def compile(self, *args, **kwargs):
+        """As `BertPretrainer.compile`: without losses and metrics, which the model has of its own."""
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
-        if lengths is not None:
-            self._forward = cut_to_longest(self._forward, lengths)
-            self._gradients = cut_to_longest(self._gradients, lengths)
 
     def description(self) -> dict:
         """What makes the model and its training step what they are."""
@@ -95,7 +89,7 @@ class ClassificationStep(PretrainingStep):
             labels = labels.get("labels")
         if labels is None:
             raise ValueError("The batches have no labels: give (inputs, labels), as kp.finetuning.to_tf_dataset does.")
-        batch = {name: batch[name] for name in _INPUTS}
+        batch = {name: batch[name] for name in _INPUTS if name in batch}
         batch["labels"] = tf.cast(labels, tf.float32 if self.is_regression else tf.int32)
         batch["weights"] = tf.ones_like(labels, tf.float32) if weights is None else tf.cast(weights, tf.float32)
         return batch
@@ -109,39 +103,43 @@ class ClassificationStep(PretrainingStep):
         return checks
 
     def _counts(self, batch) -> dict:
-        return {"task": tf.cast(tf.size(batch["labels"]), tf.float32)}
+        return {"task": tf.reduce_sum(_is_example(batch))}
 
     def logits(self, batch: dict, dropout=None) -> tf.Tensor:
         """(batch, num_labels) float32; the last layer is computed for [CLS] alone.
 
         Args:
-          batch: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32.
+          batch: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32; of packed rows also
+            `position_ids`, `example_ids` and `first_positions` (rows, examples). Then the result is
+            (rows * examples, num_labels), and means nothing where a row has fewer examples.
           dropout: a `Dropout`; none for predictions.
         """
-        first = tf.zeros_like(batch["input_ids"][:, :1])
-        hidden = encode(self.encoder, batch, first, dropout)[:, 0]
+        first = tf.maximum(batch.get("first_positions", tf.zeros_like(batch["input_ids"][:, :1])), 0)
+        hidden = as_rows(encode(self.encoder, batch, first, dropout))
         return tf.cast(self._logits(hidden, dropout or (lambda values, rate: values)), tf.float32)
 
     def _sums(self, batch, seed, part, dropout) -> dict:
         logits = self.logits(batch, dropout)
-        labels, weights = batch["labels"], batch["weights"]
+        labels, weights = tf.reshape(batch["labels"], (-1,)), tf.reshape(batch["weights"], (-1,))
+        is_example = tf.reshape(_is_example(batch), (-1,))
         if self.is_regression:
             losses, hits = tf.square(logits[:, 0] - labels), tf.zeros_like(labels)
         else:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
             hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
         return {
-            "task_loss": tf.reduce_sum(losses * weights),
-            "task_correct": tf.reduce_sum(hits),
-            "task_count": tf.cast(tf.size(labels), tf.float32),
+            "task_loss": tf.reduce_sum(losses * weights * is_example),
+            "task_correct": tf.reduce_sum(hits * is_example),
+            "task_count": tf.reduce_sum(is_example),
         }
 
     def _report(self, sums) -> dict:
         count = sums["task_count"]
-        self._means["task_loss"].update_state(sums["task_loss"] / count, sample_weight=count)
+        mean_over = tf.maximum(count, 1.0)  # a replica's rows may hold no example
+        self._means["task_loss"].update_state(sums["task_loss"] / mean_over, sample_weight=count)
         logs = {"loss": self._total.result()}
         if not self.is_regression:
-            self._means["accuracy"].update_state(sums["task_correct"] / count, sample_weight=count)
+            self._means["accuracy"].update_state(sums["task_correct"] / mean_over, sample_weight=count)
             logs["accuracy"] = self._means["accuracy"].result()
         return logs
 
@@ -228,28 +226,11 @@ def load_classifier(
     return model
 
 
-def cut_to_longest(function, lengths):
-    """`function(batch, *args)` for a batch that is cut to the smallest of `lengths` that holds its longest row.
-
-    The result's shapes must not depend on the length.
-
-    Args:
-      lengths: increasing; longer ones than the batch are left out, and the batch's own length is the last.
-    """
-
-    def call(batch, *args):
-        width = batch["input_ids"].shape[1]
-        choices = [*(length for length in lengths if length < width), width]
-
-        def cut(length):
-            cut = {name: values[:, :length] if values.shape.rank == 2 else values for name, values in batch.items()}
-            return function(cut, *args)
-
-        longest = tf.reduce_max(tf.reduce_sum(batch["attention_mask"], axis=1))
-        number = tf.reduce_sum(tf.cast(tf.constant(choices) < longest, tf.int32))
-        return tf.switch_case(number, [lambda length=length: cut(length) for length in choices])
-
-    return call
+def _is_example(batch: dict) -> tf.Tensor:
+    """1.0 for each label that has an example, shaped as the labels; 0.0 where a packed row has fewer examples."""
+    if "first_positions" in batch:
+        return tf.cast(batch["first_positions"] >= 0, tf.float32)
+    return tf.ones_like(batch["labels"], tf.float32)
 
 
 def _head_rate(config) -> float:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 # A batch's tensors; from `position_ids` to `masked_positions`, those of packed rows alone.
 _BATCH = (
     "input_ids", "token_type_ids", "attention_mask", "position_ids", "example_ids", "masked_positions", "labels",
-    "next_sentence_label",
+    "next_sentence_label", "first_positions",
 )  # fmt: skip
 _NO_WEIGHTS = (
     "Pretraining takes no sample_weight or class_weight, as an argument or in the data: every masked token, pair and "
@@ -397,7 +397,7 @@ def check_ids(batch: dict, *configs) -> list:
     """
     length = batch["input_ids"].shape[1]
     positions = min(config.max_position_embeddings for config in configs)
-    if length > positions:
+    if length > positions and "position_ids" not in batch:
         raise ValueError(
             f"The batches are {length} tokens long, and the model has {positions} positions. Build the features with "
             "a smaller block_size."

@@ -3,11 +3,16 @@ import random
 import numpy as np
 import pytest
 from datasets import Dataset
-from transformers import BertConfig, BertTokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertConfig, BertTokenizer, TFBertForSequenceClassification
 
 import keras_pretrain as kp
-from keras_pretrain.finetuning.batching import choose_lengths, encode_examples, pad, plan_batches, to_tf_dataset
+from keras_pretrain.finetuning.batching import encode_examples, pad, plan_batches, to_tf_dataset
+from keras_pretrain.finetuning.prediction import Predictor
+from keras_pretrain.models.classifier import BertClassifier
 
+KINDS = BertClassifier, TFBertForSequenceClassification
 CONFIG = BertConfig(id2label={0: "b", 1: "a"}, label2id={"b": 0, "a": 1})
 
 
@@ -65,36 +70,50 @@ def test_a_label_the_model_does_not_have_is_refused(tokenizer):
         encode_examples(Dataset.from_dict({"text": ["가"], "label": ["c"]}), tokenizer, CONFIG)
 
 
-def test_lengths_are_a_few_multiples_of_eight():
-    assert choose_lengths(np.array([3, 4, 5, 6, 7])) == (8,)
-    lengths = np.concatenate([np.full(50, 10), np.full(35, 30), np.full(15, 100)])
-    assert choose_lengths(lengths) == (16, 32, 104)
+LENGTHS = st.lists(st.integers(3, 40), min_size=1, max_size=200).map(np.array)
 
 
-def test_each_batch_holds_one_length_and_all_but_a_last_rest_are_there():
-    lengths = np.random.default_rng(0).integers(3, 100, 203)
-    fixed = choose_lengths(lengths)
-    batches = plan_batches(lengths, fixed, 8, np.random.default_rng(1))
-    assert all(len(batch) == 8 for batch in batches)
-    assert len(batches) == 203 // 8
-    chosen = np.concatenate(batches)
-    assert len(set(chosen.tolist())) == len(chosen)
-    # Less than a batch goes on from one length to the next.
-    classes = [np.searchsorted(fixed, lengths[batch]) for batch in batches]
-    assert 0 < sum((each < each.max()).sum() for each in classes) <= 7 * (len(fixed) - 1)
+@given(LENGTHS, st.integers(1, 40), st.sampled_from([1, 2, 4]))
+@settings(max_examples=60, deadline=None)
+def test_every_example_has_a_place_in_batches_of_equal_size(lengths, batch_size, replicas):
+    plan = plan_batches(lengths, batch_size, replicas)
+    assert len(plan) == -(-len(lengths) // batch_size)
+    assert plan.lengths.sum(axis=2).max() <= plan.row_length
+    assert plan.row_length % 8 == plan.lengths.shape[1] % replicas == 0
+    drawn = plan.draw(lengths, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(drawn[drawn >= 0]), np.arange(len(lengths)))
+    counts = (drawn >= 0).sum(axis=(1, 2))
+    assert counts.max() <= batch_size
+    assert counts.max() - counts.min() <= 1
+    shapes = np.where(drawn >= 0, lengths[drawn], 0)
+    assert sorted(shapes.tolist()) == sorted(plan.lengths.tolist())
 
 
-def test_without_a_generator_every_example_comes_once():
-    lengths = np.random.default_rng(0).integers(3, 100, 203)
-    batches = plan_batches(lengths, choose_lengths(lengths), 8)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(203))
+def test_little_is_padding():
+    rng = np.random.default_rng(0)
+    for lengths in (np.clip(3 + rng.gamma(2, 8, 20_000), 3, 128).astype(int), rng.integers(60, 129, 20_000)):
+        assert plan_batches(lengths, 32).padding < 0.08
 
 
-def test_batches_follow_the_seed_and_differ_by_epoch(tokenizer):
+def test_which_examples_share_a_batch_is_drawn():
+    lengths = np.full(64, 10)
+    plan, rng = plan_batches(lengths, 8), np.random.default_rng(0)
+    with_the_first = np.zeros(64)
+    for _ in range(2000):
+        batches = plan.draw(lengths, rng).reshape(8, 8)
+        with_the_first[batches[(batches == 0).any(axis=1)]] += 1
+    assert with_the_first[0] == 2000
+    expected, spread = 2000 * 7 / 63, np.sqrt(2000 * 7 / 63 * 56 / 63)
+    assert np.abs(with_the_first[1:] - expected).max() < 4 * spread
+    assert np.std(with_the_first[1:]) == pytest.approx(spread, rel=0.3)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_batches_follow_the_seed_and_differ_by_epoch(tokenizer, packed):
     encoded = encode(tokenizer, list(range(3, 43)))
 
     def epochs(seed):
-        dataset = to_tf_dataset(encoded, tokenizer, batch_size=8, seed=seed)
+        dataset = to_tf_dataset(encoded, tokenizer, batch_size=8, packed=packed, seed=seed)
         return [[row for batch in dataset for row in lengths_and_labels(*batch)] for _ in range(2)]
 
     first, again, other = epochs(1), epochs(1), epochs(2)
@@ -102,10 +121,35 @@ def test_batches_follow_the_seed_and_differ_by_epoch(tokenizer):
     assert first != other
     assert first[0] != first[1]
     assert sorted(first[0]) == sorted(first[1]) == sorted(other[0])
+    assert sorted(first[0]) == sorted(zip(encoded.lengths.tolist(), encoded.labels.tolist(), strict=True))
 
 
 def lengths_and_labels(inputs, labels):
-    return zip(inputs["attention_mask"].numpy().sum(axis=1).tolist(), labels.numpy().tolist(), strict=True)
+    if "packed_ids" not in inputs:
+        return zip(inputs["attention_mask"].numpy().sum(axis=1).tolist(), labels.numpy().tolist(), strict=True)
+    rows, places = np.nonzero(inputs["first_positions"].numpy() >= 0)
+    numbers = inputs["example_ids"].numpy()
+    lengths = [int((numbers[row] == place + 1).sum()) for row, place in zip(rows, places, strict=True)]
+    return list(zip(lengths, labels.numpy()[rows, places].tolist(), strict=True))
+
+
+def test_weights_are_those_of_the_classes(tokenizer):
+    encoded = encode(tokenizer, list(range(3, 19)))
+    how = {"batch_size": 8, "class_weight": {0: 0.5, 1: 2.0}}
+    for packed in (False, True):
+        inputs, labels, weights = next(iter(to_tf_dataset(encoded, tokenizer, packed=packed, **how)))
+        there = inputs["first_positions"] >= 0 if packed else np.full(8, True)
+        np.testing.assert_array_equal(weights[there], np.where(labels[there] == 0, 0.5, 2.0))
+        assert int(np.sum(there)) == 8
+
+
+def test_a_stock_model_refuses_packed_batches(tokenizer):
+    dataset = to_tf_dataset(encode(tokenizer, [2, 5]), tokenizer, batch_size=2, packed=True)
+    widths = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = TFBertForSequenceClassification(BertConfig(vocab_size=20, **widths))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises((TypeError, ValueError), match="packed_ids"):
+        model.fit(dataset, verbose=0)
 
 
 def test_rows_are_padded_with_nothing_to_attend_to(tokenizer):
@@ -119,3 +163,17 @@ def test_rows_are_padded_with_nothing_to_attend_to(tokenizer):
 def test_fewer_examples_than_a_batch_are_refused(tokenizer):
     with pytest.raises(ValueError, match="2 examples do not fill one batch of 8"):
         kp.finetuning.to_tf_dataset(encode(tokenizer, [2, 5]), tokenizer, batch_size=8)
+
+
+def test_packed_predictions_are_those_of_the_stock_model(tokenizer):
+    widths = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    ours, stock = (kind(BertConfig(vocab_size=20, num_labels=3, **widths)) for kind in KINDS)
+    for model in (ours, stock):
+        model.build_in_name_scope()
+    rng = np.random.default_rng(0)
+    ours.set_weights([rng.normal(0, 0.3, weight.shape) for weight in ours.get_weights()])
+    stock.set_weights(ours.get_weights())
+    encoded = encode(tokenizer, [*range(1, 41), 2, 7])
+    packed, alone = (Predictor(model, tokenizer, batch_size=8).logits(encoded) for model in (ours, stock))
+    assert np.ptp(alone, axis=0).min() > 0.01
+    np.testing.assert_allclose(packed, alone, atol=1e-5)

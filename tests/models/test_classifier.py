@@ -10,7 +10,8 @@ from transformers import (
 )
 
 import keras_pretrain as kp
-from keras_pretrain.models.classifier import BertClassifier, ElectraClassifier, cut_to_longest, load_classifier
+from keras_pretrain.finetuning.batching import EncodedExamples, pack_rows
+from keras_pretrain.models.classifier import BertClassifier, ElectraClassifier, load_classifier
 
 WIDTHS = {
     "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -74,33 +75,36 @@ def test_weights_count_as_given():
     assert float(logs["loss"]) == pytest.approx(float((losses * weights).sum() / 4), rel=1e-5)
 
 
-def test_cutting_changes_nothing_but_the_length():
-    model = make("bert", **NO_DROPOUT)
-    inputs, labels = batch(lengths=(3, 2, 4, 4), width=16)
-    widths = []
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_labels", [3, 1])
+def test_losses_and_gradients_of_packed_rows_are_those_of_the_same_examples_alone(kind, num_labels, tokenizer):
+    model = make(kind, num_labels, **NO_DROPOUT)
+    model.compile("sgd")
+    lengths = np.array([3, 8, 5, 4, 2])
+    inputs, labels = batch(lengths, num_labels=num_labels)
+    ids, types = ([row[:length] for row, length in zip(inputs[name].numpy(), lengths, strict=True)] for name in
+                  ("input_ids", "token_type_ids"))  # fmt: skip
+    labels, weights = labels.numpy(), np.array([1, 0.5, 2, 1, 3], np.float32)
+    rows = np.array([[0, 2, 4], [3, -1, -1], [1, -1, -1], [-1, -1, -1]])
+    packed, layout, examples = pack_rows(EncodedExamples(ids, types, labels), rows, tokenizer, 11)
+    shared = packed, *(layout.of_examples(each[examples], 3) for each in (labels, weights))
+    results = []
+    for each in ((inputs, labels, weights), tf.nest.map_structure(tf.constant, shared)):
+        data = model._unpack(each)
+        logs = {name: float(value) for name, value in model.test_step(each).items()}
+        model.reset_metrics()
+        results.append((logs, *model._gradients(data, model._counts(data), tf.constant([0, 0]), None)))
+    (logs, sums, gradients), (packed_logs, packed_sums, packed_gradients) = results
+    assert float(sums["task_count"]) == float(packed_sums["task_count"]) == 5
+    assert packed_logs == pytest.approx(logs, rel=1e-5)
+    for ours, expected in zip(packed_gradients, gradients, strict=True):
+        ours, expected = map(tf.convert_to_tensor, (ours, expected))
+        np.testing.assert_allclose(ours, expected, atol=1e-5 * float(tf.reduce_max(tf.abs(expected))) + 1e-9)
 
-    def forward(batch):
-        widths.append(batch["input_ids"].shape[1])
-        return model._sums(batch, None, 0, None)
 
-    data = model._unpack((inputs, labels))
-    whole = forward(data)
-    cut = cut_to_longest(forward, (4, 8))(data)
-    assert widths == [16, 4]
-    for name, value in whole.items():
-        np.testing.assert_allclose(cut[name], value, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("longest", "width"), [(2, 4), (4, 4), (5, 8), (9, 16), (16, 16)])
-def test_the_smallest_length_that_holds_the_longest_row_is_taken(longest, width):
-    inputs, labels = batch(lengths=(2, longest), width=16)
-    taken = cut_to_longest(lambda batch: tf.shape(batch["input_ids"])[1], (4, 8, 32))(inputs | {"labels": labels})
-    assert int(taken) == width
-
-
-def test_one_step_serves_every_length_and_seed():
+def test_one_step_serves_every_seed():
     model = make("bert")
-    model.compile("sgd", lengths=(4,), jit_compile=False)
+    model.compile("sgd", jit_compile=False)
     runs = []
     start = model.get_weights()
     for seed in (1, 1, 2):

@@ -20,7 +20,7 @@ import tensorflow as tf
 from datasets import load_from_disk
 from transformers import AutoTokenizer, BertConfig
 
-folder, run, kill_at, how = sys.argv[1:]
+folder, run, kill_at, how, packed = sys.argv[1:]
 workers = "TF_CONFIG" in os.environ
 strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers else tf.distribute.get_strategy()
 tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
@@ -33,8 +33,9 @@ with strategy.scope():
     model.compile(kp.create_optimizer(learning_rate=1e-2, num_train_steps=24))
 if workers and strategy.cluster_resolver.task_id == 1:  # starts from other weights; the chief's are taken
     model.set_weights([weight + 1e-6 for weight in model.get_weights()])
-data = kp.to_tf_dataset(features, tokenizer, batch_size=8)
-validation = kp.to_tf_dataset(features.select(range(20)), tokenizer, batch_size=8, training=False)
+batching = {"batch_size": 8, "packed": packed == "packed"}
+data = kp.to_tf_dataset(features, tokenizer, **batching)
+validation = kp.to_tf_dataset(features.select(range(20)), tokenizer, training=False, **batching)
 
 class Watch(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
@@ -53,11 +54,19 @@ print(json.dumps({"weights": np.concatenate([each.ravel() for each in model.get_
 """
 
 
+@pytest.fixture(scope="module", params=["apart", "packed"])
+def packed(request):
+    """Whether each example has a row of its own."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tokenizer, sentences, tmp_path_factory):
+def folder(tokenizer, sentences, packed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
     tokenizer.save_pretrained(folder / "tokenizer")
-    kp.build_features(sentences, tokenizer, block_size=16).save_to_disk(folder / "features")
+    # Short examples, and room for several of them where they share rows.
+    features = kp.build_features(sentences, tokenizer, block_size=16, short_seq_prob=0.0 if packed == "apart" else 1.0)
+    features.save_to_disk(folder / "features")
     (folder / "script.py").write_text(SCRIPT)
     return folder
 
@@ -70,7 +79,7 @@ def free_ports(count):
     return ports
 
 
-def train(folder, run, kill_at=-1, how="none"):
+def train(folder, run, packed, kill_at=-1, how="none"):
     """Train in two processes, of which the second is killed.
 
     Returns:
@@ -83,7 +92,7 @@ def train(folder, run, kill_at=-1, how="none"):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         environment["TF_CONFIG"] = json.dumps(task)
         at = kill_at if index == 1 else -1
-        command = [sys.executable, folder / "script.py", folder, run, str(at), how]
+        command = [sys.executable, folder / "script.py", folder, run, str(at), how, packed]
         pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
         processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
     if how == "SIGKILL" and kill_at > 0:  # what a scheduler does with the other
@@ -107,16 +116,16 @@ def read(printed) -> dict:
 
 
 @pytest.fixture(scope="module")
-def two_workers(folder, tmp_path_factory):
-    results, status = train(folder, tmp_path_factory.mktemp("two") / "run")
+def two_workers(folder, packed, tmp_path_factory):
+    results, status = train(folder, tmp_path_factory.mktemp("two") / "run", packed)
     assert status == [0, 0], results[0]["errors"][-3000:]
     return results
 
 
 def test_two_workers_end_with_the_same_weights_and_the_losses_of_one_process(
-    folder, two_workers, tmp_path, monkeypatch, capsys
+    folder, packed, two_workers, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("sys.argv", ["script", str(folder), str(tmp_path / "run"), "-1", "none"])
+    monkeypatch.setattr("sys.argv", ["script", str(folder), str(tmp_path / "run"), "-1", "none", packed])
     exec(SCRIPT, {"__name__": "script"})
     alone = read(capsys.readouterr().out)
     first, second = two_workers
@@ -129,15 +138,15 @@ def test_two_workers_end_with_the_same_weights_and_the_losses_of_one_process(
     np.testing.assert_allclose(first["weights"], alone["weights"], rtol=1e-2, atol=2e-3)
 
 
-def test_stopped_and_killed_workers_go_on_and_end_with_the_same_weights(folder, two_workers, tmp_path):
-    results, status = train(folder, tmp_path / "run", kill_at=6, how="SIGTERM")  # of one of them
+def test_stopped_and_killed_workers_go_on_and_end_with_the_same_weights(folder, packed, two_workers, tmp_path):
+    results, status = train(folder, tmp_path / "run", packed, kill_at=6, how="SIGTERM")  # of one of them
     assert status == [143, 143], results[0]["errors"][-3000:]
     assert max(results[0]["losses"]) == max(results[1]["losses"]) == 6
     assert (tmp_path / "run" / "step-0000000006").is_dir()
-    results, status = train(folder, tmp_path / "run", kill_at=15, how="SIGKILL")
+    results, status = train(folder, tmp_path / "run", packed, kill_at=15, how="SIGKILL")
     assert status == [-signal.SIGKILL] * 2
     assert min(results[1]["losses"]) == 7
-    results, status = train(folder, tmp_path / "run", how="resumed")
+    results, status = train(folder, tmp_path / "run", packed, how="resumed")
     assert status == [0, 0], results[0]["errors"][-3000:]
     assert min(results[0]["losses"]) == 13  # saved at 12
     for result, untouched in zip(results, two_workers, strict=True):
