@@ -1,14 +1,16 @@
 """Gaps before the rest of a word, «[MASK]이»: what a model knows, and what it shows in a fill-mask pipeline.
 
-    python -m benchmarks.glued_gaps --corpus KOREAN.jsonl.gz [--shares 0 0.5 1] [--seeds 3] [--steps 3000]
+    python -m benchmarks.glued_gaps --corpus KOREAN.jsonl.gz [--shares 0 0.5 1] [--seeds 0 1 2] [--steps 3000]
 
 For each share (`glue_prob`) and seed a model is trained. Of held-out texts, one gap each, at a word's beginning of two
 characters or more, before a rest of one piece: loss and accuracy with the rest as training without `glue_prob` shows it
-(`##이`) and as every pipeline writes it (`이`), and the loss of ordinary masks.
+(`##이`) and as every pipeline writes it (`이`). Of the usual evaluation, the loss of ordinary masks, which no rest of a
+word follows, and of all masks, in whose examples all rests stand as `##` pieces.
 """
 
 import argparse
 import statistics
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -67,7 +69,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.25, 0.5, 0.75, 1])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--size", choices=list(BERT_SIZES), default="mini")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -75,17 +77,18 @@ def main():
     parser.add_argument("--vocab-size", type=int, default=16_000)
     parser.add_argument("--gaps", type=int, default=1500)
     options = parser.parse_args()
+    kp.enable_logging()
     corpus = kp.load_corpus(options.corpus)
     sentences = kp.prepare_sentences(corpus, objective="mlm")
     tokenizer = kp.train_tokenizer(sentences["train"], vocab_size=options.vocab_size)
     features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=options.block_size)
     gaps = choose_gaps(features["validation"], tokenizer, options.gaps)
-    names = ("## loss", "## top-1", "## top-5", "piped loss", "piped top-1", "piped top-5", "ordinary loss")
-    print(f"{len(gaps)} gaps; means of {options.seeds} seeds\n| glue_prob | {' | '.join(names)} |")
-    print("|---" * (len(names) + 1) + "|")
-    for share in options.shares:
-        rows = []
-        for seed in range(options.seeds):
+    names = [f"{rest} {figure}" for rest in ("##", "piped") for figure in ("loss", "top-1", "top-5")]
+    names += ["ordinary loss", "all masks"]
+    print(f"{len(gaps)} gaps\n| glue_prob | seed | {' | '.join(names)} |\n{'|---' * (len(names) + 2)}|")
+    rows = {share: [] for share in options.shares}
+    for seed in options.seeds:
+        for share in options.shares:
             batching = {"batch_size": options.batch_size, "glue_prob": share, "seed": seed, "packed": True}
             tf.keras.utils.set_random_seed(seed)
             model = kp.BertPretrainer.from_size(options.size, tokenizer, features=features["train"], seed=seed)
@@ -95,9 +98,17 @@ def main():
             model.fit(train.repeat(), steps_per_epoch=options.steps, verbose=0)
             figures = kp.evaluation.evaluate_mlm(model, corpus["validation"], tokenizer, block_size=options.block_size)
             both = [ask(model, tokenizer, gaps, options.block_size, as_beginning=piped) for piped in (False, True)]
-            rows.append([*both[0], *both[1], figures["mlm_loss"]])
-        means = [statistics.mean(column) for column in zip(*rows, strict=True)]
-        print(f"| {share} | {' | '.join(f'{mean:.3f}' for mean in means)} |", flush=True)
+            rest_free = figures["masked_tokens"] - figures["glued_gaps"]
+            ordinary = figures["mlm_loss"] * figures["masked_tokens"]
+            ordinary = (ordinary - figures["continuation_loss"] * figures["glued_gaps"]) / rest_free
+            rows[share].append([*both[0], *both[1], ordinary, figures["mlm_loss"]])
+            _print_row(share, seed, rows[share][-1])
+    for share in options.shares:
+        _print_row(share, "mean", map(statistics.mean, zip(*rows[share], strict=True)))
+
+
+def _print_row(share: float, seed: int | str, figures: Iterable[float]) -> None:
+    print(f"| {share} | {seed} | {' | '.join(f'{each:.3f}' for each in figures)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -244,6 +244,7 @@ def main():
     parser.add_argument("--num-proc", type=int, default=2)
     parser.add_argument("--language", choices=sorted(QUICK), default="ko", help="of the memory's corpus")
     args = parser.parse_args()
+    kp.enable_logging()
     texts = kp.load_corpus(args.corpus, validation_fraction=0)["train"]["text"][:]
     if args.rounds:
         time_stages(texts, args.rounds)

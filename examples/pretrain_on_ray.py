@@ -28,6 +28,7 @@ TAKES = (
 
 def work(args: RaySettings) -> None:
     """In each worker."""
+    kp.enable_logging()
     strategy, prepared = kp.runs.make_strategy("multiworker"), kp.load_prepared(args.prepared)
     features, tokenizer = prepared.features, prepared.tokenizer
     batching = {"batch_size": args.batch_size, "seed": args.seed}

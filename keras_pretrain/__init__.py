@@ -5,14 +5,43 @@ Nothing heavy (TensorFlow, transformers, kss) is imported before one of them is 
 """
 
 import importlib
-import logging
-import sys
+from typing import TYPE_CHECKING
 
 from keras_pretrain.compat.legacy_keras import require_legacy_keras
+
+if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with the tables below
+    from keras_pretrain import evaluation as evaluation
+    from keras_pretrain import finetuning as finetuning
+    from keras_pretrain import prepared as prepared
+    from keras_pretrain import runs as runs
+    from keras_pretrain.corpus.cleaning import clean_text as clean_text
+    from keras_pretrain.corpus.loading import load_corpus as load_corpus
+    from keras_pretrain.corpus.samples import load_sample as load_sample
+    from keras_pretrain.corpus.sentences import split_sentences as split_sentences
+    from keras_pretrain.export.checkpoint import save_checkpoint as save_checkpoint
+    from keras_pretrain.export.hub import push_to_hub as push_to_hub
+    from keras_pretrain.export.saved_model import export_saved_model as export_saved_model
+    from keras_pretrain.features.batching import to_tf_dataset as to_tf_dataset
+    from keras_pretrain.features.building import build_features as build_features
+    from keras_pretrain.features.building import choose_objective as choose_objective
+    from keras_pretrain.features.masking import MaskingCollator as MaskingCollator
+    from keras_pretrain.models.bert import BertPretrainer as BertPretrainer
+    from keras_pretrain.models.electra import ElectraPretrainer as ElectraPretrainer
+    from keras_pretrain.models.vocabulary import add_tokens as add_tokens
+    from keras_pretrain.preparation import cache_info as cache_info
+    from keras_pretrain.preparation import load_prepared as load_prepared
+    from keras_pretrain.preparation import prepare_corpus as prepare_corpus
+    from keras_pretrain.preparation import prepare_sentences as prepare_sentences
+    from keras_pretrain.system import enable_logging as enable_logging
+    from keras_pretrain.tokenization import train_tokenizer as train_tokenizer
+    from keras_pretrain.training import callbacks as callbacks
+    from keras_pretrain.training.optimization import create_optimizer as create_optimizer
+    from keras_pretrain.wordpieces import find_new_tokens as find_new_tokens
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "enable_logging": "keras_pretrain.system",
     "load_corpus": "keras_pretrain.corpus.loading",
     "load_sample": "keras_pretrain.corpus.samples",
     "clean_text": "keras_pretrain.corpus.cleaning",
@@ -46,18 +75,8 @@ __all__ = [*_MODULE_OF, *_MODULES]
 
 require_legacy_keras()
 
-# Counts and reports are part of what the package gives; `logging.getLogger("keras_pretrain").setLevel("ERROR")`
-# silences them.
-logger = logging.getLogger(__name__)
-if not logger.handlers:
-    _handler = logging.StreamHandler(sys.stdout)
-    _handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(_handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
-
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name in _MODULES:
         value = importlib.import_module(_MODULES[name])
     elif name in _MODULE_OF:
@@ -68,5 +87,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

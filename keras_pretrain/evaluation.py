@@ -3,23 +3,31 @@
 import logging
 import math
 import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from datasets import Dataset
-from transformers import TFBertForMaskedLM, TFElectraForMaskedLM
+from transformers import PreTrainedTokenizerBase, TFBertForMaskedLM, TFElectraForMaskedLM
 
 from keras_pretrain.corpus.cleaning import clean_text
-from keras_pretrain.features.batching import Batches
+from keras_pretrain.features.batching import Arrays, Batches
 from keras_pretrain.features.building import build_features
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import encode
-from keras_pretrain.models.loading import DOWNLOAD, find_checkpoint
+from keras_pretrain.models.loading import DOWNLOAD, Download, find_checkpoint
 from keras_pretrain.models.objectives import crossentropy_of_each
 from keras_pretrain.models.precision import precision_of_products
 from keras_pretrain.models.pretraining import require_fit, unpack_batch
 from keras_pretrain.models.products import computing_in
 from keras_pretrain.tokenization import choose_text_cleaning
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # Python 3.10 does not have it
+
+__all__ = ["compare_mlm", "evaluate_mlm"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +35,9 @@ _CLASSES = {"bert": TFBertForMaskedLM, "electra": TFElectraForMaskedLM}
 
 
 def evaluate_mlm(
-    model,
+    model: str | os.PathLike[str] | tf_keras.Model,
     sentences: Dataset,
-    tokenizer=None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     block_size: int = 128,
     batch_size: int = 32,
@@ -37,7 +45,7 @@ def evaluate_mlm(
     seed: int = 42,
     cleaning: str | None = None,
     precision: str = "float32",
-    **download,
+    **download: "Unpack[Download]",
 ) -> dict[str, float]:
     """Mask a corpus and let a model fill the gaps.
 
@@ -90,13 +98,14 @@ def evaluate_mlm(
     precision = precision_of_products(precision)
 
     @tf.function(jit_compile=True, autograph=False)
-    def forward(*batch):
+    def forward(*batch: dict[str, np.ndarray]) -> tuple[tf.Tensor, tf.Tensor]:
         with computing_in(precision, opaque_true=tf.reduce_min(batch[0]["packed_ids"]) >= 0):
             return _of_each_gap(model, unpack_batch(batch))
 
     lengths = _characters(tokenizer)
     totals, characters = {name: np.zeros(3) for name in ("", "pipeline_", "continuation_")}, 0
-    for (inputs, labels), (shown, _) in zip(plain.epoch(), glued.epoch(), strict=True):
+    masked, masked_glued = (cast("Iterator[tuple[Arrays, Arrays]]", each.epoch()) for each in (plain, glued))
+    for (inputs, labels), (shown, _) in zip(masked, masked_glued, strict=True):
         is_gap = labels["labels"] != IGNORED
         characters += int(lengths[labels["labels"][is_gap]].sum())
         is_glued = is_gap & _next_differs(inputs, shown)
@@ -130,12 +139,14 @@ def _next_differs(inputs: dict, others: dict) -> np.ndarray:
     return np.take_along_axis(differs, np.maximum(inputs["masked_positions"], 0) + 1, axis=1)
 
 
-def _add_up(totals: np.ndarray, found, chosen: np.ndarray) -> None:
+def _add_up(totals: np.ndarray, found: tuple[tf.Tensor, tf.Tensor], chosen: np.ndarray) -> None:
     losses, hits = (np.reshape(values, chosen.shape)[chosen] for values in found)
     totals += [losses.sum(dtype=np.float64), hits.sum(), chosen.sum()]
 
 
-def compare_mlm(models: dict, sentences: Dataset, *, cleaning: str | None = None, **settings) -> dict[str, dict]:
+def compare_mlm(
+    models: Mapping[str, str | os.PathLike[str]], sentences: Dataset, *, cleaning: str | None = None, **settings: Any
+) -> dict[str, dict[str, float]]:
     """`evaluate_mlm` for several checkpoints at the same positions.
 
     Args:
@@ -183,7 +194,7 @@ def _perplexity(loss: float) -> float:
         return math.inf
 
 
-def _of_each_gap(model, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
+def _of_each_gap(model: tf_keras.Model, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
     """Loss and hit of each gap of a packed batch. The model's own head, at the gaps alone."""
     positions = tf.maximum(batch["masked_positions"], 0)
     hidden = encode(getattr(model, model.base_model_prefix), batch, positions)
@@ -194,13 +205,15 @@ def _of_each_gap(model, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
     return crossentropy_of_each(logits, batch["labels"])
 
 
-def _characters(tokenizer) -> np.ndarray:
+def _characters(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """How many characters of text each token stands for, (vocabulary,) int64."""
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     return np.array([len(token) - 2 if token.startswith("##") and len(token) > 2 else len(token) for token in tokens])
 
 
-def _load(model, tokenizer, download: dict):
+def _load(
+    model: str | os.PathLike[str] | tf_keras.Model, tokenizer: PreTrainedTokenizerBase | None, download: Download
+) -> tuple[tf_keras.Model, PreTrainedTokenizerBase]:
     if not isinstance(model, (str, os.PathLike)):
         model = getattr(model, "generator", model)
         if not hasattr(model, "mlm") and not hasattr(model, "generator_lm_head"):
@@ -213,7 +226,9 @@ def _load(model, tokenizer, download: dict):
     return load_masked_lm(model, tokenizer, **download)
 
 
-def load_masked_lm(name: str | os.PathLike, tokenizer=None, **download):
+def load_masked_lm(
+    name: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None, **download: "Unpack[Download]"
+) -> tuple[TFBertForMaskedLM | TFElectraForMaskedLM, PreTrainedTokenizerBase]:
     """Load a masked language model and its tokenizer; of an ELECTRA its generator.
 
     Args:

@@ -5,7 +5,7 @@ from datasets import Dataset
 _ATTRIBUTE = "_keras_pretrain_settings"
 
 
-def attach(dataset: Dataset, **settings) -> Dataset:
+def attach(dataset: Dataset, **settings: object) -> Dataset:
     """Keep settings, such as `cleaning="prose"`, with a dataset.
 
     They are a plain Python attribute of this object: a copy or a pickle of it has them, but `map`, `select`, `filter`,
@@ -23,6 +23,6 @@ def attach(dataset: Dataset, **settings) -> Dataset:
     return dataset
 
 
-def settings_of(dataset) -> dict:
+def settings_of(dataset: object) -> dict:
     """The settings that were attached to a dataset, as a new dictionary; empty where there are none."""
     return dict(getattr(dataset, _ATTRIBUTE, None) or {})

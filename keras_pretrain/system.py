@@ -1,7 +1,49 @@
 """What is asked of the operating system in more than one place."""
 
+import logging
 import os
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TextIO
+
+logger = logging.getLogger(__name__)
+
+_PACKAGE = "keras_pretrain"
+
+
+def enable_logging(level: int | str = "INFO", stream: TextIO | None = None) -> None:
+    """Show the reports of this package: counts, choices, forecasts and warnings, a line each, without a prefix.
+
+    Importing the package sets up no logging. Without this call, its loggers (`keras_pretrain` and those below it) are
+    as the application has configured them, and Python shows warnings alone. The commands and the examples make this
+    call. A second call replaces the first.
+
+    Args:
+      level: of the reports: `"INFO"`, `"WARNING"`, `"ERROR"`, or a number of the module `logging`.
+      stream: where they go; by default standard output, whatever it is when a line is written.
+
+    Raises:
+      ValueError: an unknown level.
+    """
+    package = logging.getLogger(_PACKAGE)
+    package.setLevel(level)
+    handler = _Reports(stream)
+    package.handlers = [each for each in package.handlers if not isinstance(each, _Reports)] + [handler]
+    package.propagate = False  # or an application's own handler would show each line a second time
+
+
+class _Reports(logging.StreamHandler):
+    """Writes to a stream, or to the standard output of the moment, which notebooks and tests replace."""
+
+    def __init__(self, stream: TextIO | None):
+        super().__init__(stream)
+        self._given = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = self._given or sys.stdout
+        super().emit(record)
 
 
 def available_processors() -> int:
@@ -39,3 +81,40 @@ def lock(path: Path, message: str) -> int:
             raise BlockingIOError(message) from error
         raise
     return descriptor
+
+
+@cache
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed package, by the name that pip knows it by; `None` where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def require_packages(purpose: str, distributions: tuple[str, ...], extra: str, instead: str = "") -> None:
+    """Refuse, before work starts, what needs a package that is not installed.
+
+    Args:
+      purpose: what needs them, as the beginning of a sentence.
+      distributions: the packages, by the names that pip knows them by.
+      extra: of this package, which installs them.
+      instead: a sentence about what works without them.
+
+    Raises:
+      ModuleNotFoundError: names the first package that is missing, and the extra.
+    """
+    missing = next((name for name in distributions if installed_version(name) is None), None)
+    if missing is not None:
+        remedy = f"pip install '{_PACKAGE}[{extra}]'"
+        raise ModuleNotFoundError(
+            f"{purpose} needs {missing}, which is not installed: {remedy}.{instead and ' '}{instead}", name=missing
+        )
+
+
+def can_draw(what: str) -> bool:
+    """Whether matplotlib is installed; a line in the log says what is not drawn without it."""
+    if installed_version("matplotlib") is None:
+        logger.info("%s are not drawn: that needs matplotlib (pip install '%s[plots]').", what, _PACKAGE)
+        return False
+    return True

@@ -5,10 +5,12 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, overload
 
+from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
 
 from keras_pretrain.compat.transformers import saved_settings
 from keras_pretrain.corpus.cleaning import check_cleaning, cut_at_blanks
@@ -20,14 +22,29 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of 
 TOKENIZER_CHARACTERS = 20_000_000  # of a larger corpus, a sample of so many is what a tokenizer is trained on
 _CONTINUING = "##"
 
+# What `train_tokenizer` reads: texts, documents as lists of texts, or a dataset with one of the two as a column.
+Texts: TypeAlias = Iterable[str | Iterable[str]] | Dataset
 
+
+@overload
 def train_tokenizer(
-    texts: Iterable,
+    texts: Texts, *, vocab_size: int = 25_000, base: None = None, cleaning: str | None = None
+) -> BertTokenizerFast: ...
+@overload
+def train_tokenizer(
+    texts: Texts,
     *,
     vocab_size: int = 25_000,
-    base: str | os.PathLike | PreTrainedTokenizerFast | None = None,
+    base: str | os.PathLike[str] | PreTrainedTokenizerBase,
     cleaning: str | None = None,
-) -> BertTokenizerFast:
+) -> PreTrainedTokenizerBase: ...
+def train_tokenizer(
+    texts: Texts,
+    *,
+    vocab_size: int = 25_000,
+    base: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
+    cleaning: str | None = None,
+) -> PreTrainedTokenizerBase:
     """Train a BERT WordPiece tokenizer.
 
     From nothing it is cased and keeps accents (stripping them would take Hangul syllables apart); with a `base`, its
@@ -61,10 +78,11 @@ def train_tokenizer(
     """
     cleaning = _choose_recorded(cleaning, settings_of(texts).get("cleaning"))
     tokenizer = empty_tokenizer(vocab_size) if base is None else _empty_copy(base)
-    special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
     _check_room(vocab_size, len(special_tokens))
     if "sentences" in (getattr(texts, "column_names", None) or ()):
-        dataset = texts.select_columns(["sentences"])
+        dataset: Dataset = texts
+        dataset = dataset.select_columns(["sentences"])
         texts = sample_documents(lambda: (each for batch in dataset.iter(1000) for each in batch["sentences"]))
     chunks = count_chunks(texts)
     vocabulary = _train_vocabulary(tokenizer.backend_tokenizer, chunks, special_tokens, vocab_size)
@@ -73,7 +91,7 @@ def train_tokenizer(
     return tokenizer
 
 
-def record_cleaning(tokenizer, cleaning: str | None) -> None:
+def record_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> None:
     """Record with a tokenizer how its model's texts are cleaned.
 
     Fine-tuning, evaluation and prediction then clean their texts in the same way. `save_pretrained` writes it to
@@ -93,12 +111,12 @@ def record_cleaning(tokenizer, cleaning: str | None) -> None:
         saved_settings(tokenizer)["cleaning"] = cleaning
 
 
-def cleaning_of(tokenizer) -> str | None:
+def cleaning_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The cleaning that `record_cleaning` recorded with a tokenizer; `None` where there is none."""
     return saved_settings(tokenizer).get("cleaning")
 
 
-def keep_cleaning(tokenizer, cleaning: str | None) -> None:
+def keep_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> None:
     """Record a cleaning with a tokenizer that has none; warn where it has another. `None`: nothing is known."""
     recorded = cleaning_of(tokenizer)
     if recorded is None:
@@ -110,7 +128,7 @@ def keep_cleaning(tokenizer, cleaning: str | None) -> None:
         )  # fmt: skip
 
 
-def choose_text_cleaning(tokenizer, cleaning: str | None = None) -> str:
+def choose_text_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None = None) -> str:
     """How a text is cleaned before a tokenizer reads it: as asked for, else as recorded with the tokenizer, else not.
 
     Raises:
@@ -157,7 +175,7 @@ def _check_room(vocab_size: int, special_tokens: int) -> None:
         )
 
 
-def _empty_copy(base) -> PreTrainedTokenizerFast:
+def _empty_copy(base: str | os.PathLike[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The base tokenizer with its special tokens alone, numbered from 0."""
     if isinstance(base, (str, os.PathLike)):
         base = AutoTokenizer.from_pretrained(base)
@@ -174,9 +192,9 @@ def _empty_copy(base) -> PreTrainedTokenizerFast:
     return empty
 
 
-def count_chunks(texts: Iterable) -> Counter:
+def count_chunks(texts: Texts) -> Counter:
     """How often each run of characters between white space occurs: all that training needs, and far smaller."""
-    chunks = Counter()
+    chunks: Counter[str] = Counter()
     for text in tqdm(_each_text(texts), desc="Counting words", unit=" texts", delay=2):
         for part in cut_at_blanks(text):
             chunks.update(part.split())
@@ -185,7 +203,7 @@ def count_chunks(texts: Iterable) -> Counter:
     return chunks
 
 
-def _each_text(texts) -> Iterator[str]:
+def _each_text(texts: Texts) -> Iterator[str]:
     columns = getattr(texts, "column_names", None)
     if isinstance(columns, dict):
         raise ValueError(f"Give train_tokenizer one split, for example corpus['train'], not all of {sorted(columns)}.")
@@ -193,7 +211,8 @@ def _each_text(texts) -> Iterator[str]:
         column = next((name for name in ("text", "sentences") if name in columns), None)
         if column is None:
             raise ValueError(f"A dataset for train_tokenizer has a column 'text' or 'sentences', not {columns}.")
-        texts = (text for batch in texts.select_columns([column]).iter(1000) for text in batch[column])
+        dataset: Dataset = texts
+        texts = (text for batch in dataset.select_columns([column]).iter(1000) for text in batch[column])
     elif isinstance(texts, str):
         raise ValueError("train_tokenizer takes an iterable of texts, not one text.")
     for text in texts:
@@ -225,7 +244,7 @@ def _train_vocabulary(
 
 def count_words(backend: Tokenizer, chunks: Counter) -> Counter:
     """The words as the tokenizer's own normaliser and pre-tokenizer see them."""
-    words = Counter()
+    words: Counter[str] = Counter()
     for chunk, count in chunks.items():
         normalized = backend.normalizer.normalize_str(chunk) if backend.normalizer else chunk
         pieces = backend.pre_tokenizer.pre_tokenize_str(normalized) if backend.pre_tokenizer else [(normalized, None)]
@@ -240,12 +259,14 @@ def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
     Returns:
       The `limit` most frequent at most, and the characters that were left out altogether.
     """
-    frequency, forms = Counter(), {}
+    frequency: Counter[str] = Counter()
+    forms: dict[str, set[str]] = {}
     for word, count in words.items():
         for i, character in enumerate(word):
             frequency[character] += count
             forms.setdefault(character, set()).add(_CONTINUING + character if i else character)
-    kept, room = [], limit
+    kept: list[str] = []
+    room = limit
     ranked = sorted(frequency, key=lambda character: (-frequency[character], character))
     for position, character in enumerate(ranked):
         # The trainer adds the plain form of every character it sees, so that one counts always.

@@ -4,14 +4,15 @@ import copy
 from collections import Counter
 from collections.abc import Iterable
 
-from tokenizers import models
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerBase
 
-from keras_pretrain.tokenization import count_chunks, count_words, train_tokenizer
+from keras_pretrain.tokenization import Texts, count_chunks, count_words, train_tokenizer
 
 _CONTINUING = "##"
 
 
-def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[str]:
+def find_new_tokens(texts: Texts, tokenizer: PreTrainedTokenizerBase, *, count: int = 1000) -> list[str]:
     """The most frequent wordpieces of a corpus that a vocabulary lacks.
 
     A vocabulary is trained on the corpus with the tokenizer's normalization; its pieces that occur in the corpus and
@@ -35,7 +36,7 @@ def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[st
     # Much of a corpus' vocabulary is known already: train twice the size of the old one to have enough to choose from.
     trained = train_tokenizer(repeated, vocab_size=2 * len(tokenizer) + 2 * count, base=tokenizer)
     known = tokenizer.get_vocab()
-    frequency = Counter()
+    frequency: Counter[str] = Counter()
     for word, times in count_words(tokenizer.backend_tokenizer, chunks).items():
         for piece in trained.backend_tokenizer.model.tokenize(word):
             if piece.value not in known:
@@ -43,7 +44,7 @@ def find_new_tokens(texts: Iterable, tokenizer, *, count: int = 1000) -> list[st
     return sorted(frequency, key=lambda piece: (-frequency[piece], piece))[:count]
 
 
-def extend_tokenizer(tokenizer, new_tokens: Iterable[str]):
+def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, new_tokens: Iterable[str]) -> PreTrainedTokenizerBase:
     """A copy of a tokenizer with further wordpieces; existing ids do not change.
 
     New pieces are appended to the WordPiece vocabulary itself. (🤗's `add_tokens` would match them anywhere: in the
@@ -82,7 +83,7 @@ def extend_tokenizer(tokenizer, new_tokens: Iterable[str]):
     return extended
 
 
-def old_pieces(token: str, tokenizer) -> list[int]:
+def old_pieces(token: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids that a tokenizer splits a wordpiece into, longest match first; one `[UNK]` if it cannot.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
@@ -91,7 +92,8 @@ def old_pieces(token: str, tokenizer) -> list[int]:
     """
     vocabulary = tokenizer.get_vocab()
     continues = token.startswith(_CONTINUING) and len(token) > len(_CONTINUING)
-    rest, ids = token.removeprefix(_CONTINUING) if continues else token, []
+    rest = token.removeprefix(_CONTINUING) if continues else token
+    ids: list[int] = []
     while rest:
         prefix = _CONTINUING if continues or ids else ""
         end = next((end for end in range(len(rest), 0, -1) if prefix + rest[:end] in vocabulary), None)
@@ -102,7 +104,7 @@ def old_pieces(token: str, tokenizer) -> list[int]:
     return ids
 
 
-def _check_token(token: str, backend) -> None:
+def _check_token(token: str, backend: Tokenizer) -> None:
     word = token.removeprefix(_CONTINUING) if len(token) > len(_CONTINUING) else token
     if not word.strip():
         raise ValueError(f"{token!r} is no token: it is empty.")

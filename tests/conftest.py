@@ -20,6 +20,8 @@ from huggingface_hub.utils import reset_sessions
 
 import keras_pretrain as kp
 
+kp.enable_logging()  # as commands and examples do; without it, nothing is set up
+
 WORDS = ["가", "나", "다", "라", "마", "바", "사", "아", "자", "차"]
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import logging
 import pkgutil
 
 import pytest
@@ -23,7 +24,8 @@ WITH_EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name, tmp_path):
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("keras_pretrain"), "handlers", [])  # without `kp.enable_logging()`
     names = {public: getattr(kp, public) for public in kp.__all__}
     results = doctest.testmod(
         importlib.import_module(name), extraglobs={**names, "BertConfig": BertConfig, "directory": tmp_path}

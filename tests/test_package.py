@@ -92,13 +92,32 @@ def test_an_unknown_name_is_an_attribute_error():
         keras_pretrain.load_corpse  # noqa: B018
 
 
-def test_reports_go_to_standard_output_and_nowhere_else():
+def test_import_sets_up_no_logging():
     code = """
 import logging
+before = list(logging.getLogger().handlers)
+import keras_pretrain as kp
+kp.load_corpus, kp.BertPretrainer
+ours = logging.getLogger("keras_pretrain")
+print(logging.getLogger().handlers == before, ours.handlers, ours.level, ours.propagate)
+"""
+    assert output_of(code) == "True [] 0 True"
+
+
+def test_reports_go_to_standard_output_once_and_nowhere_else():
+    code = """
+import io, logging, sys
 logging.basicConfig(format="root: %(message)s")
-import keras_pretrain
-logging.getLogger("keras_pretrain.corpus").info("3 documents.")
+import keras_pretrain as kp
+logger = logging.getLogger("keras_pretrain.corpus")
+logger.info("not shown")
+kp.enable_logging()
+kp.enable_logging()
+logger.info("3 documents.")
+kp.enable_logging("ERROR", sys.stderr)
+logger.warning("not shown")
+logger.error("an error")
 """
     done = run_python(code)
     assert done.stdout == "3 documents.\n"
-    assert done.stderr == ""
+    assert done.stderr == "an error\n"

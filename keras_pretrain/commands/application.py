@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Collection
 from dataclasses import field, fields
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import cyclopts
 import yaml
@@ -19,11 +19,17 @@ from cyclopts import App, Parameter
 from keras_pretrain.commands import verbs
 from keras_pretrain.compat.start_up import import_tensorflow
 from keras_pretrain.runs.settings import Settings, read_yaml
+from keras_pretrain.system import enable_logging
 
 _NAME = "keras-pretrain"
 # What a user can get wrong, in an argument, a file or a checkpoint. Anything else is a defect of ours.
 _USER_ERRORS = (cyclopts.CycloptsError, ValueError, OSError, ImportError, FloatingPointError)
-_PARSING = {"result_action": "return_value", "exit_on_error": False, "print_error": False, "help_on_error": False}
+_PARSING: dict[str, Any] = {
+    "result_action": "return_value",
+    "exit_on_error": False,
+    "print_error": False,
+    "help_on_error": False,
+}
 _Record = TypeVar("_Record", bound=Settings)
 
 
@@ -40,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
       SystemExit: 143, after a SIGTERM while a model trains.
     """
+    enable_logging()
     verbs.begun = time.perf_counter()
     tokens = list(sys.argv[1:] if argv is None else argv)
     verb = tokens[0] if tokens and not tokens[0].startswith("-") else ""
@@ -52,9 +59,11 @@ def parse(
     *,
     description: str | None = None,
     takes: Collection[str] | None = None,
-    **defaults,
+    **defaults: object,
 ) -> _Record:
     """Read a record of settings from the command line of a script; what is wrong ends it with status 2 and one line.
+
+    The script then shows the package's reports (`enable_logging`).
 
     Args:
       record: a class of `keras_pretrain.runs`, or a dataclass of your own that extends one.
@@ -66,12 +75,13 @@ def parse(
     Returns:
       The record, with all that was not given chosen.
     """
+    enable_logging()
     tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
     app = App(name=script, help=description, help_format="plaintext", version_flags=[], default_parameter=_DEFAULTS)
     app.default(_command(_part(record, takes, defaults), lambda settings: settings, record, defaults))
-    result = []
+    result: list[Any] = []
 
-    def read():
+    def read() -> None:
         _refuse_fractions(tokens, record)
         result.append(app(tokens, **_PARSING))
 
@@ -79,7 +89,8 @@ def parse(
     if status or not isinstance(result[0], Settings):  # --help
         raise SystemExit(status)
     import_tensorflow()
-    return result[0].completed() if hasattr(result[0], "completed") else result[0]
+    completed = getattr(result[0], "completed", None)
+    return completed() if completed else cast(_Record, result[0])
 
 
 def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
@@ -132,7 +143,7 @@ def _application() -> App:
 def _command(arguments: type, function: Callable, record: type[Settings], defaults: dict | None = None) -> Callable:
     """A function whose signature cyclopts reads: the arguments, and what every verb takes."""
 
-    def command(*, settings=None, options=Options()):
+    def command(*, settings: object = None, options: Options = Options()) -> object:
         given = {each.name: getattr(settings or arguments(), each.name) for each in fields(arguments)}
         settings = record(**(defaults or {}) | given)
         if options.print_config:
@@ -142,7 +153,7 @@ def _command(arguments: type, function: Callable, record: type[Settings], defaul
 
     is_required = any(each.default is dataclasses.MISSING for each in fields(arguments))
     if is_required:
-        command.__kwdefaults__.pop("settings")
+        (command.__kwdefaults__ or {}).pop("settings")
     command.__annotations__ = {
         "settings": Annotated[arguments if is_required else arguments | None, Parameter(name="*")],
         "options": Annotated[Options, Parameter(name="*")],
@@ -162,7 +173,7 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
     typed = {_name_of(token).removeprefix("no_") for token in tokens if token.startswith("--")}
     if {"hours", "steps"} <= typed:  # a record may have both: the steps that fitted into the hours
         raise ValueError("`hours` and `steps` exclude each other: give one of them.")
-    takes = verbs.FUNCTIONS.get(verb) or verbs.RECORDS.get(verb, (Options,))[0]
+    takes: type | Callable = verbs.FUNCTIONS.get(verb) or verbs.RECORDS.get(verb, (Options,))[0]
     _refuse_fractions(tokens, takes)
     if file is None or verb not in verbs.RECORDS:
         return tokens
@@ -185,7 +196,7 @@ def _name_of(flag: str) -> str:
     return flag[2:].partition("=")[0].replace("-", "_")
 
 
-def _as_flags(name: str, value) -> list[str]:
+def _as_flags(name: str, value: object) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
@@ -221,8 +232,8 @@ def _one_line(error: BaseException) -> str:
 
 def _name_flags(text: str) -> str:
     """Arguments of Python as the flags that the command has: `resume=False` is `--no-resume`."""
-    names = sorted({*_RENAMED}.union(*map(_names_of, [*(record for record, _ in verbs.RECORDS.values()),
-                                                *verbs.FUNCTIONS.values()])), key=len, reverse=True)  # fmt: skip
+    takers: list[type | Callable] = [*(record for record, _ in verbs.RECORDS.values()), *verbs.FUNCTIONS.values()]
+    names = sorted({*_RENAMED}.union(*map(_names_of, takers)), key=len, reverse=True)
 
     def flag(found: re.Match) -> str:
         name = _RENAMED.get(found["name"], found["name"]).replace("_", "-")

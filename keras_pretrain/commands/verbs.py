@@ -3,8 +3,9 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +16,7 @@ from keras_pretrain.runs.settings import (
     ElectraSettings,
     FinetuneSettings,
     PrepareSettings,
+    Settings,
     require_source,
 )
 
@@ -49,7 +51,7 @@ def prepare(settings: PrepareSettings) -> None:
         engine=kp.prepared.RayEngine(settings.ray_address) if settings.engine == "ray" else None,
         **{name: getattr(settings, name) for name in names},
     )
-    if settings.dry_run:
+    if isinstance(prepared, kp.prepared.DryRun):
         print("\n".join(f"replaced or deleted: {name}" for name in prepared.replaced))
         return
     seconds = time.perf_counter() - begun
@@ -125,8 +127,15 @@ def evaluate(
         require_source("corpus", corpus)
     if json_file is not None and (json_file.exists() or not json_file.parent.is_dir()):
         raise FileExistsError(f"`json_file`: {json_file} exists already, or its folder does not. Choose another name.")
-    columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
-    metrics = evaluate_checkpoints(model, corpus, block_size=block_size, seed=seed, **columns)
+    metrics = evaluate_checkpoints(
+        model,
+        corpus,
+        text_column=text_column,
+        pair_column=pair_column,
+        label_column=label_column,
+        block_size=block_size,
+        seed=seed,
+    )
     print(table(metrics))
     if json_file is not None:
         json_file.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -236,14 +245,14 @@ def _require_nonnegative(name: str, value: int) -> None:
         raise ValueError(f"`{name}` must be at least 0, not {value}.")
 
 
-RECORDS = {
+RECORDS: dict[str, tuple[type[Settings], Callable[[Any], None]]] = {
     "prepare": (PrepareSettings, prepare),
     "bert": (BertSettings, bert),
     "electra": (ElectraSettings, electra),
     "adapt": (AdaptSettings, adapt),
     "finetune": (FinetuneSettings, finetune),
 }
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., int | None]] = {
     "evaluate": evaluate,
     "fill-mask": fill_mask,
     "export": export,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 _SIGACTION_BYTES = 1024  # more than libc's `struct sigaction` has anywhere; only libc looks into it
 
 
-def set_handler(number: int, handler: Callable) -> Callable[[], None] | None:
+def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
     """Set a signal handler from any thread.
 
     Python sets handlers in the main thread only. From another one (Ray Train runs `fit` in one), the main thread is
@@ -24,13 +24,13 @@ def set_handler(number: int, handler: Callable) -> Callable[[], None] | None:
       A function that puts the previous handler back, also one that was set from C; `None` where the main thread did not
       set the handler within a second.
     """
-    previous = []
+    previous: list[tuple] = []
 
-    def set_it():
+    def set_it() -> None:
         action = read_action(number)
         previous.append((signal.signal(number, handler), action))
 
-    def put_back():
+    def put_back() -> None:
         in_python, action = previous[0]
         # For a handler that was set from C, `signal.signal` has returned None, and the action alone knows it.
         signal.signal(number, signal.SIG_DFL if in_python is None else in_python)
@@ -66,8 +66,9 @@ def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_l
 class _Request:
     """A function that the main thread is asked to call, once."""
 
-    def __init__(self, function: Callable[[], object]):
-        self._function, self._lock, self.is_done = function, threading.Lock(), threading.Event()
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function: Callable[[], object] | None = function
+        self._lock, self.is_done = threading.Lock(), threading.Event()
 
     def withdraw(self) -> None:
         with self._lock:
@@ -80,14 +81,14 @@ class _Request:
                 self.is_done.set()
 
 
-def _answer_all(_) -> int:
+def _answer_all(_: object) -> int:
     with contextlib.suppress(queue.Empty):
         while True:
             _requests.get_nowait().answer()
     return 0
 
 
-_requests = queue.SimpleQueue()
+_requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
 _ANSWER = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_answer_all)  # kept for good: Python may call it at any time
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 
 # What TensorFlow 2.21 writes to standard error past TF_CPP_MIN_LOG_LEVEL: that messages come before its logging is set
 # up, and then lines that begin with a level, a date and a place.
@@ -23,7 +24,7 @@ def import_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def _notes_left_out():
+def _notes_left_out() -> Iterator[None]:
     sys.stderr.flush()
     before = os.dup(2)
     with tempfile.TemporaryFile() as written:

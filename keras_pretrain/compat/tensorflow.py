@@ -14,7 +14,7 @@ def keep_random_state() -> Callable[[], None]:
     generator = stateful_random_ops.global_generator  # None before its first use
     generator_state = generator.state.numpy() if generator is not None else None
 
-    def put_back():
+    def put_back() -> None:
         if seeds is not None:
             seeds.setstate(seeds_state)
         if generator is not None:

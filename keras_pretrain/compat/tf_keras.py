@@ -6,12 +6,12 @@ import tensorflow as tf
 import tf_keras
 
 
-def uses_weight_decay(optimizer, variable: tf.Variable) -> bool:
+def uses_weight_decay(optimizer: tf_keras.optimizers.Optimizer, variable: tf.Variable) -> bool:
     """Whether an optimizer decays a variable; `exclude_from_weight_decay` has no public reader."""
     return optimizer._use_weight_decay(variable)
 
 
-def step_counters(model) -> list[tf.Variable]:
+def step_counters(model: tf_keras.Model) -> list[tf.Variable]:
     """What Keras counts the batches of training, evaluation and prediction with; not among the model's variables."""
     return [model._train_counter, model._test_counter, model._predict_counter]
 
@@ -26,11 +26,11 @@ class AdamWByVariable(tf_keras.optimizers.AdamW):
         """The context in which AdamW reads its settings for `variable`, and changes it."""
         return contextlib.nullcontext()
 
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         with self.changing(variable):
             super().update_step(gradient, variable)
 
-    def _apply_weight_decay(self, variables):
+    def _apply_weight_decay(self, variables: list[tf.Variable]) -> None:
         for variable in variables:
             with self.changing(variable):
                 super()._apply_weight_decay([variable])
@@ -43,7 +43,9 @@ class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
     `show_epoch`, which are called in `fit` with `verbose=1` and end in `draw`. Elsewhere, the bar is Keras' own.
     """
 
-    def __init__(self):
+    target: int | None
+
+    def __init__(self) -> None:
         super().__init__(count_mode="steps")
 
     @property
@@ -74,14 +76,14 @@ class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
         self.progbar._values_order, self.progbar._values = list(texts), dict(texts)
         self.progbar.update(self.target if is_last else self.seen, finalize=is_last)
 
-    def _batch_update_progbar(self, batch, logs=None):
+    def _batch_update_progbar(self, batch: int, logs: dict | None = None) -> None:
         if self.verbose != 1 or not self.is_in_fit:
             super()._batch_update_progbar(batch, logs)
             return
         self.seen = batch + 1
-        self.show_step(logs)
+        self.show_step(logs or {})
 
-    def _finalize_progbar(self, logs, counter):
+    def _finalize_progbar(self, logs: dict, counter: tf.Variable) -> None:
         if self.verbose != 1 or not self.is_in_fit:
             super()._finalize_progbar(logs, counter)
             return

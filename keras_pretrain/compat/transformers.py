@@ -1,9 +1,14 @@
 """Undocumented names of 🤗 transformers (4.52). Each is imported when it is first needed: some import TensorFlow."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from transformers import PreTrainedTokenizerBase
 
 
-def torch_name(weight) -> tuple[str, bool]:
+def torch_name(weight: "tf.Variable") -> tuple[str, bool]:
     """The name of a TensorFlow model's weight in the same PyTorch model, and whether the matrix is transposed there."""
     from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
@@ -18,6 +23,6 @@ def activation_named(name: str) -> Callable:
     return get_tf_activation(name)
 
 
-def saved_settings(tokenizer) -> dict:
+def saved_settings(tokenizer: "PreTrainedTokenizerBase") -> dict:
     """What `save_pretrained` writes to `tokenizer_config.json` and `from_pretrained` reads back; may be changed."""
     return tokenizer.init_kwargs

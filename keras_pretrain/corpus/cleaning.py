@@ -3,8 +3,10 @@
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+
+from keras_pretrain.system import require_packages
 
 CLEANINGS = ("comments", "prose", "none")
 
@@ -86,9 +88,17 @@ def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
 
 
 def check_cleaning(cleaning: str) -> None:
-    """Refuse a name that is not one of `CLEANINGS`."""
+    """Refuse a name that is not one of `CLEANINGS`, and one whose libraries are not installed.
+
+    Raises:
+      ValueError: an unknown cleaning.
+      ModuleNotFoundError: the message names the library and the extra that has it.
+    """
     if cleaning not in CLEANINGS:
         raise ValueError(f"Unknown cleaning {cleaning!r}; it must be one of {', '.join(map(repr, CLEANINGS))}.")
+    if cleaning == "comments":
+        instead = "The cleaning 'prose' needs no other package."
+        require_packages("The cleaning 'comments'", ("emoji", "soynlp"), "korean", instead)
 
 
 def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | None = None) -> str:
@@ -153,7 +163,7 @@ def _unwanted() -> re.Pattern:
 
 
 @lru_cache(maxsize=1)
-def _repeat_normalize():
+def _repeat_normalize() -> Callable[..., str]:
     # Here: soynlp imports scikit-learn and scipy, which takes 2 seconds.
     from soynlp.normalizer import repeat_normalize
 

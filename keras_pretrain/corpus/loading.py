@@ -10,11 +10,12 @@ import uuid
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import datasets
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from keras_pretrain.compat.datasets import is_name_of_reader
 from keras_pretrain.corpus import readers
@@ -23,13 +24,16 @@ from keras_pretrain.corpus.validation import document_hash, first_occurrences, i
 
 logger = logging.getLogger(__name__)
 
+# What `load_corpus` reads: a path, a glob, a name on the Hub, or documents that are loaded already.
+Source: TypeAlias = str | os.PathLike[str] | Dataset | IterableDataset | DatasetDict | IterableDatasetDict
+
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?", re.ASCII)
 _RULES = 1  # goes up whenever a reader gives other texts than before: tables in the cache are then not used
 _MARK = " skipped"  # a column of the cached table of files
 
 
 def load_corpus(
-    source,
+    source: Source,
     *,
     text_column: str = "text",
     validation_fraction: float = 0.1,
@@ -133,7 +137,7 @@ def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, f
         logger.warning("%s: %d of %d rows skipped: %s.", name, skipped, documents + skipped, counts)
 
 
-def find_source(source, text_column: str) -> list[Path] | dict[str, Dataset]:
+def find_source(source: Source, text_column: str) -> list[Path] | dict[str, Dataset]:
     """Resolve `source` to files, or to datasets by split: `train`, and `validation` or else `test` if there is one.
 
     Of a streaming dataset, the text column is read into a table.
@@ -194,7 +198,8 @@ def _find_files(source: str) -> list[Path]:
 
 def _files_of_folder(folder: Path) -> list[Path]:
     """The files in a folder that can be read; the log says how many others there are."""
-    found, others = [], []
+    found: list[Path] = []
+    others: list[Path] = []
     for path, folders, files in _walk(folder):
         others += [path / name for name in folders if name.startswith(".")]
         for file in map(path.joinpath, files):
@@ -235,7 +240,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         waiting += links
 
 
-def _raise(error: OSError):
+def _raise(error: OSError) -> None:
     raise error
 
 
@@ -286,7 +291,9 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
     return dataset.select(range(len(dataset) - 1)), bad_rows
 
 
-def _rows(files, text_column, options, rules) -> Iterator[dict]:
+def _rows(
+    files: tuple[tuple[str, int, int], ...], text_column: str, options: ReadingOptions, rules: int
+) -> Iterator[dict]:
     """A row for each record; then one that keeps, in the cache of `datasets`, what was skipped."""
     bad_rows = BadRows()
     for path, _, _ in files:

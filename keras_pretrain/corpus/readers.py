@@ -49,7 +49,7 @@ class ReadingOptions:
     dialect: str | dict | None = None
     on_bad_rows: str = "error"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, allowed in (("sample_by", ("paragraph", "line")), ("on_bad_rows", ("error", "skip"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be {allowed[0]!r} or {allowed[1]!r}, not {getattr(self, name)!r}.")
@@ -142,7 +142,8 @@ def _kind(path: Path) -> str:
 
 
 def _read_txt(path: Path, columns: Sequence[str], options: ReadingOptions, bad_rows: BadRows) -> Iterator[tuple]:
-    document, first = [], 0
+    document: list[str] = []
+    first = 0
     for number, line in enumerate(chain(_lines(path, options.encoding), [""]), start=1):
         is_blank = not line.strip()
         if not is_blank:
@@ -254,8 +255,9 @@ def _read_table(
 def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str, list[str], str]]:
     """`(line number, line, fields, what is wrong)` of each row that is not blank, the header first."""
     lines, dialect = _lines(path, options.encoding, newline=""), _csv_dialect(_kind(path), options.dialect)
-    taken, waiting = [], []  # the lines of a row; those to be read again, the first one last
-    seen = [] if options.dialect is None and dialect.quoting != csv.QUOTE_NONE else None
+    taken: list[str] = []  # the lines of a row
+    waiting: list[str] = []  # those to be read again, the first one last
+    seen: list[list[str]] | None = [] if options.dialect is None and dialect.quoting != csv.QUOTE_NONE else None
     number = width = again = 0
 
     def take() -> Iterator[str]:
@@ -315,7 +317,7 @@ def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str
     return f"{reason}; if this is one field on purpose, dialect='excel' reads it" if are_rows else ""
 
 
-def _csv_dialect(kind: str, dialect: str | dict | None):
+def _csv_dialect(kind: str, dialect: str | dict | None) -> csv.Dialect:
     """The dialect of `csv` for an option `dialect`, or by default for the kind of file."""
     if dialect is None:
         dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else "excel"
@@ -325,11 +327,16 @@ def _csv_dialect(kind: str, dialect: str | dict | None):
     is_known = found.quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE)
     if not is_known or found.delimiter in ("\r", "\n", found.quotechar):
         raise ValueError("no delimiter is a line break or quotechar; quoting is QUOTE_MINIMAL, _ALL or QUOTE_NONE")
-    return found
+    return found  # type: ignore[return-value]  # typeshed's reader has another Dialect, without a public name
 
 
 def _find_columns(
-    path: Path, names: list[str], columns: Sequence[str], holds: str = "text", line: str = "", dialect=None
+    path: Path,
+    names: list[str],
+    columns: Sequence[str],
+    holds: str = "text",
+    line: str = "",
+    dialect: csv.Dialect | None = None,
 ) -> list[int]:
     """The places of the columns; refuses one that is missing or not unique. A table has a header and a dialect."""
     for column in columns:
@@ -342,12 +349,12 @@ def _find_columns(
     return [names.index(column) for column in columns]
 
 
-def _dialect_hint(line: str, names: list[str], column: str, dialect) -> str:
+def _dialect_hint(line: str, names: list[str], column: str, dialect: csv.Dialect | None) -> str:
     """The dialect that a header without the column seems to have; empty if it seems to be the given one."""
     for delimiter, name in ((";", ";"), ("\t", "excel-tab"), ("|", "|"), (",", "excel")):
         fields = [field.strip().strip('"') for field in line.split(delimiter)]
         fits = len(fields) > 1 and (column in fields or len(names) == 1)
-        if fits and (delimiter != dialect.delimiter or dialect.quoting == csv.QUOTE_NONE):
+        if fits and dialect and (delimiter != dialect.delimiter or dialect.quoting == csv.QUOTE_NONE):
             return f"The header looks separated by {delimiter!r}: dialect={name!r} reads it."
     return ""
 
@@ -360,7 +367,7 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
     number, opener = 0, gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rt", encoding=encoding, errors="surrogateescape", newline=newline) as file:
-            mark = file.buffer.peek(2)[:2]
+            mark = file.buffer.peek(2)[:2]  # type: ignore[attr-defined]  # typeshed does not know it of a reader
             if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and codecs.lookup(encoding).name.startswith("utf-8"):
                 raise ValueError(f"{path}, line 1, is not UTF-8: it begins as UTF-16 does. encoding='utf-16' reads it.")
             for number, line in enumerate(file, start=1):
@@ -388,13 +395,13 @@ def _find_bad_byte(lines: Sequence[str], encoding: str) -> tuple[int, str]:
     return 0, ""
 
 
-def replace_surrogates(text) -> str | None:
+def replace_surrogates(text: object) -> str | None:
     """Replace halves of an emoji, as JSON can hold them (\\ud83d): Arrow refuses them. `None` for what is not text."""
     return _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None
 
 
 def _shorten(content: str) -> str:
-    line = replace_surrogates(content[: _SHOWN + 1].rstrip("\r\n"))
+    line = _SURROGATES.sub("\ufffd", content[: _SHOWN + 1].rstrip("\r\n"))
     return line if len(line) <= _SHOWN else line[:_SHOWN] + "…"
 
 

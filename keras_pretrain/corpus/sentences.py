@@ -1,25 +1,40 @@
-"""A document into sentences: kss or kiwi for Korean, nltk's Punkt for English, or lines."""
+"""A document into sentences: kiwi or kss for Korean, nltk's Punkt for English, or rules or lines for both."""
 
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from keras_pretrain.system import installed_version, require_packages
+
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi
+    from nltk.tokenize.punkt import PunktParameters
 
 logger = logging.getLogger(__name__)
 
 BACKENDS = {
-    "ko": ("kiwi", "mecab", "pecab", "punct", "fast", "lines"),  # the first one is the default
-    "en": ("punkt", "punkt_tab", "lines"),
+    "ko": ("kiwi", "mecab", "pecab", "punct", "fast", "rules", "lines"),  # the first one is the default
+    "en": ("punkt", "punkt_tab", "rules", "lines"),
 }
-_PACKAGES = {  # that a backend's sentences depend on
+_MECAB = ("python-mecab-ko", "python-mecab-ko-dic")
+_PACKAGES = {  # that a backend needs
     "punkt": ("nltk",),
     "punkt_tab": ("nltk",),
     "kiwi": ("kiwipiepy", "kiwipiepy_model"),
-    "lines": (),
+    "mecab": ("kss", *_MECAB),
+    "pecab": ("kss", "pecab"),
+    "punct": ("kss",),
+    "fast": ("kss",),
 }
-_KSS = ("kss", "python-mecab-ko", "python-mecab-ko-dic")
+_WITH_KSS = ("mecab", "pecab", "punct", "fast")
+# A stop, what closes behind it, and a blank, unless a small letter follows.
+_END = re.compile(r"""[.!?…。！？]+["'”’»」』)\]]*\s+(?![a-z])""")
+# Before a stop that ends no sentence: a single letter, the number of an item, and some abbreviations.
+_NO_END = re.compile(r"(^|[\s(])([A-Za-z]|\d{1,3}|Mr|Mrs|Ms|Dr|Prof|St|No|vs|cf|e\.g|i\.e|al|Fig|Jr|Sr|approx)$")
 # Punkt learns a domain's abbreviations from half a million words; more text only takes longer.
 _PUNKT_TRAINING_CHARACTERS = 3_000_000
 # Written sentences have 20 to 200 characters on average; fewer than 2,000 characters may be a single long one.
@@ -37,8 +52,10 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
         full stops. In 200 places where kiwi and mecab differ, judged by hand, they were right equally often in manuals
         (45 and 48 of 93) and kiwi more often in reviews (57 and 34 of 91), where it makes more false cuts and misses
         fewer. For English `"punkt"` (the default), which learns abbreviations from the text itself, or `"punkt_tab"`,
-        nltk's trained model, which has to be downloaded. For both `"lines"`: each line is a sentence. The default does
-        not depend on what is installed. The result of kss can depend on what the process has split before: 2 of 1,985
+        nltk's trained model, which has to be downloaded. For both `"lines"`, each line is a sentence, and `"rules"`,
+        which needs no other package: a sentence ends with a full stop, a question mark or the like, but not after an
+        initial, a number at the line's beginning or a few abbreviations. The default does not depend on what is
+        installed. The result of kss can depend on what the process has split before: 2 of 1,985
         manuals were split differently in another order. The other backends give the same sentences in any order.
 
     Returns:
@@ -47,7 +64,7 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
     Raises:
       ValueError: an unknown language or backend.
       LookupError: `"punkt_tab"` was asked for and its model is not installed.
-      ModuleNotFoundError: the backend's library is not installed; the message names it.
+      ModuleNotFoundError: the backend's library is not installed; the message names it and the extra that has it.
 
     >>> split_sentences("데이터를 모은다. 그리고 모델을 배우게 한다.", backend="fast")
     ['데이터를 모은다.', '그리고 모델을 배우게 한다.']
@@ -64,11 +81,15 @@ def choose_backend(language: str, backend: str | None = None, objective: str = "
         backend = BACKENDS[language][0] if objective == "mlm+nsp" else "lines"
     if backend not in BACKENDS[language]:
         raise ValueError(f"Backend {backend!r} is not for {language!r}; choose one of {', '.join(BACKENDS[language])}.")
-    splitter_versions(backend)
+    instead = f"Without it, choose the backend {'punkt' if language == 'en' else 'kiwi'!r} or 'rules'."
+    if backend in ("kiwi", "punkt"):
+        instead = "Without it, choose the backend 'rules'."
+    extra = "english" if language == "en" else "korean"
+    require_packages(f"The backend {backend!r}", _PACKAGES.get(backend, ()), extra, instead)
     return backend
 
 
-def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], list[str]]:
+def make_splitter(backend: str, texts: Iterable[str] = ()) -> "LineSplitter":
     """A function from a document to its sentences, which can be sent to another process.
 
     `"punkt"` learns from `texts`; the other backends ignore them.
@@ -78,8 +99,8 @@ def make_splitter(backend: str, texts: Iterable[str] = ()) -> Callable[[str], li
 
         parameters = _learn_punkt(texts) if backend == "punkt" else _load_punkt_tab()
         return LineSplitter(PunktSentenceTokenizer(parameters).tokenize, parameters)
-    if backend == "lines":
-        return LineSplitter(str.splitlines)
+    if backend in ("lines", "rules"):
+        return LineSplitter(str.splitlines if backend == "lines" else _split_by_rules)
     return LineSplitter(_split_with_kiwi if backend == "kiwi" else partial(_split_with_kss, backend))
 
 
@@ -92,7 +113,7 @@ def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
     if characters < _JUDGED_CHARACTERS or characters <= _UNSPLIT_CHARACTERS * sentences:
         return
     backends = next((names for names in BACKENDS.values() if backend in names), ())
-    others = " or ".join(f"backend={name!r}" for name in backends if name not in (backend, "lines"))
+    others = " or ".join(f"backend={name!r}" for name in backends if name not in (backend, "rules", "lines"))
     logger.warning(
         "The backend %r split %s characters into %s %s, %s characters each on average: it found hardly any ends of "
         "sentences. Put line breaks between the sentences, which always end one; or try another backend%s; or train "
@@ -107,12 +128,9 @@ def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
 
 
 def splitter_versions(backend: str) -> tuple[str, ...]:
-    """The versions of the libraries that a backend depends on; a `ModuleNotFoundError` names one that is missing."""
-    try:
-        return tuple(map(version, _PACKAGES.get(backend, _KSS)))
-    except PackageNotFoundError as error:
-        message = f"The backend {backend!r} needs {error.name}, which is not installed: pip install {error.name}."
-        raise ModuleNotFoundError(message) from None
+    """The versions of the installed libraries that a backend's sentences depend on."""
+    names = ("kss", *_MECAB) if backend in _WITH_KSS else _PACKAGES.get(backend, ())
+    return tuple(found for name in names if (found := installed_version(name)) is not None)
 
 
 class LineSplitter:
@@ -121,7 +139,7 @@ class LineSplitter:
     `parameters` are those of Punkt, if it is what splits.
     """
 
-    def __init__(self, split: Callable[[str], Iterable[str]], parameters=None):
+    def __init__(self, split: Callable[[str], Iterable[str]], parameters: "PunktParameters | None" = None) -> None:
         self.split = split
         self.parameters = parameters
 
@@ -137,6 +155,15 @@ class LineSplitter:
     def __call__(self, text: str) -> list[str]:
         sentences = (sentence for line in text.splitlines() if line.strip() for sentence in self.split(line))
         return [sentence for sentence in map(str.strip, sentences) if sentence]
+
+
+def _split_by_rules(line: str) -> Iterator[str]:
+    start = 0
+    for end in _END.finditer(line):
+        if line[end.start()] != "." or not _NO_END.search(line[start : end.start()]):
+            yield line[start : end.end()]
+            start = end.end()
+    yield line[start:]
 
 
 def _split_with_kss(backend: str, line: str) -> list[str]:
@@ -160,14 +187,14 @@ def _load_kss() -> Callable:
 
 
 @lru_cache(maxsize=1)
-def _load_kiwi():
+def _load_kiwi() -> "Kiwi":
     from kiwipiepy import Kiwi
 
     return Kiwi(num_workers=1)  # this package's own processes share the processors
 
 
 @lru_cache(maxsize=1)
-def _load_punkt_tab():
+def _load_punkt_tab() -> "PunktParameters":
     from nltk.data import find
     from nltk.tokenize.punkt import load_punkt_params
 
@@ -181,7 +208,7 @@ def _load_punkt_tab():
         ) from error
 
 
-def _learn_punkt(texts: Iterable[str]):
+def _learn_punkt(texts: Iterable[str]) -> "PunktParameters":
     from nltk.tokenize.punkt import PunktTrainer
 
     trainer, seen = PunktTrainer(), 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.evaluation import load_masked_lm
 
@@ -32,7 +33,7 @@ class Answer:
 
 
 def fill_gaps(
-    model: str | os.PathLike, texts: list[str], top_k: int = 5, *, rests: str = "auto"
+    model: str | os.PathLike[str], texts: list[str], top_k: int = 5, *, rests: str = "auto"
 ) -> list[list[list[Answer]]]:
     """Ask a model what belongs in the gaps of texts.
 
@@ -65,7 +66,7 @@ def fill_gaps(
     return _ask_checkpoint(model, texts, top_k, rests)
 
 
-def _ask_checkpoint(model, texts: list[str], top_k: int, rests: str) -> list:
+def _ask_checkpoint(model: str | os.PathLike[str], texts: list[str], top_k: int, rests: str) -> list:
     network, tokenizer = load_masked_lm(model)
     if rests == "continuation" and not tokenizer.is_fast:
         raise ValueError("rests='continuation' needs a fast tokenizer, and this checkpoint has none. Leave rests out.")
@@ -92,7 +93,7 @@ def _answers(text: str, names: list[list[str]], probabilities: list[list[float]]
     """For each gap of a text."""
     found, parts = [], text.split("[MASK]")
     for number, (tokens, scores) in enumerate(zip(names, probabilities, strict=True)):
-        before, after = _WORD_AT_END.search(parts[number])[0], _WORD_AT_START.match(parts[number + 1])[0]
+        before, after = _word(_WORD_AT_END.search(parts[number])), _word(_WORD_AT_START.match(parts[number + 1]))
         gap = []
         for token, score in zip(tokens, scores, strict=True):
             start = before if token.startswith("##") else ""
@@ -101,7 +102,11 @@ def _answers(text: str, names: list[list[str]], probabilities: list[list[float]]
     return found
 
 
-def _encode(tokenizer, text: str, as_continuation: bool) -> tuple[list[int], int]:
+def _word(found: re.Match[str] | None) -> str:
+    return found[0] if found else ""
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, as_continuation: bool) -> tuple[list[int], int]:
     """Ids, and how many rests were turned into continuations."""
     if not as_continuation or not tokenizer.is_fast:
         return tokenizer(text, truncation=True)["input_ids"], 0
@@ -124,7 +129,7 @@ def _encode(tokenizer, text: str, as_continuation: bool) -> tuple[list[int], int
     return (result, count) if len(result) <= max(len(ids), tokenizer.model_max_length) else (ids, 0)
 
 
-def _continuation(tokenizer, rest: str) -> list[int]:
+def _continuation(tokenizer: PreTrainedTokenizerBase, rest: str) -> list[int]:
     """The `##` pieces of the rest of a word, the longest first; none if it is no such rest, or there are no pieces."""
     backend, vocabulary, pieces = tokenizer.backend_tokenizer, tokenizer.get_vocab(), []
     if backend.normalizer is not None:
@@ -141,7 +146,7 @@ def _continuation(tokenizer, rest: str) -> list[int]:
     return pieces
 
 
-def _ask_saved_model(folder, texts: list[str], top_k: int) -> list:
+def _ask_saved_model(folder: str | os.PathLike[str], texts: list[str], top_k: int) -> list:
     import tensorflow_text  # noqa: F401  its operations are part of the graph
 
     signatures = tf.saved_model.load(str(folder)).signatures

@@ -6,6 +6,7 @@ Unicode that they were made with. Rules written anew would have another.
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +24,7 @@ _CODE_POINTS = [*range(0xD800), *range(0xE000, 0x110000)]  # UTF-8 has no surrog
 class Runs:
     """A value for each code point, int32, kept as the code points where it changes."""
 
-    def __init__(self, values: list[int]):
+    def __init__(self, values: Sequence[int] | np.ndarray) -> None:
         values = np.array(values, np.int32)
         starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
         self._starts = tf.constant(np.array(_CODE_POINTS, np.int32)[starts])
@@ -41,11 +42,11 @@ class NormalizationTable:
       normalizer: a `BertNormalizer` of the `tokenizers` library.
     """
 
-    def __init__(self, normalizer: normalizers.BertNormalizer):
+    def __init__(self, normalizer: normalizers.BertNormalizer) -> None:
         strips_accents = normalizer.lowercase if normalizer.strip_accents is None else normalizer.strip_accents
         self._sort = CanonicalOrder(normalizer.clean_text) if strips_accents else lambda texts: texts
         replacements = _split_normalized(normalizer)
-        patterns = {}
+        patterns: dict[tuple[int, ...], int] = {}
         pattern_numbers = []
         for code_point, replacement in zip(_CODE_POINTS, replacements, strict=True):
             pattern = tuple(_SELF if ord(new) == code_point else ord(new) for new in replacement)
@@ -71,7 +72,7 @@ class CanonicalOrder:
       clean_text: whether control characters are gone before.
     """
 
-    def __init__(self, clean_text: bool):
+    def __init__(self, clean_text: bool) -> None:
         cleaned = _split_normalized(normalizers.BertNormalizer(clean_text, False, False, False))
         characters = zip(map(chr, _CODE_POINTS), cleaned, strict=True)
         self._class_of = Runs([_combining_class(character) if left else _CLEANED for character, left in characters])
@@ -113,7 +114,7 @@ def _combining_class(character: str) -> int:
     return number if is_known else 0
 
 
-def _split_normalized(normalizer) -> list[str]:
+def _split_normalized(normalizer: normalizers.Normalizer) -> list[str]:
     """What each character of `_CODE_POINTS` becomes: all in one call, which is three times as fast as one each."""
     characters = [chr(code_point) for code_point in _CODE_POINTS]
     place = characters.index(_BETWEEN_NORMALIZED)

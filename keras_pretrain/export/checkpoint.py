@@ -5,9 +5,12 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tf_keras
 from safetensors.numpy import save_file
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.compat.transformers import torch_name
 from keras_pretrain.export.model_card import MARK, model_card
@@ -24,7 +27,12 @@ _FILES = (
 
 
 def save_checkpoint(
-    model, tokenizer, directory: str | os.PathLike, *, run: dict | None = None, overwrite: bool = False
+    model: tf_keras.Model,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | os.PathLike[str],
+    *,
+    run: dict | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write config, tokenizer, weights and model card as a folder that 🤗 readers load.
 
@@ -82,7 +90,7 @@ def save_checkpoint(
     return directory
 
 
-def require_writable(directory: str | os.PathLike, *, overwrite: bool = False) -> None:
+def require_writable(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Find out before a run whether `save_checkpoint` can write into a directory after it.
 
     Raises:
@@ -92,7 +100,7 @@ def require_writable(directory: str | os.PathLike, *, overwrite: bool = False) -
     OwnedFolder(directory, "checkpoint", overwrite=overwrite).require_replaceable(names)
 
 
-def _write(model, tokenizer, directory: Path, **about) -> None:
+def _write(model: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, directory: Path, **about: Any) -> None:
     if not model.built:
         model.build_in_name_scope()
     architecture = _architecture(model)
@@ -120,7 +128,7 @@ def _read_metrics(file: Path) -> dict | None:
         return None
 
 
-def pytorch_state(model) -> dict[str, np.ndarray]:
+def pytorch_state(model: tf_keras.Model) -> dict[str, np.ndarray]:
     """The model's weights under PyTorch's names and in its layout: dense kernels are (out, in) there."""
     if not model.built:
         model.build_in_name_scope()
@@ -132,7 +140,7 @@ def pytorch_state(model) -> dict[str, np.ndarray]:
     return state
 
 
-def _architecture(model) -> str:
+def _architecture(model: tf_keras.Model) -> str:
     """The 🤗 class that readers know the model by: its own, or the one that it is made from."""
     names = (kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
     return next(names).removeprefix("TF")

@@ -1,11 +1,17 @@
 """`GraphTokenizer`: a BERT tokenizer made of TensorFlow ops, for models that take strings."""
 
 from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 from tokenizers import models, normalizers, pre_tokenizers
 
 from keras_pretrain.export.character_table import LETTER, SPACE, normalization_table, word_classes
+
+if TYPE_CHECKING:
+    import tensorflow_text
+    from transformers import PreTrainedTokenizerBase
 
 # What tokenizers disagree about: controls, joiners, marks, full-width forms, ideographs, long words, broken emoji.
 _HARD_TEXTS = (
@@ -35,7 +41,7 @@ class GraphTokenizer(tf.Module):
       ModuleNotFoundError: tensorflow-text is not installed.
     """
 
-    def __init__(self, tokenizer, max_length: int):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
         super().__init__()
         _require_reproducible(tokenizer)
         if max_length < 3:
@@ -181,10 +187,10 @@ def _pick_out(added: dict[str, int], texts: tf.Tensor, tokenize: Callable) -> tf
     return parts.with_values(ids).merge_dims(1, 2)
 
 
-def _wordpiece(vocabulary: dict[str, int], model: models.WordPiece):
+def _wordpiece(vocabulary: dict[str, int], model: models.WordPiece) -> "tensorflow_text.FastWordpieceTokenizer":
     """tensorflow-text's WordPiece, for single words of any length."""
     return _tensorflow_text().FastWordpieceTokenizer(
-        sorted(vocabulary, key=vocabulary.get),
+        sorted(vocabulary, key=vocabulary.__getitem__),
         suffix_indicator=model.continuing_subword_prefix,
         max_bytes_per_word=4 * model.max_input_chars_per_word + 4,  # longer ones have been replaced
         token_out_type=tf.int32,
@@ -193,7 +199,7 @@ def _wordpiece(vocabulary: dict[str, int], model: models.WordPiece):
     )
 
 
-def _tensorflow_text():
+def _tensorflow_text() -> ModuleType:
     try:
         import tensorflow_text
     except ModuleNotFoundError as error:
@@ -203,7 +209,7 @@ def _tensorflow_text():
     return tensorflow_text
 
 
-def _require_reproducible(tokenizer) -> None:
+def _require_reproducible(tokenizer: "PreTrainedTokenizerBase") -> None:
     """Refuse a tokenizer that is not put together as BERT's."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -241,7 +247,7 @@ def _require_reproducible(tokenizer) -> None:
         )
 
 
-def _require_equal(graph_tokenizer: GraphTokenizer, tokenizer) -> None:
+def _require_equal(graph_tokenizer: GraphTokenizer, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Compare on hard texts, alone and put together with words of the vocabulary."""
     vocabulary = tokenizer.convert_ids_to_tokens(range(0, len(tokenizer), max(1, len(tokenizer) // 500)))
     texts = [*_HARD_TEXTS, " ".join(vocabulary), "".join(vocabulary), "".join(_HARD_TEXTS)]

@@ -44,7 +44,7 @@ class Snapshot(NamedTuple):
 
 
 def push_to_hub(
-    directory: str | os.PathLike,
+    directory: str | os.PathLike[str],
     repo_id: str,
     *,
     private: bool | None = None,
@@ -84,7 +84,7 @@ def push_to_hub(
 
 
 @contextlib.contextmanager
-def snapshot(directory: str | os.PathLike) -> Iterator[Snapshot]:
+def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
     """Keep a folder as it is now, for an upload; deleted at the end, after a kill by the next writer of the folder.
 
     Large files that this package wrote are hard links, which cost no space: its writers replace files and never write

@@ -3,11 +3,16 @@
 import math
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCardData
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import describe_cleaning
 from keras_pretrain.tokenization import cleaning_of
+
+if TYPE_CHECKING:
+    import tf_keras
 
 MARK = "<!-- Written by keras_pretrain, which replaces it with the model until you edit it. -->"
 
@@ -29,8 +34,8 @@ _PATH_ROW = re.compile(r"^\| [^|]* \| [^|]*[/\\][^|]* \|\n", re.MULTILINE)
 
 
 def model_card(
-    model,
-    tokenizer,
+    model: "tf_keras.Model",
+    tokenizer: PreTrainedTokenizerBase,
     architecture: str,
     name: str,
     run: dict | None = None,
@@ -119,8 +124,8 @@ def _metadata(model_type: str, architecture: str, run: dict) -> str:
     ).to_yaml()
 
 
-def _introduction(model, architecture: str, run: dict) -> str:
-    language = _LANGUAGES.get((run.get("corpus") or {}).get("language"))
+def _introduction(model: "tf_keras.Model", architecture: str, run: dict) -> str:
+    language = _LANGUAGES.get((run.get("corpus") or {}).get("language") or "")
     what = _TASKS.get(architecture, ("", f"a {architecture}"))[1]
     what = f"{what[0].upper()}{what[1:]}" + (f" for {language}" if language else "")
     base = f" Training continued from {run['base']}." if run.get("base") else ""
@@ -167,7 +172,7 @@ def _readers(architecture: str, name: str, part: str, mask: str, *, is_pair: boo
     return text if on_hub else f"`{name}` stands for the path of this folder.\n\n{text}"
 
 
-def _model_facts(model) -> dict:
+def _model_facts(model: "tf_keras.Model") -> dict:
     config = model.config
     names = {
         "num_hidden_layers": "layers",
@@ -183,9 +188,9 @@ def _model_facts(model) -> dict:
     return facts | {"parameters": f"{model.count_params():,}", "weights": "float32"}
 
 
-def _describe_tokenizer(tokenizer) -> str:
-    is_lower = getattr(tokenizer, "do_lower_case", None)
-    case = {True: ", lower-cased", False: ", cased"}.get(is_lower, "")
+def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    is_lower: bool | None = getattr(tokenizer, "do_lower_case", None)
+    case = "" if is_lower is None else ", lower-cased" if is_lower else ", cased"
     special = ", ".join(f"`{token}`" for token in tokenizer.all_special_tokens)
     description = f"WordPiece, {len(tokenizer):,} tokens{case}; special tokens {special}."
     cleaning = cleaning_of(tokenizer)
@@ -206,7 +211,7 @@ def _describe_training(run: dict) -> str:
         sizes = ", ".join(
             f"{corpus[part]:,} documents for {part}" for part in ("train", "validation") if part in corpus
         )
-        facts = [corpus.get("name") or "a local corpus", _LANGUAGES.get(corpus.get("language")), sizes]
+        facts = [corpus.get("name") or "a local corpus", _LANGUAGES.get(corpus.get("language") or ""), sizes]
         parts.append(f"Corpus: {'; '.join(filter(None, facts))}.")
     if task:
         sizes = (f"{task[part]:,} examples for {part}" for part in ("train", "validation") if part in task)

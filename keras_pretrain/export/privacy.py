@@ -68,5 +68,5 @@ def remove_paths(folder: Path) -> list[str]:
     return changed
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

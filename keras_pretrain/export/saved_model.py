@@ -5,11 +5,12 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 import transformers
-from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
+from transformers import PreTrainedTokenizerBase, TFBertForSequenceClassification, TFElectraForSequenceClassification
 
 from keras_pretrain.export.graph_tokenizer import GraphTokenizer
 from keras_pretrain.folders import OwnedFolder
@@ -29,9 +30,9 @@ _IDS = {
 
 
 def export_saved_model(
-    model,
-    tokenizer,
-    directory: str | os.PathLike,
+    model: tf_keras.Model,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | os.PathLike[str],
     *,
     max_length: int | None = None,
     top_k: int = 5,
@@ -87,8 +88,10 @@ def export_saved_model(
         raise ValueError(f"export_saved_model takes a model, not its folder: load {model} with from_pretrained first.")
     if hasattr(model, "discriminator"):
         for name in ("generator", "discriminator"):
-            settings = {"max_length": max_length, "top_k": top_k, "overwrite": overwrite}
-            export_saved_model(getattr(model, name), tokenizer, directory / name, **settings)
+            part = getattr(model, name)
+            export_saved_model(
+                part, tokenizer, directory / name, max_length=max_length, top_k=top_k, overwrite=overwrite
+            )
         return directory
     folder = OwnedFolder(directory, "saved_model", overwrite=overwrite)
     folder.require_replaceable(_FILES)
@@ -107,7 +110,9 @@ class ServedModel(tf.Module):
       model, tokenizer, max_length, top_k: as for `export_saved_model`.
     """
 
-    def __init__(self, model, tokenizer, max_length: int | None = None, top_k: int = 5):
+    def __init__(
+        self, model: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None, top_k: int = 5
+    ) -> None:
         super().__init__()
         config = model.config
         if config.model_type not in ("bert", "electra"):
@@ -132,7 +137,7 @@ class ServedModel(tf.Module):
         self.__dict__["_encoder"] = getattr(model, model.base_model_prefix)
         self.__dict__["functions"] = self._make_functions()
 
-    def fill_mask_ids(self, **inputs) -> dict[str, tf.Tensor]:
+    def fill_mask_ids(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         place = tf.where(inputs["input_ids"] == self._mask_id)
         batch = tf.shape(inputs["input_ids"], out_type=tf.int64)[0]
         positions = tf.RaggedTensor.from_value_rowids(place[:, 1], place[:, 0], nrows=batch)
@@ -147,7 +152,7 @@ class ServedModel(tf.Module):
             "scores": tf.where(is_mask, scores, 0.0),
         }
 
-    def encode_ids(self, **inputs) -> dict[str, tf.Tensor]:
+    def encode_ids(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         encoded = self._encode(inputs)
         weight = tf.cast(inputs["attention_mask"], tf.float32)[:, :, tf.newaxis]
         total = tf.reduce_sum(encoded.last_hidden_state * weight, axis=1)
@@ -155,7 +160,7 @@ class ServedModel(tf.Module):
         pooled = encoded.get("pooler_output")
         return answers if pooled is None else answers | {"pooled": pooled}
 
-    def classify_ids(self, **inputs) -> dict[str, tf.Tensor]:
+    def classify_ids(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         config = self._model.config
         logits = self._model(self._checked(inputs), training=False).logits
         if config.num_labels == 1:
@@ -166,7 +171,7 @@ class ServedModel(tf.Module):
         labels = tf.constant([config.id2label[number] for number in range(config.num_labels)])
         return {"labels": tf.gather(labels, order), "scores": scores}
 
-    def _encode(self, inputs: dict):
+    def _encode(self, inputs: dict) -> Any:
         return self._encoder(**self._checked(inputs), training=False)
 
     def _checked(self, inputs: dict) -> dict:
@@ -218,7 +223,7 @@ class ServedModel(tf.Module):
         return signatures | {"serving_default": signatures[default]}
 
 
-def export_checkpoint(checkpoint: str | os.PathLike, directory: str | os.PathLike, **settings) -> Path:
+def export_checkpoint(checkpoint: str | os.PathLike[str], directory: str | os.PathLike[str], **settings: Any) -> Path:
     """As `export_saved_model`, for a checkpoint.
 
     Args:
@@ -248,31 +253,31 @@ def _after(tokenize: Callable, function: Callable) -> Callable:
 def _beside(answer: Callable, fill: Callable) -> Callable:
     """The answers, and the user's own text filled with them."""
 
-    def filled(text):
+    def filled(text: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = answer(text=text)
         return answers | {"sequences": fill(text, answers["tokens"])}
 
     return filled
 
 
-def _trace(function: Callable, inputs: dict):
+def _trace(function: Callable, inputs: dict) -> Callable:
     """A function of named tensors, whatever the names of its own arguments."""
     # Nothing branches on tensors; AutoGraph, reading the source of all layers, took half of the time.
     return tf.function(function, autograph=False).get_concrete_function(**inputs)
 
 
-def _has_masked_language_model(model) -> bool:
+def _has_masked_language_model(model: tf_keras.Model) -> bool:
     return hasattr(model, "mlm") or hasattr(model, "generator_lm_head")
 
 
-def _masked_language_model_logits(model, hidden: tf.Tensor) -> tf.Tensor:
+def _masked_language_model_logits(model: tf_keras.Model, hidden: tf.Tensor) -> tf.Tensor:
     """Hidden states (batch, masks, hidden) → logits (batch, masks, vocabulary), at the masks alone."""
     if hasattr(model, "mlm"):
         return model.mlm(sequence_output=hidden, training=False)
     return model.generator_lm_head(model.generator_predictions(hidden), training=False)
 
 
-def _in_float32(model):
+def _in_float32(model: tf_keras.Model) -> tf_keras.Model:
     """The model, or after mixed-precision training a copy that computes in float32."""
     if not model.built:
         model.build_in_name_scope()

@@ -2,26 +2,35 @@
 
 import copy
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.features.building import recorded_settings
 from keras_pretrain.features.masking import GLUE_PROB, IGNORED, MaskingCollator
-from keras_pretrain.features.packing import Layout, pack, plan_rows
+from keras_pretrain.features.packing import Layout, Packing, pack, plan_rows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Part of each random stream's seed, so that order, training masks and validation masks are independent.
 _ORDER, _MASKS = 1, {True: 2, False: 3}
 _PREFETCHED = 4  # batches that are made ahead
 _ROWS_AT_ONCE = 256
 
+Arrays = dict[str, np.ndarray]
+Batch = tuple[Arrays, Arrays] | Arrays  # `(inputs, labels)`, or inputs alone where the model masks
+
 
 def to_tf_dataset(
     features: Dataset,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     batch_size: int,
     mask_prob: float = 0.15,
@@ -31,7 +40,7 @@ def to_tf_dataset(
     block_size: int | None = None,
     objective: str | None = None,
     packed: bool = False,
-):
+) -> "tf.data.Dataset":
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
     Every batch is a pure function of `seed`, `batch_size` and the step's number. With `training=True`, each iterator
@@ -102,7 +111,7 @@ class Position:
     is_repeated: bool
 
 
-def dataset_from(batches: "Batches", position: Position):
+def dataset_from(batches: "Batches", position: Position) -> "tf.data.Dataset":
     """The training batches from a position on, which is read when the first batch is asked for."""
     dataset = _as_dataset(batches, position=position)
     return dataset.repeat() if position.is_repeated else dataset
@@ -115,7 +124,7 @@ def dataset_of_part(
     pipelines: int,
     replicas: int,
     position: Position | None = None,
-):
+) -> "tf.data.Dataset":
     """The dataset of one worker: the rows of its replicas in each batch, one element for each replica in turn.
 
     Args:
@@ -138,7 +147,9 @@ def dataset_of_part(
     return dataset.repeat() if is_repeated else dataset
 
 
-def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1, position: Position | None = None):
+def _as_dataset(
+    batches: "Batches", rows: slice = slice(None), parts: int = 1, position: Position | None = None
+) -> "tf.data.Dataset":
     """Some rows of each batch, split into `parts` elements."""
     # TensorFlow is imported where it is first needed: preparing a corpus does not need it.
     import tensorflow as tf
@@ -162,7 +173,7 @@ def _as_dataset(batches: "Batches", rows: slice = slice(None), parts: int = 1, p
     return dataset.with_options(options)
 
 
-def batches_behind(dataset) -> tuple["Batches | None", bool]:
+def batches_behind(dataset: object) -> tuple["Batches | None", bool]:
     """The `Batches` behind a `tf.data.Dataset` that keeps their order, or `None`, and whether they are repeated."""
     from keras_pretrain.compat.tensorflow import inputs_of
 
@@ -192,7 +203,7 @@ class Batches:
     def __init__(
         self,
         features: Dataset,
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         batch_size: int,
         masking: dict,
         seed: int,
@@ -200,7 +211,7 @@ class Batches:
         block_size: int | None = None,
         objective: str | None = None,
         packed: bool = False,
-    ):
+    ) -> None:
         _check(features, tokenizer, batch_size, seed)
         recorded = recorded_settings(features, objective, block_size)
         examples = _Rows(features)
@@ -224,7 +235,8 @@ class Batches:
         self.training = training
         self.steps_at_once = max(1, _ROWS_AT_ONCE // batch_size)
         self.next_step = 0
-        self._order = (None, None)  # of the epoch that was last asked for
+        # Of the epoch that was last asked for.
+        self._order: tuple[int | None, np.ndarray] = (None, np.zeros(0, np.int64))
         if training and self.row_count < batch_size:
             made = f"{self.row_count} packed rows" if packed else f"{self.row_count} examples"
             raise ValueError(
@@ -249,12 +261,13 @@ class Batches:
     def shapes(self) -> dict | tuple[dict, dict]:
         """The shape of each of a batch's tensors, without the first axis, in the structure of a batch."""
         block = (self.collator.block_size,)
-        if self.packing is None:
-            names, predicted, pairs = ("input_ids", "token_type_ids", "attention_mask"), block, ()
-        else:
+        names: tuple[str, ...] = ("input_ids", "token_type_ids", "attention_mask")
+        predicted: tuple[int, ...] = block
+        pairs: tuple[int, ...] = ()
+        if self.packing is not None:
             names = ("packed_ids", "token_type_ids", "position_ids", "example_ids")
             predicted, pairs = (self.packing.most_labels,), (self.packing.most_examples,)
-        inputs = dict.fromkeys(names, block)
+        inputs: dict[str, tuple[int, ...]] = dict.fromkeys(names, block)
         if self.packing is not None:
             inputs["masked_positions"] = predicted
         labels = {"labels": predicted}
@@ -265,7 +278,7 @@ class Batches:
     def description(self) -> dict:
         """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
         # Runs of versions that did not have these are like those without them.
-        newer = {} if self.packing is None else {"packed": True}
+        newer: dict[str, Any] = {} if self.packing is None else {"packed": True}
         newer |= {"glue_prob": self.collator.glue_prob} if self.collator.glue_prob else {}
         return {
             "tokenizer": {
@@ -287,7 +300,7 @@ class Batches:
 
     def _checksum(self) -> int:
         labels = self.next_sentence_label
-        return self.rows.checksum() if labels is None else zlib.crc32(labels, self.rows.checksum())
+        return self.rows.checksum() if labels is None else zlib.crc32(labels.data, self.rows.checksum())
 
     def start(self, is_repeated: bool) -> Position:
         """The position of a `fit` that begins now: the next step or, if the data are not repeated, the next epoch."""
@@ -297,7 +310,7 @@ class Batches:
         """A step's number, rounded up to the beginning of an epoch."""
         return -(-step // len(self)) * len(self)
 
-    def next_pass(self, rows: slice = slice(None), parts: int = 1, position: Position | None = None):
+    def next_pass(self, rows: slice = slice(None), parts: int = 1, position: Position | None = None) -> Iterator[Batch]:
         """Generate the batches of an epoch, several steps at a time.
 
         Args:
@@ -306,18 +319,18 @@ class Batches:
           position: where to begin; it is moved to the end of the pass. Without it, the pass is a new epoch.
         """
         first, count = 0, len(self)
-        if self.training and position is None:
-            first = self.start(is_repeated=False).step
-            self.next_step = first + count
-        elif self.training:
+        if self.training and position is not None:
             first = position.step
             count = count if position.is_repeated else count - first % count
             position.step += count
+        elif self.training:
+            first = self.start(is_repeated=False).step
+            self.next_step = first + count
         for start, number in ((first, count), (first, len(self) - count)):
             for steps in self.steps(start, number, rows):
                 yield _map(lambda values: values.reshape(-1, values.shape[1] // parts, *values.shape[2:]), steps)
 
-    def steps(self, first: int, count: int, rows: slice = slice(None)):
+    def steps(self, first: int, count: int, rows: slice = slice(None)) -> Iterator[Batch]:
         """Generate `count` steps from `first` on; each array has an additional first axis, of several steps."""
         while count > 0:
             epoch, within = divmod(first, len(self))
@@ -328,11 +341,11 @@ class Batches:
             first += end - offset
             count -= end - offset
 
-    def batch(self, step: int):
+    def batch(self, step: int) -> Batch:
         """`(inputs, labels)` of one step as NumPy arrays, or `inputs` alone if the model masks."""
         return _map(lambda values: values[0], next(self.steps(step, 1)))
 
-    def epoch(self):
+    def epoch(self) -> Iterator[Batch]:
         """Generate the batches of the first epoch, one after the other."""
         for steps in self.steps(0, len(self)):
             parts = steps if isinstance(steps, tuple) else (steps,)
@@ -363,7 +376,7 @@ class Batches:
             self._order = epoch, order  # in one assignment: two iterators may run in two threads
         return order
 
-    def _group(self, epoch: int, number: int, wanted: slice):
+    def _group(self, epoch: int, number: int, wanted: slice) -> Batch:
         """As `batch`, each array of shape (steps, wanted rows, ...).
 
         Masks are drawn for 256 rows at a time; groups of rows that are not wanted are not made.
@@ -389,7 +402,7 @@ class Batches:
             made = _join(chunks, lambda values: np.concatenate(values)[np.newaxis, cut])
         return made if self.is_masked else made[0]
 
-    def _rows(self, chosen: np.ndarray, rows: int, place: tuple[int, ...]):
+    def _rows(self, chosen: np.ndarray, rows: int, place: tuple[int, ...]) -> tuple[Arrays, Arrays]:
         """Some rows, padded and masked: `(inputs, labels)`, filled up to `rows`.
 
         Args:
@@ -397,23 +410,25 @@ class Batches:
         """
         rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
         if self.packing is not None:
-            return self._packed_rows(chosen, rows, rng)
+            return self._packed_rows(self.packing, chosen, rows, rng)
         inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=rows)
         if self.next_sentence_label is not None:
             labels["next_sentence_label"] = np.full(rows, IGNORED, np.int32)
             labels["next_sentence_label"][: len(chosen)] = self.next_sentence_label[chosen]
         return inputs, labels
 
-    def _packed_rows(self, chosen: np.ndarray, rows: int, rng: np.random.Generator) -> tuple[dict, dict]:
-        examples, counts = self.packing.of_rows(chosen)
+    def _packed_rows(
+        self, packing: Packing, chosen: np.ndarray, rows: int, rng: np.random.Generator
+    ) -> tuple[Arrays, Arrays]:
+        examples, counts = packing.of_rows(chosen)
         lengths = self.rows.lengths[examples]
         layout = Layout(lengths, counts, rows, self.collator.block_size)
         ids, types = map(np.concatenate, self.rows.take(examples))
         is_chosen = self.collator.choose_in_examples(ids, lengths, rng)
         shown = self.collator.hide(ids, is_chosen, rng) if self.is_masked else ids
         inputs = layout.inputs(shown, types, self.collator.pad_token_id)
-        inputs["masked_positions"] = np.full((rows, self.packing.most_labels), -1, np.int32)
-        labels = {"labels": np.full((rows, self.packing.most_labels), IGNORED, np.int32)}
+        inputs["masked_positions"] = np.full((rows, packing.most_labels), -1, np.int32)
+        labels = {"labels": np.full((rows, packing.most_labels), IGNORED, np.int32)}
         predicted_rows = layout.token_rows[is_chosen]
         per_row = np.bincount(predicted_rows, minlength=rows)
         places = predicted_rows, np.arange(len(predicted_rows)) - (np.cumsum(per_row) - per_row)[predicted_rows]
@@ -421,18 +436,18 @@ class Batches:
         labels["labels"][places] = ids[is_chosen]
         if self.next_sentence_label is not None:
             pairs = self.next_sentence_label[examples].astype(np.int32)
-            labels["next_sentence_label"] = layout.of_examples(pairs, self.packing.most_examples, IGNORED)
+            labels["next_sentence_label"] = layout.of_examples(pairs, packing.most_examples, IGNORED)
         return inputs, labels
 
 
-def _map_specs(shapes, function):
+def _map_specs(shapes: Any, function: Callable[[str, tuple[int, ...]], Any]) -> Any:
     """Apply a function to each name and shape."""
     if isinstance(shapes, tuple):
         return tuple(_map_specs(part, function) for part in shapes)
     return {name: function(name, shape) for name, shape in shapes.items()}
 
 
-def _join(batches: list, function):
+def _join(batches: list, function: Callable[[list], Any]) -> Any:
     """Combine several batches of one structure: apply a function to the list of their arrays in each place."""
     first = batches[0]
     if isinstance(first, dict):
@@ -442,7 +457,7 @@ def _join(batches: list, function):
     return function(batches)
 
 
-def _map(function, batch):
+def _map(function: Callable[..., np.ndarray], batch: Any) -> Any:
     """Apply a function to each array of a batch."""
     return _join([batch], lambda values: function(values[0]))
 
@@ -450,7 +465,7 @@ def _map(function, batch):
 class _Rows:
     """Examples as slices of their Arrow buffers: nothing is copied before a batch needs it."""
 
-    def __init__(self, features: Dataset):
+    def __init__(self, features: Dataset) -> None:
         self._chunks = []
         lengths = []
         for table in features.select_columns(["input_ids", "token_type_ids"]).with_format("arrow").iter(10_000):
@@ -471,10 +486,10 @@ class _Rows:
 
     def checksum(self) -> int:
         """A checksum of all lengths, ids and token types."""
-        checksum = zlib.crc32(self.lengths)
+        checksum = zlib.crc32(self.lengths.data)
         for ids, offsets, types, type_offsets in self._chunks:
             for values, ends in ((ids, offsets), (types, type_offsets)):
-                checksum = zlib.crc32(np.ascontiguousarray(values[ends[0] : ends[-1]]), checksum)
+                checksum = zlib.crc32(np.ascontiguousarray(values[ends[0] : ends[-1]]).data, checksum)
         return checksum
 
     def take(self, indices: np.ndarray) -> tuple[list, list]:
@@ -496,7 +511,7 @@ def _as_list(column: pa.Array) -> pa.Array:
     return column
 
 
-def _check(features: Dataset, tokenizer, batch_size: int, seed: int) -> None:
+def _check(features: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: int) -> None:
     missing = [name for name in ("input_ids", "token_type_ids") if name not in features.column_names]
     if missing:
         raise ValueError(

@@ -4,10 +4,12 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.features.blocks import divide, draw_blocks
 from keras_pretrain.features.next_sentence import SentencePairs, check_pairable, pair_sentences
@@ -26,7 +28,7 @@ _EXAMPLES_AT_ONCE = 10_000  # joined in one go: the indices this takes are ten t
 
 def build_features(
     sentences: Dataset | DatasetDict,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     objective: str = "mlm+nsp",
     block_size: int = 128,
@@ -118,7 +120,16 @@ def recorded_settings(features: Dataset, objective: str | None = None, block_siz
     return {"objective": objective or known, "block_size": block_size or recorded.get("block_size")}
 
 
-def _build(sentences: Dataset, tokenizer, objective, block_size, short_seq_prob, seed, dupe_factor, name) -> Dataset:
+def _build(
+    sentences: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: str,
+    block_size: int,
+    short_seq_prob: float,
+    seed: int,
+    dupe_factor: int,
+    name: str,
+) -> Dataset:
     if "sentences" not in sentences.column_names:
         hint = " prepare_sentences makes it from 'text'." if "text" in sentences.column_names else ""
         columns = ", ".join(sentences.column_names)
@@ -150,7 +161,7 @@ def build_block(
     number: int,
     blocks: list[TokenizedCorpus],
     is_drawn: bool,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     objective: str,
     block_size: int,
     short_seq_prob: float,
@@ -170,7 +181,7 @@ def build_block(
     """
     corpus, own = TokenizedCorpus.join(blocks), blocks[0]
     seeds = [(seed, each, number) for each in range(passes)]
-    settings = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
+    settings: dict[str, Any] = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
     figures = {
         "passes": passes,
         "documents": own.num_documents,
@@ -188,7 +199,8 @@ def build_block(
         figures["leftover_sentences"] = pairs.leftover_sentences
     else:
         segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
-        columns = _join(corpus.ids, [tuple(map(np.concatenate, zip(*segments, strict=True)))], tokenizer)
+        starts, ends = map(np.concatenate, zip(*segments, strict=True))
+        columns = _join(corpus.ids, [(starts, ends)], tokenizer)
     figures["examples"] = len(columns["input_ids"])
     figures["positions"] = sum(len(chunk.values) for chunk in columns["input_ids"].chunks)
     return columns, figures
@@ -210,7 +222,9 @@ def _num_special(objective: str) -> int:
     return 3 if objective == "mlm+nsp" else 2
 
 
-def check_settings(tokenizer, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int) -> None:
+def check_settings(
+    tokenizer: PreTrainedTokenizerBase, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int
+) -> None:
     """Refuse what no examples can be built with."""
     if objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
@@ -230,7 +244,7 @@ def check_settings(tokenizer, objective: str, block_size: int, short_seq_prob: f
         raise ValueError(f"dupe_factor must be at least 1, not {dupe_factor}.")
 
 
-def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer) -> dict:
+def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer: PreTrainedTokenizerBase) -> dict:
     """`[CLS] part [SEP]`, and `part [SEP]` for each further part, as Arrow lists of many examples at a time."""
     chunks = []
     for first in range(0, max(len(parts[0][0]), 1), _EXAMPLES_AT_ONCE):
@@ -242,7 +256,9 @@ def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer
     }
 
 
-def _join_rows(ids: np.ndarray, parts, tokenizer) -> tuple[pa.ListArray, pa.ListArray]:
+def _join_rows(
+    ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[pa.ListArray, pa.ListArray]:
     lengths = [end - start for start, end in parts]
     total = 1 + sum(length + 1 for length in lengths)
     offsets = np.concatenate([[0], np.cumsum(total)])

@@ -1,7 +1,7 @@
 """`InputMeter`: what passes from the data to the training step, and how long the step waits for it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -29,7 +29,7 @@ class InputMeter:
 
     measures_waiting = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         with tf.device("CPU:0"):
             self._passed = tf.Variable(tf.zeros(3, tf.float64), trainable=False)
 
@@ -49,7 +49,7 @@ class InputMeter:
     def read(self) -> Passed:
         return Passed(*self._passed.numpy().tolist())
 
-    def _count(self, asked, batch, given):
+    def _count(self, asked: tf.Tensor, batch: Any, given: tf.Tensor) -> Any:
         inputs = batch[0] if isinstance(batch, tuple) else batch
         inputs = inputs if isinstance(inputs, dict) else {"input_ids": inputs}
         # Of examples that share rows, each has a number of its own, and padding is 0.
@@ -70,9 +70,10 @@ class TokenCount:
 
     measures_waiting = False
 
-    def __init__(self, batches: Batches, steps_done: Callable[[], int]):
+    def __init__(self, batches: Batches, steps_done: Callable[[], int]) -> None:
         self._batches, self._steps_done = batches, steps_done
-        self._first, self._counted, self._tokens = batches.next_step, None, 0
+        self._first, self._tokens = batches.next_step, 0
+        self._counted: int | None = None
 
     def read(self) -> Passed:
         done = self._steps_done()

@@ -1,8 +1,12 @@
 """Which positions are predicted, and what stands there instead: BERT's masking, a batch at a time."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # a label with no loss, as in 🤗 transformers
 
@@ -28,7 +32,7 @@ class GluedRests:
       continues: (vocabulary,) bool: whether a token goes on with a word.
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         vocabulary = tokenizer.get_vocab()
         size = max(len(tokenizer), max(vocabulary.values(), default=0) + 1)
         self.beginnings = np.full(size, -1, np.int32)
@@ -76,8 +80,14 @@ class MaskingCollator:
     """
 
     def __init__(
-        self, tokenizer, *, block_size: int, mask_prob: float = 0.15, glue_prob: float = GLUE_PROB, seed: int = 42
-    ):
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        block_size: int,
+        mask_prob: float = 0.15,
+        glue_prob: float = GLUE_PROB,
+        seed: int = 42,
+    ) -> None:
         for name, value in (("mask_prob", mask_prob), ("glue_prob", glue_prob)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a probability, from 0 to 1, not {value}.")
@@ -105,7 +115,9 @@ class MaskingCollator:
             labels["next_sentence_label"] = np.array([example["next_sentence_label"] for example in examples], np.int32)
         return inputs | labels
 
-    def collate(self, input_ids: list, token_type_ids: list, rng: np.random.Generator, rows: int | None = None):
+    def collate(
+        self, input_ids: list, token_type_ids: list, rng: np.random.Generator, rows: int | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Pad and mask.
 
         Args:

@@ -1,5 +1,6 @@
 """A/B pairs for next-sentence prediction, by BERT's algorithm, as slices of a tokenized corpus."""
 
+import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ def pair_sentences(
         one_sentence += alone == "document"
         leftover += alone == "leftover"
     table = np.array(pairs, np.int64).reshape(-1, 5)
-    spans = _truncate(*table[:, :4].T, max_tokens, np.random.default_rng([*np.atleast_1d(seed), 1]))
+    spans = _truncate(
+        table[:, 0], table[:, 1], table[:, 2], table[:, 3], max_tokens, np.random.default_rng([*np.atleast_1d(seed), 1])
+    )
     return SentencePairs(*spans, table[:, 4], one_sentence, leftover)
 
 
@@ -114,7 +117,13 @@ def check_pairable(num_documents: int, has_two_sentences: bool) -> None:
 
 
 def _pair_document(
-    corpus, document: int, max_tokens: int, short_seq_prob: float, random_from: int, rng, pairs: array
+    corpus: TokenizedCorpus,
+    document: int,
+    max_tokens: int,
+    short_seq_prob: float,
+    random_from: int,
+    rng: random.Random,
+    pairs: array,
 ) -> str | None:
     """Append the pairs of one document, `(a_start, a_end, b_start, b_end, label)` in tokens, not yet truncated.
 
@@ -146,7 +155,9 @@ def _pair_document(
     return "leftover" if i < count else None
 
 
-def _random_sentences(corpus, document: int, random_from: int, target: int, rng) -> tuple[int, int]:
+def _random_sentences(
+    corpus: TokenizedCorpus, document: int, random_from: int, target: int, rng: random.Random
+) -> tuple[int, int]:
     """From a random sentence of another document on, until `target` tokens or the document's end."""
     is_candidate = document >= random_from
     other = random_from + rng.randrange(corpus.num_documents - random_from - is_candidate)
@@ -159,7 +170,14 @@ def _random_sentences(corpus, document: int, random_from: int, target: int, rng)
     return b_start, int(corpus.sentence_starts[stop])
 
 
-def _truncate(a_start, a_end, b_start, b_end, max_tokens: int, rng):
+def _truncate(
+    a_start: np.ndarray,
+    a_end: np.ndarray,
+    b_start: np.ndarray,
+    b_end: np.ndarray,
+    max_tokens: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut pairs down to `max_tokens` as BERT does: token by token from the longer side (B where both are equal), at
     the front or the back by a coin. All tokens at once: how many go is arithmetic, how many of them at the front is
     binomial."""

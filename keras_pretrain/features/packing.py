@@ -168,7 +168,7 @@ def unpack(inputs: dict, labels: dict | None = None) -> tuple[dict, dict]:
         row, place = np.nonzero(inputs["masked_positions"] >= 0)
         by_position[row, inputs["masked_positions"][row, place]] = labels["labels"][row, place]
     taken = {"input_ids": inputs["packed_ids"], "token_type_ids": inputs["token_type_ids"], "labels": by_position}
-    found = {name: [] for name in (*taken, "attention_mask")}
+    examples: dict[str, list[np.ndarray]] = {name: [] for name in (*taken, "attention_mask")}
     pairs = []
     for row in range(rows):
         for number in range(1, inputs["example_ids"][row].max(initial=0) + 1):
@@ -176,11 +176,11 @@ def unpack(inputs: dict, labels: dict | None = None) -> tuple[dict, dict]:
             for name, values in taken.items():
                 example = np.full(block_size, IGNORED if name == "labels" else 0, np.int32)
                 example[: len(columns)] = values[row, columns]
-                found[name].append(example)
-            found["attention_mask"].append((np.arange(block_size) < len(columns)).astype(np.int32))
+                examples[name].append(example)
+            examples["attention_mask"].append((np.arange(block_size) < len(columns)).astype(np.int32))
             if "next_sentence_label" in labels:
                 pairs.append(labels["next_sentence_label"][row, number - 1])
-    found = {name: np.stack(values) for name, values in found.items()}
+    found = {name: np.stack(values) for name, values in examples.items()}
     unpacked_labels = {"labels": found.pop("labels")} if "labels" in labels else {}
     found.pop("labels", None)
     if pairs:

@@ -1,5 +1,6 @@
 """Single segments for MLM alone and for ELECTRA: sentences of one document packed up to a length."""
 
+import random
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ def pack_segments(
     return np.concatenate([[0], ends])[:-1].astype(np.int64), ends  # a segment begins where the one before it ended
 
 
-def _pack_document(corpus, document: int, max_tokens: int, short_seq_prob: float, rng, ends: array) -> None:
+def _pack_document(
+    corpus: TokenizedCorpus, document: int, max_tokens: int, short_seq_prob: float, rng: random.Random, ends: array
+) -> None:
     first, last = corpus.document_starts[document : document + 2].tolist()
     boundaries = corpus.sentence_starts[first : last + 1].tolist()
     position = boundaries[0]

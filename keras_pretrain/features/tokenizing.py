@@ -3,10 +3,11 @@
 import json
 import random
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
@@ -14,6 +15,9 @@ from tokenizers import Tokenizer
 from tqdm.auto import tqdm, trange
 
 from keras_pretrain.corpus.cleaning import cut_at_blanks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _BLOCK = 256  # documents that share a random stream
 _CHARACTERS_AT_ONCE = 1_000_000
@@ -67,7 +71,7 @@ class TokenizedCorpus:
         return cls(ids=ids, **starts, empty_documents=sum(part.empty_documents for part in parts))
 
     @classmethod
-    def from_documents(cls, documents) -> "TokenizedCorpus":
+    def from_documents(cls, documents: Iterable[Sequence[Sequence[int]]]) -> "TokenizedCorpus":
         """From an iterable with, for each document, an iterable of token-id lists."""
         ids, sentence_lengths, document_lengths = array("i"), array("q"), array("q")
         for document in documents:
@@ -95,7 +99,7 @@ class TokenizedCorpus:
         )
 
 
-def tokenize_sentences(sentences: Dataset, tokenizer) -> TokenizedCorpus:
+def tokenize_sentences(sentences: Dataset, tokenizer: "PreTrainedTokenizerBase") -> TokenizedCorpus:
     """Tokenize every sentence, on all processors (the tokenizer's own threads), without special tokens.
 
     Args:
@@ -116,7 +120,8 @@ def tokenize_documents(documents: Iterable[list[str]], tokenize: Tokenize) -> To
       tokenize: as of `choose_tokenize`.
     """
     document_lengths, parts = array("q"), [(np.zeros(0, np.int32), np.zeros(0, np.int64))]
-    waiting, characters = [], 0
+    waiting: list[str] = []
+    characters = 0
     for document in documents:
         document_lengths.append(len(document))
         for sentence in document:
@@ -134,7 +139,7 @@ def tokenize_documents(documents: Iterable[list[str]], tokenize: Tokenize) -> To
     return TokenizedCorpus.from_lengths(ids, lengths, np.frombuffer(document_lengths, np.int64))
 
 
-def choose_tokenize(tokenizer) -> Tokenize:
+def choose_tokenize(tokenizer: "PreTrainedTokenizerBase") -> Tokenize:
     """Return the fastest tokenize function that produces the same ids as the tokenizer.
 
     It maps sentences to `(ids, lengths)`: the ids of all sentences, and how many each has. Special tokens that are
@@ -147,7 +152,7 @@ def choose_tokenize(tokenizer) -> Tokenize:
     return partial(_tokenize_slowly, tokenizer)
 
 
-def plain_text_backend(tokenizer) -> Tokenizer:
+def plain_text_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
     """A copy of a fast tokenizer's backend to which `[SEP]` or `[MASK]` in a text are the characters they are.
 
     So are all of the tokenizer's own special tokens (padding, unknown, class, separator, mask, begin and end of a
@@ -175,7 +180,7 @@ def plain_text_backend(tokenizer) -> Tokenizer:
     return backend
 
 
-def plain_text(tokenizer, text: str) -> str:
+def plain_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
     """A text in which a slow (Python) tokenizer of BERT or ELECTRA finds none of its own special tokens.
 
     A blank behind their first character parts them; BERT's rules part that one, `[`, from what follows anyway.
@@ -186,16 +191,17 @@ def plain_text(tokenizer, text: str) -> str:
     return text
 
 
-def core_special_tokens(tokenizer) -> list[str]:
+def core_special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """A tokenizer's special tokens without its `additional_special_tokens`."""
-    return [token for name, token in tokenizer.special_tokens_map.items() if name != "additional_special_tokens"]
+    # `additional_special_tokens` is a list.
+    return [token for token in tokenizer.special_tokens_map.values() if isinstance(token, str)]
 
 
 def _tokenize_whole(backend: Tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return _lay_out([each.ids for each in backend.encode_batch_fast(sentences, add_special_tokens=False)])
 
 
-def _tokenize_slowly(tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _tokenize_slowly(tokenizer: "PreTrainedTokenizerBase", sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
     texts = [plain_text(tokenizer, sentence) for sentence in sentences]
     # verbose=False: a sentence longer than the model's length is no fault here, it is cut later.
     return _lay_out(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
@@ -212,11 +218,11 @@ class WordByWord:
       tokenizer: what it becomes later, and what it was last called with, has no effect.
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._backend = plain_text_backend(tokenizer)
         self._forget()
 
-    def _forget(self):
+    def _forget(self) -> None:
         self._words = _Words()
         self._ids, self._lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)  # of all words, in their order
 
@@ -248,9 +254,9 @@ class WordByWord:
 class _Words(dict):
     """Numbers words in the order in which they are first asked for."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._new = []
+        self._new: list[str] = []
 
     def __missing__(self, word: str) -> int:
         number = self[word] = len(self)
@@ -263,7 +269,7 @@ class _Words(dict):
         return new
 
 
-def _splits_at_blanks(tokenizer) -> bool:
+def _splits_at_blanks(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether a text's tokens are those of what stands between its blanks, as in BERT's and ELECTRA's tokenizers."""
     if not getattr(tokenizer, "is_fast", False):
         return False
@@ -277,7 +283,7 @@ def _splits_at_blanks(tokenizer) -> bool:
 
 
 def seeded_documents(
-    corpus: TokenizedCorpus, purpose: str, seed, documents: int | None = None
+    corpus: TokenizedCorpus, purpose: str, seed: int | Sequence[int], documents: int | None = None
 ) -> Iterator[tuple[random.Random, int]]:
     """The number of each document, or of the first so many, with its random stream, behind a progress bar.
 

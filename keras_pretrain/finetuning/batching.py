@@ -3,16 +3,22 @@
 import itertools
 import logging
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from datasets import Dataset
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.features.masking import MaskingCollator
 from keras_pretrain.features.packing import Layout
 from keras_pretrain.features.tokenizing import plain_text, plain_text_backend
 from keras_pretrain.tokenization import choose_text_cleaning
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +52,12 @@ class EncodedExamples:
 
 
 def encode_examples(
-    examples: Dataset, tokenizer, config=None, *, max_length: int = 128, cleaning: str | None = None
+    examples: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig | None = None,
+    *,
+    max_length: int = 128,
+    cleaning: str | None = None,
 ) -> EncodedExamples:
     """Clean and tokenize to `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, truncating the longer side first.
 
@@ -89,7 +100,9 @@ def _clean(texts: list[str], cleaning: str) -> list[str]:
     return cleaned
 
 
-def _encode(tokenizer, columns: list[list[str]], max_length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], max_length: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Ids and token types of each text, or of each pair of texts."""
     if getattr(tokenizer, "is_fast", False):
         backend = plain_text_backend(tokenizer)
@@ -168,7 +181,8 @@ def plan_batches(lengths: np.ndarray, batch_size: int, replicas: int = 1) -> Bat
         batches[order, number] = stratum
         tokens[order] += stratum
 
-    least, best = math.inf, None
+    least = math.inf
+    best: BatchPlan | None = None
     for rows in range(replicas, -(-most // replicas) * replicas + 1, replicas):
         shortest = max(lengths.max(), -(-tokens.max() // rows))
         for row_length in itertools.count(round_up(shortest), _MULTIPLE):
@@ -179,7 +193,7 @@ def plan_batches(lengths: np.ndarray, batch_size: int, replicas: int = 1) -> Bat
             if placed is not None:
                 least, best = cost, BatchPlan(placed, row_length)
                 break
-    return best
+    return cast(BatchPlan, best)  # a row for each example is always a plan
 
 
 def _place(batches: np.ndarray, rows: int, row_length: int) -> np.ndarray | None:
@@ -207,13 +221,13 @@ def _place(batches: np.ndarray, rows: int, row_length: int) -> np.ndarray | None
 
 def to_tf_dataset(
     encoded: EncodedExamples,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     batch_size: int = 32,
     packed: bool = False,
-    class_weight: dict[int, float] | None = None,
+    class_weight: Mapping[int, float] | None = None,
     seed: int = 42,
-):
+) -> "tf.data.Dataset":
     """Training batches for `fit`, drawn anew each epoch.
 
     Under `tf.distribute.MirroredStrategy`, Keras divides each batch among the replicas.
@@ -245,23 +259,23 @@ def to_tf_dataset(
         raise ValueError(f"{len(encoded)} examples do not fill one batch of {batch_size}. Give a smaller batch_size.")
     lengths, replicas = encoded.lengths, tf.distribute.get_strategy().num_replicas_in_sync
     plan = plan_batches(lengths, batch_size, replicas) if packed else None
-    count = len(plan) if packed else len(encoded) // batch_size
+    count = len(encoded) // batch_size if plan is None else len(plan)
     epoch = iter(range(1 << 62))
     weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
     columns = [each for each in (encoded.labels, weights) if each is not None]
 
     def make(chosen: np.ndarray) -> tuple:
-        if not packed:
+        if plan is None:
             return pad(encoded, chosen, tokenizer, round_up(lengths.max())), *(each[chosen] for each in columns)
         inputs, layout, examples = pack_rows(encoded, chosen, tokenizer, plan.row_length)
         return inputs, *(layout.of_examples(each[examples], chosen.shape[1]) for each in columns)
 
     def draw(rng: np.random.Generator) -> np.ndarray:
-        if packed:
+        if plan is not None:
             return plan.draw(lengths, rng)
         return rng.permutation(len(encoded))[: count * batch_size].reshape(count, batch_size)
 
-    def batches():
+    def batches() -> Iterator[tuple]:
         yield from map(make, draw(np.random.default_rng([seed, next(epoch)])))
 
     first = tf.nest.map_structure(tf.convert_to_tensor, make(draw(np.random.default_rng(0))[0]))
@@ -273,13 +287,15 @@ def to_tf_dataset(
     return dataset.with_options(options)
 
 
-def _weigh(labels: np.ndarray, class_weight: dict[int, float]) -> np.ndarray:
+def _weigh(labels: np.ndarray | None, class_weight: Mapping[int, float]) -> np.ndarray:
     """(examples,) float32."""
+    if labels is None:
+        raise ValueError("class_weight is for labelled examples: give encode_examples the model's config.")
     return np.array([class_weight[label] for label in labels.tolist()], np.float32)
 
 
 def pack_rows(
-    encoded: EncodedExamples, rows: np.ndarray, tokenizer, length: int
+    encoded: EncodedExamples, rows: np.ndarray, tokenizer: PreTrainedTokenizerBase, length: int
 ) -> tuple[dict[str, np.ndarray], Layout, np.ndarray]:
     """Some examples as packed inputs.
 
@@ -298,7 +314,13 @@ def pack_rows(
     return inputs | {"first_positions": layout.first_positions(rows.shape[1])}, layout, examples
 
 
-def pad(encoded: EncodedExamples, chosen: np.ndarray, tokenizer, length: int, rows: int | None = None) -> dict:
+def pad(
+    encoded: EncodedExamples,
+    chosen: np.ndarray,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    rows: int | None = None,
+) -> dict:
     """Some examples as inputs of one shape, (rows, length) int32 each; rows without an example are padding."""
     collator = MaskingCollator(tokenizer, block_size=length, mask_prob=0.0)
     ids, types = ([values[i] for i in chosen] for values in (encoded.input_ids, encoded.token_type_ids))

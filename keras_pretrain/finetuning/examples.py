@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import compress
 from pathlib import Path
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -16,6 +17,7 @@ from datasets import Dataset, DatasetDict
 
 from keras_pretrain.corpus import readers
 from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
+from keras_pretrain.system import require_packages
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +25,9 @@ _NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def load_examples(
-    source,
+    source: str | os.PathLike[str] | Dataset | DatasetDict,
     *,
-    validation=0.1,
+    validation: float | str | os.PathLike[str] | Dataset = 0.1,
     text_column: str = "text",
     pair_column: str | None = None,
     label_column: str = "label",
@@ -80,7 +82,7 @@ def load_examples(
     }
     if "validation" not in parts:
         check_examples(parts["train"], regression=regression)
-        train, held_out = _split(parts["train"], validation, regression, seed)
+        train, held_out = _split(parts["train"], cast(float, validation), regression, seed)
         parts = {"train": parts["train"].select(train), "validation": parts["train"].select(held_out)}
     if group_column is not None:
         parts = {name: part.remove_columns("group") for name, part in parts.items()}
@@ -132,7 +134,14 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(labels, key=lambda label: (not _is_whole(label), int(label) if _is_whole(label) else 0, label))
 
 
-def _read(source, columns: dict, name: str, keep_labels, regression: bool, options: ReadingOptions) -> Dataset:
+def _read(
+    source: object,
+    columns: dict,
+    name: str,
+    keep_labels: Iterable[str] | None,
+    regression: bool,
+    options: ReadingOptions,
+) -> Dataset:
     if isinstance(source, Dataset):
         values = _columns_of_dataset(source, columns, name)
         kind = source.features[columns["label"]]
@@ -210,7 +219,7 @@ def _check(values: dict, where: str, regression: bool, columns: dict[str, str]) 
     return values | {"label": labels} | groups
 
 
-def _to_class(label, where: str) -> str:
+def _to_class(label: object, where: str) -> str:
     text = str(label).strip()
     if label is None or label != label or not text:
         raise ValueError(f"{where}, has no label.")
@@ -224,7 +233,7 @@ def _to_class(label, where: str) -> str:
     return str(label)
 
 
-def _to_number(label, where: str) -> float:
+def _to_number(label: Any, where: str) -> float:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if math.isfinite(number := float(label)):
             return number
@@ -237,6 +246,7 @@ def _is_whole(label: str) -> bool:
 
 def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows of training and of validation."""
+    require_packages("To split off validation", ("scikit-learn",), "finetune", "Or give a file for validation, too.")
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
     if not 0 < fraction < 1:
@@ -258,7 +268,8 @@ def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> t
         if len(counts) > min(fraction, 1 - fraction) * size:
             raise ValueError(f"{size} examples of {len(counts)} classes are too few to split off {fraction:.0%}.")
     split = splitter(n_splits=1, test_size=fraction, random_state=seed).split(np.zeros(len(labels)), labels, groups)
-    return tuple(map(np.sort, next(split)))
+    train, held_out = next(split)
+    return np.sort(train), np.sort(held_out)
 
 
 def _warn_of_repeats(train: dict, validation: dict) -> None:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import xxhash
@@ -38,7 +40,9 @@ class FinishedSeeds:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, directory: str | os.PathLike | None, settings: dict, *, resume: bool) -> Iterator["FinishedSeeds"]:
+    def open(
+        cls, directory: str | os.PathLike[str] | None, settings: dict, *, resume: bool
+    ) -> Iterator["FinishedSeeds"]:
         """The contents of a directory, which is locked until the block ends; `None` keeps them in memory only.
 
         Args:
@@ -64,7 +68,8 @@ class FinishedSeeds:
     def weights(self) -> list[np.ndarray]:
         """The weights of `weights_seed`, in the order of `model.get_weights()`."""
         if self._weights is None:
-            with np.load(self._folder.path / _WEIGHTS) as file:
+            folder = cast(OwnedFolder, self._folder)  # without one, they are in memory
+            with np.load(folder.path / _WEIGHTS) as file:
                 self._weights = [file[f"arr_{i}"] for i in range(len(file.files))]
         return self._weights
 
@@ -82,6 +87,8 @@ class FinishedSeeds:
 
     def read(self, resume: bool) -> None:
         """Take the results that the folder holds; the arguments and errors are those of `open`."""
+        if self._folder is None:
+            return
         folder, path = self._folder, self._folder.path
         with folder.staging():  # completes what a killed process left, and fails if the folder is not writable
             pass
@@ -111,9 +118,15 @@ class FinishedSeeds:
         self.weights_seed = stored["weights_seed"] if (path / _WEIGHTS).exists() else None
 
 
+def stored_settings(directory: str | os.PathLike[str]) -> dict:
+    """The settings of the finished seeds in a directory; empty where there are none."""
+    file = Path(directory).expanduser() / _RESULTS
+    return json.loads(file.read_text(encoding="utf-8"))["settings"] if file.is_file() else {}
+
+
 def checksum(*arrays: np.ndarray) -> str:
     """A checksum of the content of arrays, in this order."""
     digest = xxhash.xxh3_128()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

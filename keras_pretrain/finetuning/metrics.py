@@ -3,8 +3,17 @@
 import math
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_squared_error
+
+from keras_pretrain.system import require_packages
+
+
+def require_metrics() -> None:
+    """Refuse a fine-tuning or evaluation whose figures could not be computed in the end.
+
+    Raises:
+      ModuleNotFoundError: the message names the library and the extra that has it.
+    """
+    require_packages("The figures of a task", ("scikit-learn", "scipy"), "finetune")
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -18,6 +27,8 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
       `loss` (cross-entropy), `accuracy`, `f1_macro` (the mean over the classes that occur or were predicted), and with
       two classes `f1`, that of class 1.
     """
+    from sklearn.metrics import accuracy_score, f1_score, log_loss  # takes seconds
+
     predicted = probabilities.argmax(axis=1)
     metrics = {
         "loss": float(log_loss(labels, probabilities, labels=range(probabilities.shape[1]))),
@@ -38,6 +49,9 @@ def regression_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, f
     Returns:
       `loss` (mean squared error), `pearson` and `spearman`; the correlations are NaN where one side is constant.
     """
+    from scipy.stats import pearsonr, spearmanr
+    from sklearn.metrics import mean_squared_error
+
     is_constant = np.ptp(labels) == 0 or np.ptp(predicted) == 0
     return {
         "loss": float(mean_squared_error(labels, predicted)),

@@ -1,22 +1,27 @@
 """What a fine-tuned model says of texts, and how often it is right."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from datasets import Dataset
-from scipy.special import softmax
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.features.packing import pack
 from keras_pretrain.finetuning.batching import EncodedExamples, encode_examples, pack_rows, pad, round_up
-from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics
+from keras_pretrain.finetuning.metrics import classification_metrics, regression_metrics, require_metrics
 from keras_pretrain.models.classifier import ClassificationStep, load_classifier
-from keras_pretrain.models.loading import find_checkpoint
+from keras_pretrain.models.loading import Download, find_checkpoint
 from keras_pretrain.models.precision import precision_of_products
 from keras_pretrain.models.pretraining import unpack_batch
 from keras_pretrain.models.products import computing_in
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # Python 3.10 does not have it
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,16 @@ class Predictor:
       precision: of products, as for `compile`; a stock model computes as it was made.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int = 64, precision: str = "float32"):
+    def __init__(
+        self,
+        model: tf_keras.Model,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int = 64,
+        precision: str = "float32",
+    ) -> None:
         precision = precision_of_products(precision)
 
-        def forward(inputs):
+        def forward(inputs: dict[str, np.ndarray]) -> tf.Tensor:
             if not isinstance(model, ClassificationStep):
                 return model(inputs, training=False).logits
             batch = unpack_batch((inputs,))
@@ -66,7 +77,7 @@ class Predictor:
             logits[examples] = self._forward(inputs).numpy()[places]
         return logits
 
-    def _packed(self, encoded: EncodedExamples):
+    def _packed(self, encoded: EncodedExamples) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         """Inputs, the numbers of their examples, and where among the logits each stands."""
         length = round_up(encoded.lengths.max())
         packing = pack(encoded.lengths, length, mask_prob=0.0, seed=0)
@@ -78,7 +89,7 @@ class Predictor:
             inputs, _, examples = pack_rows(encoded, rows, self._tokenizer, length)
             yield inputs, examples, rows.ravel() >= 0
 
-    def _by_length(self, encoded: EncodedExamples):
+    def _by_length(self, encoded: EncodedExamples) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, slice]]:
         """As `_packed`, of rows of one example; those of a batch are similarly long."""
         order = np.argsort(encoded.lengths, kind="stable")
         for start in range(0, len(order), self._batch_size):
@@ -91,27 +102,31 @@ class Predictor:
         if self._model.config.num_labels == 1:
             return Predictions(logits[:, 0].tolist(), None)
         names = self._model.config.id2label
-        return Predictions([names[i] for i in logits.argmax(axis=1).tolist()], softmax(logits, axis=1))
+        return Predictions([names[i] for i in logits.argmax(axis=1).tolist()], tf.nn.softmax(logits).numpy())
 
     def evaluate(self, encoded: EncodedExamples) -> dict[str, float]:
         """The figures of `metrics.classification_metrics` or `regression_metrics`."""
+        if encoded.labels is None:
+            raise ValueError(
+                "The examples have no labels to be compared with: give encode_examples the model's config."
+            )
         logits = self.logits(encoded)
         if self._model.config.num_labels == 1:
             return regression_metrics(encoded.labels, logits[:, 0])
-        return classification_metrics(encoded.labels, softmax(logits.astype(np.float64), axis=1))
+        return classification_metrics(encoded.labels, tf.nn.softmax(logits.astype(np.float64)).numpy())
 
 
 def predict(
-    model,
+    model: str | os.PathLike[str] | tf_keras.Model,
     texts: Sequence[str],
     pairs: Sequence[str] | None = None,
     *,
-    tokenizer=None,
-    max_length=128,
-    batch_size=64,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_length: int = 128,
+    batch_size: int = 64,
     cleaning: str | None = None,
     precision: str = "float32",
-    **download,
+    **download: "Unpack[Download]",
 ) -> Predictions:
     """Labels and probabilities for texts, or for pairs of texts.
 
@@ -148,15 +163,15 @@ def predict(
 
 
 def evaluate(
-    model,
+    model: str | os.PathLike[str] | tf_keras.Model,
     examples: Dataset,
     *,
-    tokenizer=None,
-    max_length=128,
-    batch_size=64,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_length: int = 128,
+    batch_size: int = 64,
     cleaning: str | None = None,
     precision: str = "float32",
-    **download,
+    **download: "Unpack[Download]",
 ) -> dict[str, float]:
     """A fine-tuned model's figures on labelled examples that it was not trained on.
 
@@ -170,13 +185,17 @@ def evaluate(
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
       ValueError: a label that the model does not have, an unknown cleaning, or a damaged checkpoint.
+      ModuleNotFoundError: the extra `finetune` is not installed.
     """
+    require_metrics()
     model, tokenizer = _load(model, tokenizer, download)
     encoded = encode_examples(examples, tokenizer, model.config, max_length=max_length, cleaning=cleaning)
     return Predictor(model, tokenizer, batch_size, precision).evaluate(encoded)
 
 
-def _load(model, tokenizer, download: dict):
+def _load(
+    model: str | os.PathLike[str] | tf_keras.Model, tokenizer: PreTrainedTokenizerBase | None, download: Download
+) -> tuple[tf_keras.Model, PreTrainedTokenizerBase]:
     if isinstance(model, (str, os.PathLike)):
         tokenizer = tokenizer or find_checkpoint(model, **download).tokenizer()
         return load_classifier(model, **download), tokenizer

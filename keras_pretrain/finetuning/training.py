@@ -7,19 +7,21 @@ import math
 import operator
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import check_cleaning
-from keras_pretrain.finetuning.batching import EncodedExamples, encode_examples, plan_batches, to_tf_dataset
+from keras_pretrain.finetuning.batching import BatchPlan, EncodedExamples, encode_examples, plan_batches, to_tf_dataset
 from keras_pretrain.finetuning.examples import check_examples, sort_labels
-from keras_pretrain.finetuning.finished_seeds import FinishedSeeds, checksum
-from keras_pretrain.finetuning.metrics import spread
+from keras_pretrain.finetuning.finished_seeds import FinishedSeeds, checksum, stored_settings
+from keras_pretrain.finetuning.metrics import require_metrics, spread
 from keras_pretrain.finetuning.prediction import Predictor
 from keras_pretrain.models.classifier import load_classifier
 from keras_pretrain.models.loading import find_checkpoint
@@ -60,7 +62,7 @@ class FineTuned:
     """
 
     model: tf_keras.Model
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerBase
     metrics: dict[str, dict]
     seeds: list[int]
     best_seed: int
@@ -84,7 +86,7 @@ class FineTuned:
 
 
 def finetune(
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike[str],
     train: Dataset,
     validation: Dataset,
     *,
@@ -100,14 +102,14 @@ def finetune(
     cleaning: str | None = None,
     class_weight: str | dict | None = None,
     patience: int | None = None,
-    seeds=(42,),
-    directory: str | os.PathLike | None = None,
+    seeds: Iterable[int] = (42,),
+    directory: str | os.PathLike[str] | None = None,
     resume: bool = True,
-    tokenizer=None,
-    callbacks=(),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
     precision: str = "float32",
     jit_compile: bool = True,
-    verbose="auto",
+    verbose: str | int = "auto",
 ) -> FineTuned:
     """Train a checkpoint's encoder with a new head on a task, once per seed, and measure each run on validation.
 
@@ -158,14 +160,18 @@ def finetune(
         results of other settings or data. All of these before training starts; settings before anything is loaded.
       OSError: the directory cannot be written to, or another process is training in it.
       FloatingPointError: training diverges.
+      ModuleNotFoundError: the extra `finetune` is not installed.
     """
+    require_metrics()
     seeds = [operator.index(seed) for seed in seeds]
-    settings = {
+    settings: dict[str, Any] = {
         "learning_rate": learning_rate, "layerwise_decay": layerwise_decay, "warmup_ratio": warmup_ratio,
         "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "dropout": dropout,
         "max_length": max_length, "patience": patience,
     }  # fmt: skip
     _check_settings(settings, seeds, class_weight, regression, cleaning)
+    if precision == "auto" and resume and directory is not None:  # finished seeds stay those of one precision
+        precision = stored_settings(directory).get("precision", precision)
     precision = precision_of_products(precision)
     replicas = _count_replicas(batch_size)
     labels = check_examples(train, validation, regression=regression)
@@ -220,7 +226,7 @@ def finetune(
         "packed": True,
     }
     for name, each in (("train", encoded), ("validation", judged)):
-        identity[name] = checksum(each.lengths, *each.input_ids, *each.token_type_ids, each.labels)
+        identity[name] = checksum(each.lengths, *each.input_ids, *each.token_type_ids, cast(np.ndarray, each.labels))
     config = model.config.to_dict()
     identity |= {f"config.{name}": value for name, value in config.items() if name not in _INCIDENTAL}
     with FinishedSeeds.open(directory, identity, resume=resume) as finished:
@@ -234,7 +240,7 @@ def finetune(
 class _Judge(tf_keras.callbacks.Callback):
     """Adds the task's metrics on validation to the logs of each epoch, as `val_loss`, `val_accuracy` and so on."""
 
-    def __init__(self, predictor: Predictor, encoded: EncodedExamples):
+    def __init__(self, predictor: Predictor, encoded: EncodedExamples) -> None:
         super().__init__()
         self._predictor, self._encoded = predictor, encoded
 
@@ -247,11 +253,14 @@ class _Judge(tf_keras.callbacks.Callback):
                 "learning_rate that is too high, or mixed_float16 without loss scaling. Choose a lower learning_rate."
             ) from error
 
-    def on_epoch_end(self, epoch, logs=None):
-        logs.update({f"val_{name}": value for name, value in self.evaluate().items()})
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in self.evaluate().items()})
 
 
-def _train_missing(finished: FinishedSeeds, seeds: list[int], run, model, regression: bool) -> int:
+def _train_missing(
+    finished: FinishedSeeds, seeds: list[int], run: Callable[[int], dict], model: tf_keras.Model, regression: bool
+) -> int:
     """Run the seeds that are not finished; returns the best seed, whose weights are then kept in `finished`."""
 
     def find_best() -> int:
@@ -277,7 +286,7 @@ def _train_missing(finished: FinishedSeeds, seeds: list[int], run, model, regres
     return best
 
 
-def _with_cleaning(tokenizer, cleaning: str | None):
+def _with_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer; a copy if another cleaning has to be recorded with it."""
     cleaning = choose_text_cleaning(tokenizer, cleaning)
     if cleaning != (cleaning_of(tokenizer) or "none"):
@@ -294,11 +303,11 @@ def _early_stopping(regression: bool, patience: int | None) -> list[tf_keras.cal
     return [tf_keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)]
 
 
-def _weigh_classes(class_weight, train: Dataset, labels: list[str]) -> dict[int, float] | None:
+def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list[str]) -> dict[int, float] | None:
     """From the number of a class to its weight."""
     if class_weight is None:
         return None
-    if class_weight == "balanced":
+    if isinstance(class_weight, str):  # "balanced", see `_check_settings`
         counts = Counter(map(str, train["label"][:]))
         return {i: len(train) / (len(labels) * counts[label]) for i, label in enumerate(labels)}
     given = {str(label): weight for label, weight in class_weight.items()}
@@ -307,7 +316,9 @@ def _weigh_classes(class_weight, train: Dataset, labels: list[str]) -> dict[int,
     return {i: float(given[label]) for i, label in enumerate(labels)}
 
 
-def _check_settings(settings: dict, seeds: list[int], class_weight, regression: bool, cleaning: str | None) -> None:
+def _check_settings(
+    settings: dict, seeds: list[int], class_weight: str | dict | None, regression: bool, cleaning: str | None
+) -> None:
     given = {name: value for name, value in settings.items() if value is not None or name not in _OPTIONAL}
     for name, value in given.items():
         if name in _RANGES and not _RANGES[name][0](value):
@@ -345,7 +356,9 @@ def _count_replicas(batch_size: int) -> int:
     return replicas
 
 
-def _report(train: Dataset, validation: Dataset, lengths: np.ndarray, plan, settings: dict, regression: bool) -> None:
+def _report(
+    train: Dataset, validation: Dataset, lengths: np.ndarray, plan: BatchPlan, settings: dict, regression: bool
+) -> None:
     values = train["label"][:]
     if regression:
         what = f"labels from {min(values):g} to {max(values):g}"

@@ -1,11 +1,16 @@
 """`BertPretrainer`: 🤗's `TFBertForPreTraining` with a training step that reports what pretraining is about."""
 
+import os
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
-from transformers import BertConfig, TFBertForPreTraining
+from datasets import Dataset
+from transformers import BertConfig, PreTrainedTokenizerBase, TFBertForPreTraining
 
+from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.masking import IGNORED
-from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
+from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
@@ -21,7 +26,7 @@ from keras_pretrain.models.products import affine
 from keras_pretrain.models.sizes import bert_size, new_model_settings
 
 
-class BertPretrainer(PretrainingStep, TFBertForPreTraining):
+class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[misc]  # 🤗's `fit` has no signature
     """BERT with its MLM and NSP heads, trained by plain `compile`, `fit` and `evaluate`.
 
     Everything else that `TFBertForPreTraining` does (`from_pretrained`, `save_pretrained`, a call) is inherited.
@@ -61,12 +66,12 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
     def __init__(
         self,
         config: BertConfig,
-        *inputs,
+        *inputs: Any,
         mask_prob: float | None = None,
         gradient_accumulation_steps: int = 1,
         seed: int = 42,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(config, *inputs, **kwargs)
         if gradient_accumulation_steps < 1:
             raise ValueError(f"gradient_accumulation_steps must be at least 1, not {gradient_accumulation_steps}.")
@@ -89,13 +94,13 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
     def from_size(
         cls,
         size: str,
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         *,
-        features=None,
+        features: Dataset | None = None,
         mask_prob: float | None = None,
         gradient_accumulation_steps: int = 1,
         seed: int = 42,
-        **config,
+        **config: Any,
     ) -> "BertPretrainer":
         """A new model, with random weights.
 
@@ -134,7 +139,9 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         return model
 
     @classmethod
-    def from_pretrained(cls, name, *inputs, **kwargs):
+    def from_pretrained(  # type: ignore[override]  # 🤗 has another name for the first argument
+        cls, name: str | os.PathLike[str], *inputs: Any, **kwargs: Any
+    ) -> "BertPretrainer":
         """As `TFBertForPreTraining.from_pretrained`, for every format of weights.
 
         Args:
@@ -154,13 +161,13 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         with checkpoint.readable() as folder:
             return super().from_pretrained(folder, *inputs, **kwargs)
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As `TFBertForPreTraining.save_pretrained`. `kp.save_checkpoint` writes what more readers load."""
         super().save_pretrained(save_directory, *args, **kwargs)
         self.config.architectures = ["BertForPreTraining"]  # 🤗 names it after this class, less two letters for "TF"
         self.config.save_pretrained(save_directory)
 
-    def require_fit(self, tokenizer, block_size: int) -> None:
+    def require_fit(self, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
         """Refuse, before training, a tokenizer or block size that the model has no embeddings for.
 
         Raises:
@@ -168,7 +175,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         """
         require_fit(self.config, tokenizer, block_size)
 
-    def compile(self, *args, **kwargs):
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         # Before a training step calls the layers one by one, which would leave the model's name out of theirs.
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
@@ -183,7 +190,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             "seed": self.seed,
         }
 
-    def _note_batches(self, batches) -> None:
+    def _note_batches(self, batches: Batches) -> None:
         if batches.collator.glue_prob:
             self.config.glue_prob = batches.collator.glue_prob  # read by `fill_gaps`
 
@@ -191,7 +198,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
         """How many positions of a sequence of `length` tokens can be predicted."""
         return label_capacity(self.mask_prob, length)
 
-    def _unpack(self, data) -> dict:
+    def _unpack(self, data: Any) -> dict:
         batch = unpack_batch(data)
         if "labels" not in batch:
             raise ValueError(
@@ -200,7 +207,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
             )
         return batch
 
-    def _check(self, batch) -> list:
+    def _check(self, batch: dict[str, tf.Tensor]) -> list:
         checks = check_ids(batch, self.config)
         if "masked_positions" not in batch:
             label = batch["labels"]
@@ -223,11 +230,13 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
                 checks.append(tf.debugging.Assert(tf.reduce_all(is_known), [message]))
         return checks
 
-    def _counts(self, batch) -> dict:
+    def _counts(self, batch: dict[str, tf.Tensor]) -> dict:
         names = {"mlm": "labels", "nsp": "next_sentence_label"}
         return {head: count_labels(batch[name]) for head, name in names.items() if name in batch}
 
-    def _sums(self, batch, seed, part, dropout) -> dict:
+    def _sums(
+        self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
+    ) -> dict:
         """Each head's loss, hits and count, float32 scalars, computed only where there are labels."""
         if "masked_positions" in batch:
             positions, targets = tf.maximum(batch["masked_positions"], 0), batch["labels"]
@@ -262,7 +271,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
 
     def _nsp_logits(self, first: tf.Tensor) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, 2)."""
-        return dense(self.nsp.seq_relationship, tf.tanh(dense(self.bert.pooler.dense, first)))
+        pooler: tf_keras.layers.Layer = self.bert.pooler
+        return dense(self.nsp.seq_relationship, tf.tanh(dense(pooler.dense, first)))
 
     def _report(self, sums: dict) -> dict:
         """Bring the metrics up to date and return them."""
@@ -277,9 +287,10 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):
                 logs[mean.name] = mean.result
         return {name: result() for name, result in logs.items()}
 
-    def _trained_variables(self, batch) -> list:
+    def _trained_variables(self, batch: dict[str, tf.Tensor]) -> list:
         """Without NSP labels, the pooler and the NSP head stay as they are."""
         if "next_sentence_label" in batch:
             return self.trainable_variables
-        unused = {id(variable) for layer in (self.bert.pooler, self.nsp) for variable in layer.trainable_variables}
+        layers: list[tf_keras.layers.Layer] = [self.bert.pooler, self.nsp]
+        unused = {id(variable) for layer in layers for variable in layer.trainable_variables}
         return [variable for variable in self.trainable_variables if id(variable) not in unused]

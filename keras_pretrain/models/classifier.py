@@ -2,13 +2,15 @@
 
 import logging
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from transformers import TFBertForSequenceClassification, TFElectraForSequenceClassification
+from transformers import PretrainedConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
 
-from keras_pretrain.models.encoder import activation, as_rows, dense, encode
+from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode
 from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss
 from keras_pretrain.models.pretraining import PretrainingStep, check_ids, unpack_batch
@@ -36,7 +38,14 @@ class ClassificationStep(PretrainingStep):
 
     takes_weights = True
 
-    def __init__(self, config, *inputs, seed: int = 42, gradient_accumulation_steps: int = 1, **kwargs):
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        *inputs: Any,
+        seed: int = 42,
+        gradient_accumulation_steps: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(config, *inputs, **kwargs)
         # Past Keras' __setattr__, which would save them. A variable: one compiled step serves several seeds.
         self.__dict__["seed"] = tf.Variable(seed, dtype=tf.int32, trainable=False, name="seed")
@@ -56,11 +65,11 @@ class ClassificationStep(PretrainingStep):
         return self.config.num_labels == 1
 
     @property
-    def encoder(self):
+    def encoder(self) -> tf_keras.layers.Layer:
         """The main layer, `bert` or `electra`."""
         return getattr(self, self.base_model_prefix)
 
-    def compile(self, *args, **kwargs):
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """As `BertPretrainer.compile`: without losses and metrics, which the model has of its own."""
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
@@ -82,7 +91,7 @@ class ClassificationStep(PretrainingStep):
             scale = self.config.initializer_range if is_kernel else 0.0
             variable.assign(scale * rng.standard_normal(variable.shape, np.float32))
 
-    def _unpack(self, data) -> dict:
+    def _unpack(self, data: Any) -> dict:
         inputs, labels, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
         batch = unpack_batch((inputs,))
         if isinstance(labels, dict):
@@ -94,7 +103,7 @@ class ClassificationStep(PretrainingStep):
         batch["weights"] = tf.ones_like(labels, tf.float32) if weights is None else tf.cast(weights, tf.float32)
         return batch
 
-    def _check(self, batch) -> list:
+    def _check(self, batch: dict[str, tf.Tensor]) -> list:
         checks = check_ids(batch, self.config)
         if not self.is_regression:
             message = f"A label of the batch is none of the model's {self.config.num_labels} classes."
@@ -102,10 +111,10 @@ class ClassificationStep(PretrainingStep):
             checks.append(tf.debugging.assert_non_negative(tf.reduce_min(batch["labels"]), message))
         return checks
 
-    def _counts(self, batch) -> dict:
+    def _counts(self, batch: dict[str, tf.Tensor]) -> dict:
         return {"task": tf.reduce_sum(_is_example(batch))}
 
-    def logits(self, batch: dict, dropout=None) -> tf.Tensor:
+    def logits(self, batch: dict, dropout: Dropout | None = None) -> tf.Tensor:
         """(batch, num_labels) float32; the last layer is computed for [CLS] alone.
 
         Args:
@@ -118,7 +127,9 @@ class ClassificationStep(PretrainingStep):
         hidden = as_rows(encode(self.encoder, batch, first, dropout))
         return tf.cast(self._logits(hidden, dropout or (lambda values, rate: values)), tf.float32)
 
-    def _sums(self, batch, seed, part, dropout) -> dict:
+    def _sums(
+        self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
+    ) -> dict:
         logits = self.logits(batch, dropout)
         labels, weights = tf.reshape(batch["labels"], (-1,)), tf.reshape(batch["weights"], (-1,))
         is_example = tf.reshape(_is_example(batch), (-1,))
@@ -133,7 +144,7 @@ class ClassificationStep(PretrainingStep):
             "task_count": tf.reduce_sum(is_example),
         }
 
-    def _report(self, sums) -> dict:
+    def _report(self, sums: dict[str, tf.Tensor]) -> dict:
         count = sums["task_count"]
         mean_over = tf.maximum(count, 1.0)  # a replica's rows may hold no example
         self._means["task_loss"].update_state(sums["task_loss"] / mean_over, sample_weight=count)
@@ -143,25 +154,26 @@ class ClassificationStep(PretrainingStep):
             logs["accuracy"] = self._means["accuracy"].result()
         return logs
 
-    def _trained_variables(self, batch) -> list:
+    def _trained_variables(self, batch: dict[str, tf.Tensor]) -> list:
         return self.trainable_variables
 
 
-class BertClassifier(ClassificationStep, TFBertForSequenceClassification):
+class BertClassifier(ClassificationStep, TFBertForSequenceClassification):  # type: ignore[misc]  # as `BertPretrainer`
     """`TFBertForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`: the pooler's output of
     [CLS], dropout, and a dense layer. See `ClassificationStep`."""
 
-    def _logits(self, hidden: tf.Tensor, dropout) -> tf.Tensor:
+    def _logits(self, hidden: tf.Tensor, dropout: Callable[[tf.Tensor, float], tf.Tensor]) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
-        pooled = dropout(tf.tanh(dense(self.bert.pooler.dense, hidden)), _head_rate(self.config))
+        pooler: tf_keras.layers.Layer = self.bert.pooler
+        pooled = dropout(tf.tanh(dense(pooler.dense, hidden)), _head_rate(self.config))
         return dense(self.classifier, pooled)
 
 
-class ElectraClassifier(ClassificationStep, TFElectraForSequenceClassification):
+class ElectraClassifier(ClassificationStep, TFElectraForSequenceClassification):  # type: ignore[misc]
     """`TFElectraForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`: [CLS], dropout, a dense
     layer with GELU, dropout, and a dense layer. See `ClassificationStep`."""
 
-    def _logits(self, hidden: tf.Tensor, dropout) -> tf.Tensor:
+    def _logits(self, hidden: tf.Tensor, dropout: Callable[[tf.Tensor, float], tf.Tensor]) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
         head, rate = self.classifier, self.config.hidden_dropout_prob
         hidden = activation("gelu")(dense(head.dense, dropout(hidden, rate)))  # 🤗's is fixed, too
@@ -172,12 +184,12 @@ _CLASSES = {"bert": BertClassifier, "electra": ElectraClassifier}
 
 
 def load_classifier(
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike[str],
     *,
-    labels: list[str] | None = None,
+    labels: Sequence[str] | None = None,
     dropout: float | None = None,
     seed: int = 42,
-    **settings,
+    **settings: Any,
 ) -> BertClassifier | ElectraClassifier:
     """A classifier or regressor over the encoder of a checkpoint.
 
@@ -233,5 +245,5 @@ def _is_example(batch: dict) -> tf.Tensor:
     return tf.ones_like(batch["labels"], tf.float32)
 
 
-def _head_rate(config) -> float:
+def _head_rate(config: PretrainedConfig) -> float:
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout

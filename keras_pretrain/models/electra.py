@@ -2,13 +2,22 @@
 
 import logging
 import os
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 import tf_keras
-from transformers import ElectraConfig, TFElectraForMaskedLM, TFElectraForPreTraining
+from datasets import Dataset
+from transformers import (
+    ElectraConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    TFElectraForMaskedLM,
+    TFElectraForPreTraining,
+)
 
+from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.masking import GLUE_PROB, IGNORED, GluedRests
-from keras_pretrain.models.encoder import activation, as_rows, dense, encode, layer_norm
+from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
 from keras_pretrain.models.loading import Checkpoint, find_electra, take_download
@@ -26,6 +35,8 @@ from keras_pretrain.models.sampling import choose_positions, place, sample_token
 from keras_pretrain.models.sizes import electra_sizes, new_model_settings
 
 logger = logging.getLogger(__name__)
+
+_Network = TypeVar("_Network", TFElectraForMaskedLM, TFElectraForPreTraining)
 
 _TIED = ("weight", "position_embeddings", "token_type_embeddings")
 _POSITIONS, _FATES, _TOKENS, _RESTS = -1, -2, -3, -4  # what a stream of random numbers is for; dropout's are above 0
@@ -76,7 +87,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         self,
         generator: TFElectraForMaskedLM | ElectraConfig,
         discriminator: TFElectraForPreTraining | ElectraConfig,
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         mask_prob: float = 0.15,
         replace_prob: float = 0.85,
@@ -87,7 +98,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         tie_embeddings: bool = True,
         gradient_accumulation_steps: int = 1,
         seed: int = 42,
-    ):
+    ) -> None:
         super().__init__()
         _check_settings(mask_prob, replace_prob, glue_prob, temperature, gradient_accumulation_steps)
         if isinstance(generator, ElectraConfig):
@@ -127,10 +138,12 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     @property
     def config(self) -> ElectraConfig:
         """The discriminator's."""
-        return self.discriminator.config
+        return cast(ElectraConfig, self.discriminator.config)
 
     @classmethod
-    def from_size(cls, size: str, tokenizer, *, features=None, **settings) -> "ElectraPretrainer":
+    def from_size(
+        cls, size: str, tokenizer: PreTrainedTokenizerBase, *, features: Dataset | None = None, **settings: Any
+    ) -> "ElectraPretrainer":
         """New networks, with random weights.
 
         As in `BertPretrainer.from_size`, GELU is in its tanh form and there is no dropout; give
@@ -151,10 +164,10 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         """
         discriminator, generator = electra_sizes(size)
         own = {name: settings.pop(name) for name in list(settings) if name in _SETTINGS}
-        configs = [
+        smaller, larger = (
             ElectraConfig(**new_model_settings(tokenizer, widths | settings)) for widths in (generator, discriminator)
-        ]
-        model = cls(*configs, tokenizer, **own)
+        )
+        model = cls(smaller, larger, tokenizer, **own)
         if features is not None:
             vocab_size = model.config.vocab_size
             frequencies = token_log_frequencies(features, tokenizer, vocab_size)
@@ -167,7 +180,11 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
 
     @classmethod
     def from_pretrained(
-        cls, discriminator: str | os.PathLike, generator: str | os.PathLike | None = None, tokenizer=None, **settings
+        cls,
+        discriminator: str | os.PathLike[str],
+        generator: str | os.PathLike[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        **settings: Any,
     ) -> "ElectraPretrainer":
         """Continue from what `save_checkpoint` wrote, or from two checkpoints.
 
@@ -190,26 +207,24 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         found, beside = find_electra(discriminator, generator, **take_download(settings))
         if tokenizer is None:
             tokenizer = found.tokenizer()
-        networks = [
-            _load(TFElectraForMaskedLM, beside, "generator"),
-            _load(TFElectraForPreTraining, found, "discriminator"),
-        ]
+        fills = _load(TFElectraForMaskedLM, beside, "generator")
+        judges = _load(TFElectraForPreTraining, found, "discriminator")
         if settings.get("tie_embeddings", True):
-            _require_equal_embeddings(*networks)
-        return cls(*networks, tokenizer, **settings)
+            _require_equal_embeddings(fills, judges)
+        return cls(fills, judges, tokenizer, **settings)
 
-    def take_tokenizer(self, tokenizer) -> None:
+    def take_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Go by this tokenizer, and tie the networks' embeddings, which may have grown with it."""
         self.__dict__["tokenizer"] = tokenizer  # past Keras, which would want to track it
         self.__dict__["_rests"] = GluedRests(tokenizer) if self.glue_prob else None
         if self.tie_embeddings:
             _tie(self.generator.electra.embeddings, self.discriminator.electra.embeddings)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """The discriminator's logits, (batch, length): above 0 means "replaced"."""
         return self.discriminator(inputs, training=training).logits
 
-    def require_fit(self, tokenizer, block_size: int) -> None:
+    def require_fit(self, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
         """Refuse, before training, a tokenizer or block size that the networks have no embeddings for.
 
         Raises:
@@ -252,7 +267,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             "probability": tf.sigmoid(logits),
         }
 
-    def _unpack(self, data) -> dict:
+    def _unpack(self, data: Any) -> dict:
         batch = unpack_batch(data)
         if "labels" in batch and "masked_positions" in batch:
             is_predicted = batch["masked_positions"] >= 0
@@ -261,14 +276,14 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             batch["input_ids"] = tf.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
         return {name: value for name, value in batch.items() if name not in ("labels", "next_sentence_label")}
 
-    def _check(self, batch) -> list:
+    def _check(self, batch: dict[str, tf.Tensor]) -> list:
         return check_ids(batch, self.generator.config, self.discriminator.config)
 
-    def _counts(self, batch) -> dict:
+    def _counts(self, batch: dict[str, tf.Tensor]) -> dict:
         targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # as many, whatever the seed
         return {"mlm": count_labels(targets), "disc": tf.reduce_sum(tf.cast(batch["attention_mask"], tf.float32))}
 
-    def _check_batches(self, batches) -> None:
+    def _check_batches(self, batches: Batches) -> None:
         collator = batches.collator
         if batches.is_masked and collator.glue_prob and collator.rests.continues.any():
             raise ValueError(
@@ -282,7 +297,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
                 f"model has mask_prob={self.mask_prob}. Give kp.to_tf_dataset the model's."
             )
 
-    def _prepare(self, batch, seed, *, training: bool = False) -> dict:
+    def _prepare(self, batch: dict[str, tf.Tensor], seed: tf.Tensor, *, training: bool = False) -> dict:
         """Choose and mask, for the whole batch at once; positions of packed rows are chosen already."""
         ids = batch["input_ids"]
         if "masked_positions" in batch:
@@ -294,7 +309,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         positions, is_chosen = choose_positions(candidates, self.mask_prob, capacity, stream(seed, _POSITIONS))
         return batch | self._mask(ids, positions, is_chosen, seed, training)
 
-    def _mask(self, ids, positions, is_chosen, seed, training: bool) -> dict:
+    def _mask(
+        self, ids: tf.Tensor, positions: tf.Tensor, is_chosen: tf.Tensor, seed: tf.Tensor, training: bool
+    ) -> dict:
         fates = uniform(tf.shape(positions), stream(seed, _FATES))
         is_gap = is_chosen & (fates < self.replace_prob)
         masked_ids = place(ids, positions, is_gap, self._mask_token_id)
@@ -304,7 +321,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         targets = tf.where(is_chosen, tf.gather(ids, positions, batch_dims=1), IGNORED)
         return {"positions": positions, "targets": targets, "masked_ids": masked_ids}
 
-    def _glue(self, ids, masked_ids, is_gap, is_chosen, seed) -> tf.Tensor:
+    def _glue(
+        self, ids: tf.Tensor, masked_ids: tf.Tensor, is_gap: tf.Tensor, is_chosen: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
         """As `GluedRests.behind`, and the draw."""
         before = tf.zeros_like(is_gap[:, :1])
         continues = tf.gather(tf.constant(self._rests.continues), ids)
@@ -314,7 +333,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         is_drawn = uniform(tf.shape(ids), stream(seed, _RESTS)) < self.glue_prob
         return tf.where(follows_gap & ends_word & ~is_chosen & (beginnings >= 0) & is_drawn, beginnings, masked_ids)
 
-    def _sums(self, batch, seed, part, dropout) -> dict:
+    def _sums(
+        self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
+    ) -> dict:
         logits, sampled_ids, samples = self._generate(batch, seed, part, dropout)
         targets = batch["targets"]
         loss, correct, count = masked_crossentropy(logits, targets)
@@ -332,7 +353,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             "judgements": logit_histogram(tf.stop_gradient(judged), is_replaced, real),
         }
 
-    def _generate(self, batch, seed, part, dropout) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _generate(
+        self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The generator's logits at the chosen positions, (batch * chosen, vocabulary), the ids with its draws in
         their place, (batch, length), and the draws themselves, (batch, chosen)."""
         generator, positions = self.generator, batch["positions"]
@@ -347,7 +370,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         sampled_ids = place(batch["input_ids"], positions, batch["targets"] != IGNORED, samples)
         return logits, sampled_ids, samples
 
-    def _judge(self, batch, sampled_ids, dropout) -> tf.Tensor:
+    def _judge(self, batch: dict[str, tf.Tensor], sampled_ids: tf.Tensor, dropout: Dropout | None) -> tf.Tensor:
         """The discriminator's logits, (batch, length) float32."""
         head, config = self.discriminator.discriminator_predictions, self.discriminator.config
         hidden = encode(self.discriminator.electra, batch | {"input_ids": sampled_ids}, dropout=dropout)
@@ -355,7 +378,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         logits = tf.cast(dense(head.dense_prediction, hidden), tf.float32)
         return tf.reshape(logits, (-1, sampled_ids.shape[1]))
 
-    def _report(self, sums) -> dict:
+    def _report(self, sums: dict[str, tf.Tensor]) -> dict:
         means = {
             "mlm_loss": (sums["mlm_loss"], sums["mlm_count"]),
             "mlm_accuracy": (sums["mlm_correct"], sums["mlm_count"]),
@@ -371,7 +394,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             **self._judgements.result(),
         }
 
-    def _trained_variables(self, batch) -> list:
+    def _trained_variables(self, batch: dict[str, tf.Tensor]) -> list:
         return self.trainable_variables
 
 
@@ -381,7 +404,9 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def _check_settings(mask_prob, replace_prob, glue_prob, temperature, gradient_accumulation_steps) -> None:
+def _check_settings(
+    mask_prob: float, replace_prob: float, glue_prob: float, temperature: float, gradient_accumulation_steps: int
+) -> None:
     if not 0 <= glue_prob <= 1:
         raise ValueError(f"glue_prob is a share, from 0 to 1, not {glue_prob}.")
     for name, value in (("mask_prob", mask_prob), ("replace_prob", replace_prob)):
@@ -393,7 +418,12 @@ def _check_settings(mask_prob, replace_prob, glue_prob, temperature, gradient_ac
         raise ValueError(f"gradient_accumulation_steps must be at least 1, not {gradient_accumulation_steps}.")
 
 
-def _check_pair(generator: ElectraConfig, discriminator: ElectraConfig, tokenizer, tie_embeddings: bool) -> None:
+def _check_pair(
+    generator: PretrainedConfig,
+    discriminator: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    tie_embeddings: bool,
+) -> None:
     if tokenizer.mask_token_id is None:
         raise ValueError("The tokenizer has no mask token; a BERT or ELECTRA tokenizer is needed.")
     if generator.vocab_size != discriminator.vocab_size:
@@ -406,7 +436,7 @@ def _check_pair(generator: ElectraConfig, discriminator: ElectraConfig, tokenize
         _check_sizes(generator, discriminator)
 
 
-def _check_sizes(generator: ElectraConfig, discriminator: ElectraConfig) -> None:
+def _check_sizes(generator: PretrainedConfig, discriminator: PretrainedConfig) -> None:
     for name in ("vocab_size", "embedding_size", "max_position_embeddings", "type_vocab_size"):
         sizes = getattr(generator, name), getattr(discriminator, name)
         if sizes[0] != sizes[1]:
@@ -416,12 +446,12 @@ def _check_sizes(generator: ElectraConfig, discriminator: ElectraConfig) -> None
             )
 
 
-def _tie(generator_embeddings, discriminator_embeddings) -> None:
+def _tie(generator_embeddings: tf_keras.layers.Layer, discriminator_embeddings: tf_keras.layers.Layer) -> None:
     for name in _TIED:
         setattr(generator_embeddings, name, getattr(discriminator_embeddings, name))
 
 
-def _require_equal_embeddings(generator, discriminator) -> None:
+def _require_equal_embeddings(generator: TFElectraForMaskedLM, discriminator: TFElectraForPreTraining) -> None:
     """Of checkpoints whose embeddings were trained apart, tying would throw the generator's away."""
     _check_sizes(generator.config, discriminator.config)
     for name in _TIED:
@@ -434,7 +464,7 @@ def _require_equal_embeddings(generator, discriminator) -> None:
             )
 
 
-def _load(kind, checkpoint: Checkpoint, role: str):
+def _load(kind: type[_Network], checkpoint: Checkpoint, role: str) -> _Network:
     with checkpoint.readable() as folder:
         network, information = kind.from_pretrained(folder, output_loading_info=True)
     heads = {"generator": "generator_predictions", "discriminator": "discriminator_predictions"}

@@ -6,13 +6,22 @@ looks.
 """
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from keras_pretrain.compat.transformers import activation_named
 from keras_pretrain.models.products import affine, one_hot_product, permute, product
 
+if TYPE_CHECKING:
+    import tf_keras
+    from transformers import PretrainedConfig
+
 _PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores of padding
+
+# `Dropout`, or what stands in its place where nothing is dropped.
+Drop = Callable[[tf.Tensor, float], tf.Tensor]
 
 
 class Dropout:
@@ -28,7 +37,7 @@ class Dropout:
       part: number of the part of the batch, where it is computed in several.
     """
 
-    def __init__(self, seed: tf.Tensor, part: tf.Tensor | int = 0):
+    def __init__(self, seed: tf.Tensor, part: tf.Tensor | int = 0) -> None:
         keys = tf.random.experimental.stateless_fold_in(seed, tf.cast(part, tf.int32), alg="philox")
         self._keys = tf.unstack(tf.bitcast(keys, tf.uint32))
         self._calls = 0
@@ -62,7 +71,9 @@ def _round(words: tf.Tensor, shift: int, factor: int) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(words, shifted) * tf.constant(factor, tf.uint32)
 
 
-def encode(encoder, inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None) -> tf.Tensor:
+def encode(
+    encoder: "tf_keras.layers.Layer", inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None
+) -> tf.Tensor:
     """Hidden states of the last layer.
 
     Args:
@@ -118,12 +129,12 @@ def select(values: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     return one_hot_product(tf.one_hot(positions, values.shape[1], dtype=values.dtype), values)
 
 
-def dense(layer, values: tf.Tensor) -> tf.Tensor:
+def dense(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
     """A Keras `Dense` without its activation, (rows, inputs) → (rows, outputs)."""
     return affine(values, [layer.kernel], [layer.bias])[0]
 
 
-def layer_norm(layer, values: tf.Tensor) -> tf.Tensor:
+def layer_norm(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
     """A Keras `LayerNormalization` on the last axis, in float32 whatever the dtype of `values`."""
     wide = tf.cast(values, tf.float32)
     mean = tf.reduce_mean(wide, axis=-1, keepdims=True)
@@ -133,14 +144,14 @@ def layer_norm(layer, values: tf.Tensor) -> tf.Tensor:
     return tf.cast(normal * tf.cast(layer.gamma, tf.float32) + tf.cast(layer.beta, tf.float32), values.dtype)
 
 
-def activation(name) -> callable:
+def activation(name: str | Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """The activation that a config names."""
     if name == "gelu_new":  # the tanh form; 🤗's keeps the constants as variables of its own dtype
         return lambda values: tf.nn.gelu(values, approximate=True)
     return activation_named(name) if isinstance(name, str) else name
 
 
-def _embed(encoder, inputs: dict, dropout) -> tf.Tensor:
+def _embed(encoder: "tf_keras.layers.Layer", inputs: dict, dropout: Drop) -> tf.Tensor:
     """(batch * length, hidden)."""
     embeddings, config = encoder.embeddings, encoder.config
     length = inputs["input_ids"].shape[1]
@@ -160,7 +171,15 @@ def _embed(encoder, inputs: dict, dropout) -> tf.Tensor:
     return values
 
 
-def _layer(layer, hidden, length, positions, scores_mask, dropout, config) -> tf.Tensor:
+def _layer(
+    layer: "tf_keras.layers.Layer",
+    hidden: tf.Tensor,
+    length: int,
+    positions: tf.Tensor | None,
+    scores_mask: tf.Tensor,
+    dropout: Drop,
+    config: "PretrainedConfig",
+) -> tf.Tensor:
     """(batch * length, hidden) → the same, or (batch * chosen, hidden) with `positions`."""
     rate = config.hidden_dropout_prob
     attention = layer.attention.self_attention
@@ -179,14 +198,23 @@ def _layer(layer, hidden, length, positions, scores_mask, dropout, config) -> tf
     return layer_norm(output.LayerNorm, dropout(dense(output.dense, inner), rate) + hidden)
 
 
-def _project(hidden, length, config, *layers) -> list[tf.Tensor]:
+def _project(
+    hidden: tf.Tensor, length: int, config: "PretrainedConfig", *layers: "tf_keras.layers.Layer"
+) -> list[tf.Tensor]:
     """Several `Dense` layers of one input, each (batch, heads, length, depth)."""
     heads = config.num_attention_heads
     parts = affine(hidden, [layer.kernel for layer in layers], [layer.bias for layer in layers])
     return [permute(tf.reshape(part, (-1, length, heads, part.shape[-1] // heads)), (0, 2, 1, 3)) for part in parts]
 
 
-def _attend(queries, keys, values, scores_mask, dropout, config) -> tf.Tensor:
+def _attend(
+    queries: tf.Tensor,
+    keys: tf.Tensor,
+    values: tf.Tensor,
+    scores_mask: tf.Tensor,
+    dropout: Drop,
+    config: "PretrainedConfig",
+) -> tf.Tensor:
     """Scaled dot-product attention; softmax in float32. (batch, heads, length, depth) → (batch * length, hidden)."""
     heads, depth = queries.shape[1], queries.shape[-1]
     scores = tf.cast(product(queries, keys, transpose_b=True), tf.float32) / math.sqrt(depth)

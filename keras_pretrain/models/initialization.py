@@ -2,9 +2,14 @@
 
 import logging
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +19,7 @@ _WINDOW = 10  # tokens to each side
 _SMOOTHING = 0.75
 
 
-def token_log_frequencies(features, tokenizer, vocab_size: int) -> np.ndarray:
+def token_log_frequencies(features: "Dataset", tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> np.ndarray:
     """The logarithm of each token's share of the ordinary tokens, (vocab_size,) float32.
 
     Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
@@ -28,7 +33,13 @@ def token_log_frequencies(features, tokenizer, vocab_size: int) -> np.ndarray:
 
 
 def cooccurrence_embeddings(
-    features, tokenizer, vocab_size: int, width: int, *, initializer_range: float = 0.02, seed: int = 42
+    features: "Dataset",
+    tokenizer: "PreTrainedTokenizerBase",
+    vocab_size: int,
+    width: int,
+    *,
+    initializer_range: float = 0.02,
+    seed: int = 42,
 ) -> np.ndarray:
     """Word embeddings in which tokens that occur near the same words lie near each other.
 
@@ -102,7 +113,9 @@ def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabu
     return np.maximum(counts, 0.0, out=counts)
 
 
-def _sample_tokens(features, tokenizer, rng) -> tuple[np.ndarray, np.ndarray]:
+def _sample_tokens(
+    features: "Dataset", tokenizer: "PreTrainedTokenizerBase", rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Ordinary tokens of as many random examples as hold four million, and the number of each one's segment."""
     columns = features.select_columns(["input_ids", "token_type_ids"])
     table = columns.with_format("arrow")[:1000]
@@ -122,7 +135,7 @@ def _sample_tokens(features, tokenizer, rng) -> tuple[np.ndarray, np.ndarray]:
     return tokens[ordinary], segments[ordinary]
 
 
-def _truncated_svd(matrix: np.ndarray, rank: int, rng) -> np.ndarray:
+def _truncated_svd(matrix: np.ndarray, rank: int, rng: np.random.Generator) -> np.ndarray:
     """The first left singular vectors, times the square roots of their singular values: (rows, at most `rank`).
 
     By random projection and two power iterations (Halko, Martinsson and Tropp, 2011).

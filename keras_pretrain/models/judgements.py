@@ -28,11 +28,11 @@ def logit_histogram(logits: tf.Tensor, is_positive: tf.Tensor, weights: tf.Tenso
 class Figure(tf_keras.metrics.Metric):
     """One of the figures of `Judgements`, by its own name, so that the progress bar shows it as it is."""
 
-    def __init__(self, name: str, judgements: "Judgements"):
+    def __init__(self, name: str, judgements: "Judgements") -> None:
         super().__init__(name=name)
         self.__dict__["_judgements"] = judgements
 
-    def update_state(self, *args, **kwargs):
+    def update_state(self, *args: object, **kwargs: object) -> None:
         """The histogram is brought up to date on its own."""
 
     def result(self) -> tf.Tensor:
@@ -42,14 +42,14 @@ class Figure(tf_keras.metrics.Metric):
 class Judgements(tf_keras.metrics.Metric):
     """Sums histograms of `logit_histogram`; "positive" is "replaced", judged so where the logit is above 0."""
 
-    def __init__(self, name: str = "judgements"):
+    def __init__(self, name: str = "judgements") -> None:
         super().__init__(name=name)
         self.histogram = self.add_weight(name="histogram", shape=(2, _BINS), initializer="zeros")
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         self.histogram.assign(tf.zeros_like(self.histogram))
 
-    def update_state(self, histogram):
+    def update_state(self, histogram: tf.Tensor) -> None:
         self.histogram.assign_add(histogram)
 
     def result(self) -> dict[str, tf.Tensor]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -21,12 +22,26 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack  # Python 3.10 does not have it
+
 DOWNLOAD = ("subfolder", "revision", "token", "cache_dir", "local_files_only")  # what all loaders pass on
 _KINDS = ("bert", "electra")
 _TENSORFLOW = ("model.safetensors", "model.safetensors.index.json", "tf_model.h5", "tf_model.h5.index.json")
 _TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _SMALL = ("*.json", "*.txt", "*.model")  # all of a repository but the weights
+
+
+class Download(TypedDict, total=False):
+    """The arguments that all loaders pass on to `find_checkpoint`; `DOWNLOAD` has their names."""
+
+    subfolder: str | None
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | os.PathLike[str] | None
+    local_files_only: bool
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ class Checkpoint:
         import torch
         from safetensors.numpy import save_file
 
-        state = {}
+        state: dict[str, Any] = {}
         for file in files:
             state |= torch.load(file, map_location="cpu", weights_only=True)
         with tempfile.TemporaryDirectory() as converted:
@@ -118,7 +133,7 @@ class Checkpoint:
             save_file(weights, Path(converted) / "model.safetensors", metadata={"format": "pt"})
             yield Path(converted)
 
-    def tokenizer(self):
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The checkpoint's tokenizer.
 
         Raises:
@@ -151,8 +166,9 @@ class Checkpoint:
 
     def _shards(self, index: Path) -> list[Path]:
         names = sorted(set(_read_json(index, self.name).get("weight_map", {}).values()))
-        files = {name: self._find(name) for name in names}
-        missing = [name for name, file in files.items() if file is None]
+        found = {name: self._find(name) for name in names}
+        files = {name: file for name, file in found.items() if file is not None}
+        missing = [name for name in names if name not in files]
         if missing or not names:
             raise FileNotFoundError(
                 f"{self.name} lacks weights that {index.name} lists: {', '.join(missing) or 'all'}."
@@ -161,14 +177,14 @@ class Checkpoint:
 
 
 def find_checkpoint(
-    name: str | os.PathLike,
+    name: str | os.PathLike[str],
     kinds: Sequence[str] = _KINDS,
     *,
     generator: bool = False,
     subfolder: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Checkpoint:
     """Find a network by the folder or the Hub name of its checkpoint. The weights are not read.
@@ -220,7 +236,9 @@ def find_checkpoint(
 
 
 def find_electra(
-    discriminator: str | os.PathLike, generator: str | os.PathLike | None = None, **download
+    discriminator: str | os.PathLike[str],
+    generator: str | os.PathLike[str] | None = None,
+    **download: "Unpack[Download]",
 ) -> tuple[Checkpoint, Checkpoint]:
     """Find both networks of an ELECTRA.
 
@@ -239,7 +257,9 @@ def find_electra(
     """
     found = find_checkpoint(discriminator, ("electra",), **download)
     if generator is not None:
-        own = {key: value for key, value in download.items() if key not in ("subfolder", "revision")}
+        own = download.copy()
+        own.pop("subfolder", None)
+        own.pop("revision", None)
         return found, find_checkpoint(generator, ("electra",), generator=True, **own)
     beside = find_checkpoint(discriminator, ("electra",), generator=True, **download)
     if beside.folder == found.folder:
@@ -251,7 +271,7 @@ def find_electra(
 
 
 def check_checkpoint(
-    name: str | os.PathLike, kinds: Sequence[str] = _KINDS, *, tokenizer: bool = True, **where
+    name: str | os.PathLike[str], kinds: Sequence[str] = _KINDS, *, tokenizer: bool = True, **where: "Unpack[Download]"
 ) -> Checkpoint:
     """Refuse a checkpoint that could not be loaded, in a fraction of a second and without TensorFlow.
 
@@ -295,7 +315,7 @@ def _download(name: str, subfolder: str | None, download: dict) -> Path:
     )
 
 
-def _ask(name: str, request: Callable, **arguments):
+def _ask(name: str, request: Callable, **arguments: Any) -> str:
     """A request of the Hub's client, its errors but `EntryNotFoundError` said in a line of our own."""
     try:
         validate_repo_id(arguments["repo_id"])
@@ -345,10 +365,10 @@ def _check_weights(file: Path, name: str) -> None:
         raise ValueError(f"{file.name} of {name} {damage}. Save or download the checkpoint again.")
 
 
-def _safetensors_damage(start: bytes, opened, size: int) -> str | None:
+def _safetensors_damage(start: bytes, opened: BinaryIO, size: int) -> str | None:
     length = int.from_bytes(start, "little")
     try:
-        header = json.loads(opened.read(length)) if len(start) == 8 and 8 + length <= size else None
+        header: Any = json.loads(opened.read(length)) if len(start) == 8 and 8 + length <= size else None
         layout = header.pop("__metadata__", {}).get("format")
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError):

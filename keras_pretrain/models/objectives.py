@@ -1,9 +1,14 @@
 """Parts of a training step that every objective shares: labels, losses, their metrics, and a batch in parts."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import tensorflow as tf
 import tf_keras
 
 from keras_pretrain.features.masking import IGNORED
+
+_Nest = TypeVar("_Nest")  # of tensors
 
 
 def masked_crossentropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -32,7 +37,7 @@ def crossentropy_of_each(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tenso
 
 
 @tf.custom_gradient
-def _crossentropy(logits: tf.Tensor, targets: tf.Tensor):
+def _crossentropy(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
     """Cross-entropy of each target, and 1.0 where no logit is higher; of (rows, classes) float32, (rows,) int32.
 
     Written for XLA: for (304, 25,000) on two CPU cores TensorFlow's own cross-entropy and its argmax took 18 ms, this
@@ -43,7 +48,7 @@ def _crossentropy(logits: tf.Tensor, targets: tf.Tensor):
     totals = tf.reduce_sum(powers, axis=-1)
     chosen = tf.gather(logits, targets, batch_dims=1)
 
-    def gradient(by_loss, _):
+    def gradient(by_loss: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, None]:
         is_target = tf.range(logits.shape[-1]) == targets[:, tf.newaxis]
         by_logits = powers * (by_loss / totals)[:, tf.newaxis]
         return by_logits - tf.where(is_target, by_loss[:, tf.newaxis], 0.0), None
@@ -73,12 +78,12 @@ def count_labels(labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(labels != IGNORED, tf.float32))
 
 
-def accumulate(part, steps: int):
+def accumulate(part: Callable[[tf.Tensor], _Nest], steps: int) -> _Nest:
     """The sum of `part(number)`, a nest of tensors, over the numbers below `steps`, one after the other."""
     if steps == 1:
         return part(tf.constant(0))
 
-    def body(number, total):
+    def body(number: tf.Tensor, total: _Nest) -> tuple[tf.Tensor, _Nest]:
         return number + 1, tf.nest.map_structure(tf.add, total, part(number))
 
     # The first part stands before the loop: its shapes are the loop's.
@@ -109,11 +114,11 @@ class TotalLoss(tf_keras.metrics.Metric):
       parts: metrics with their weights.
     """
 
-    def __init__(self, parts: list[tuple[tf_keras.metrics.Metric, float]]):
+    def __init__(self, parts: list[tuple[tf_keras.metrics.Metric, float]]) -> None:
         super().__init__(name="loss")
         self.__dict__["_parts"] = parts
 
-    def update_state(self, *args, **kwargs):
+    def update_state(self, *args: object, **kwargs: object) -> None:
         """The parts are brought up to date on their own."""
 
     def result(self) -> tf.Tensor:

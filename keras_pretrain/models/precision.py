@@ -107,7 +107,7 @@ def _time_pass(precision: str) -> tuple[list[tf.Tensor], float]:
     bias = tf.zeros((width,))
 
     @tf.function(jit_compile=True, autograph=False)
-    def differentiate(values):
+    def differentiate(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict]:
         products = KernelProducts([kernel])
         arithmetic = computing_in(precision, opaque_true=values[0, 0] > -1e9, collected=products)
         with tf.GradientTape() as tape, arithmetic:
@@ -133,5 +133,5 @@ def _time_pass(precision: str) -> tuple[list[tf.Tensor], float]:
     return result, min(seconds)
 
 
-def _compute_capability(gpu) -> tuple[int, int]:
+def _compute_capability(gpu: tf.config.PhysicalDevice) -> tuple[int, int]:
     return tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))

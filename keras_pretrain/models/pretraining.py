@@ -1,13 +1,16 @@
 """`PretrainingStep`: the compiled training step that the pretrainers share."""
 
+import contextlib
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tf_keras
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from keras_pretrain.compat.tf_keras import step_counters
-from keras_pretrain.features.batching import batches_behind, dataset_from, dataset_of_part
+from keras_pretrain.features.batching import Batches, Position, batches_behind, dataset_from, dataset_of_part
 from keras_pretrain.features.input_meter import InputMeter, TokenCount
 from keras_pretrain.models.encoder import Dropout
 from keras_pretrain.models.objectives import accumulate, part_of
@@ -27,8 +30,13 @@ _NO_WEIGHTS = (
     "judged token counts alike. Leave the weights out; to let some examples count more, repeat them in the data."
 )
 
+if TYPE_CHECKING:
+    from tf_keras import Model as _Mixed  # what `PretrainingStep` is mixed into
+else:
+    _Mixed = object
 
-class PretrainingStep:
+
+class PretrainingStep(_Mixed):
     """`compile`, `train_step` and `test_step` for a Keras model with one or several heads.
 
     The forward and backward pass is one XLA program. The optimizer's update is not part of it, because `tf.distribute`
@@ -52,16 +60,17 @@ class PretrainingStep:
     """
 
     takes_weights = False
+    train_function: Callable | None
 
     def compile(
         self,
-        optimizer="adam",
+        optimizer: str | tf_keras.optimizers.Optimizer = "adam",
         *,
         precision: str = "float32",
         jit_compile: bool = True,
         run_eagerly: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.compile`, without losses and metrics, which the model defines itself.
 
         Args:
@@ -86,17 +95,15 @@ class PretrainingStep:
                 f"{type(optimizer).__name__} is an optimizer of Keras 3, and 🤗's TensorFlow models are legacy Keras: "
                 "take it from tf_keras.optimizers, or use kp.create_optimizer."
             )
+        self._chooses_precision = precision == "auto"
         precision = precision_of_products(precision)
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
         # Our metrics already cover all replicas; Keras would sum what the workers report.
         self.distribute_reduction_method = "first"
         self.uses_xla = jit_compile and not run_eagerly
         self._precision_of_products = precision
-        self._forward, self._forward_backward, self._apply = self._evaluate, self._differentiate_part, self._update
-        if not run_eagerly:
-            self._forward = tf.function(self._evaluate, jit_compile=jit_compile, autograph=False)
-            self._forward_backward = tf.function(self._differentiate_part, jit_compile=jit_compile, autograph=False)
-        self._gradients = self._differentiate
+        self._make_functions()
+        self._gradients, self._apply = self._differentiate, self._update
         with self.distribute_strategy.scope():
             is_distributed = tf.distribute.has_strategy()  # also of one replica: it cannot sum gradients in a function
         is_compiled = self.uses_xla and not is_distributed
@@ -104,13 +111,34 @@ class PretrainingStep:
         if is_compiled:
             self._apply = tf.function(self._update, jit_compile=True, autograph=False)
 
+    def _make_functions(self) -> None:
+        self._forward, self._forward_backward = self._evaluate, self._differentiate_part
+        if not self.run_eagerly:
+            self._forward = tf.function(self._evaluate, jit_compile=self.uses_xla, autograph=False)
+            self._forward_backward = tf.function(self._differentiate_part, jit_compile=self.uses_xla, autograph=False)
+
+    def adopt_precision(self, precision: str) -> None:
+        """Go on in the precision of a run that is resumed, if `compile(precision="auto")` left the choice.
+
+        Raises:
+          ValueError: a precision that this machine does not compute correctly.
+        """
+        if not self._chooses_precision or {precision, self.precision} != {"float32", "bfloat16"}:
+            return
+        logger.info("Precision: %s, as the run began.", precision)
+        self._precision_of_products = precision_of_products(precision)
+        self._make_functions()
+        self.test_function = None
+        if self.train_function is not None:  # `fit` has made it already
+            self.make_train_function(force=True)
+
     @property
     def precision(self) -> str:
         """`"float32"`, `"bfloat16"`, or the policy of Keras that is set, usually that of when the model was made."""
         policy = tf_keras.mixed_precision.global_policy().name
         return self._precision_of_products if policy == "float32" else policy
 
-    def replace_optimizer(self, optimizer) -> None:
+    def replace_optimizer(self, optimizer: tf_keras.optimizers.Optimizer) -> None:
         """Compile the model with another optimizer, but keep the compiled forward and backward pass.
 
         Args:
@@ -123,7 +151,7 @@ class PretrainingStep:
         for name, function in kept.items():
             setattr(self, name, function)
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf_keras.callbacks.History:
         """As `keras.Model.fit`.
 
         Under a `tf.distribute` strategy with several replicas, each replica builds its own part of the batches of
@@ -169,7 +197,7 @@ class PretrainingStep:
     def _steps_in_fit(self) -> tf.Variable:
         return step_counters(self)[0]
 
-    def _parted(self, batches, position, fit_arguments: dict):
+    def _parted(self, batches: Batches, position: Position, fit_arguments: dict) -> tf.distribute.DistributedDataset:
         """The training batches, each replica with its own rows; without end, since Keras cannot count them."""
         self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._steps_in_fit.numpy()))
         if fit_arguments.get("steps_per_epoch") is None:
@@ -206,10 +234,10 @@ class PretrainingStep:
         """Let the next step of `fit` train nothing and take no batch, but report these logs."""
         train_function = self.train_function
 
-        def put_back():
+        def put_back() -> None:
             self.train_function = train_function
 
-        def replay(_):
+        def replay(_: object) -> dict:
             put_back()
             return {name: logs[name] for name in self.metrics_names if name in logs}
 
@@ -217,13 +245,15 @@ class PretrainingStep:
         self.__dict__["replayed_logs"] = logs  # for `RunFigures`
         self.call_at_end(put_back)
 
-    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch, initial_epoch):
+    def _maybe_load_initial_counters_from_ckpt(
+        self, steps_per_epoch: int | None, initial_epoch: int
+    ) -> tuple[int, int]:
         """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
         if self._resume_at is not None:
             return self._resume_at
         return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; refuses weights and batches as `fit` does."""
         self._refuse_weights(kwargs)
         batches, _ = batches_behind(x)
@@ -240,7 +270,7 @@ class PretrainingStep:
         if not self.takes_weights and any(each is not None for each in given):
             raise ValueError(_NO_WEIGHTS)
 
-    def _drop_function_for_other_shapes(self, name: str, data) -> None:
+    def _drop_function_for_other_shapes(self, name: str, data: Any) -> None:
         """Drop Keras' function where the batches' shape changes: retraced, it would no longer have static shapes."""
         spec = getattr(data, "element_spec", None)
         if self.__dict__.get(f"_{name}_spec") != spec:
@@ -257,7 +287,7 @@ class PretrainingStep:
                 self.optimizer.build(self.trainable_variables)
 
     @tf.autograph.experimental.do_not_convert  # its conditions are Python's
-    def train_step(self, data) -> dict:
+    def train_step(self, data: Any) -> dict:
         batch = self._checked(self._unpack(data))
         replica = tf.distribute.get_replica_context()
         # What the losses are divided by is counted over all replicas, whose gradients the optimizer adds up.
@@ -272,35 +302,46 @@ class PretrainingStep:
         return self._report(sums)
 
     @tf.autograph.experimental.do_not_convert
-    def test_step(self, data) -> dict:
+    def test_step(self, data: Any) -> dict:
         return self._report(self._forward(self._checked(self._unpack(data))))
 
-    def _arithmetic(self, batch, collected: KernelProducts | None = None):
+    def _arithmetic(
+        self, batch: dict[str, tf.Tensor], collected: KernelProducts | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         opaque_true = None
         if self.uses_xla and self._precision_of_products != "float32":
             opaque_true = tf.reduce_min(batch["input_ids"]) >= 0  # `check_ids` has made sure; also of no rows
         return computing_in(self._precision_of_products, opaque_true=opaque_true, collected=collected)
 
-    def _evaluate(self, batch) -> dict:
+    def _evaluate(self, batch: dict[str, tf.Tensor]) -> dict:
         """The sums of a batch without dropout. What is drawn follows from the batch's own tokens."""
         _say_compiling("validation", batch)
         seed = tf.stack([self.seed, _hash(batch["input_ids"])])
         with self._arithmetic(batch):
             return self._sums(self._prepare(batch, seed), seed, 0, dropout=None)
 
-    def _differentiate(self, batch, counts, seed, scale) -> tuple[dict, list[tf.Tensor]]:
+    def _differentiate(
+        self, batch: dict[str, tf.Tensor], counts: dict[str, tf.Tensor], seed: tf.Tensor, scale: tf.Tensor | None
+    ) -> tuple[dict, list[tf.Tensor]]:
         """The sums of a batch with dropout, and the gradients of the (scaled) loss for each trained variable.
 
         The loss is the weighted sum over the heads of the sum of their losses divided by `counts[head]`.
         """
 
-        def part(number):
+        def part(number: tf.Tensor) -> tuple[dict, list[tf.Tensor]]:
             sums, gradients, factors = self._forward_backward(batch, counts, seed, number, scale)
             return sums, add_kernel_gradients(gradients, factors)
 
         return accumulate(part, self.gradient_accumulation_steps)
 
-    def _differentiate_part(self, batch, counts, seed, number, scale) -> tuple[dict, list, dict]:
+    def _differentiate_part(
+        self,
+        batch: dict[str, tf.Tensor],
+        counts: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+        number: tf.Tensor,
+        scale: tf.Tensor | None,
+    ) -> tuple[dict, list, dict]:
         """What `_differentiate` needs of one part of a batch: sums, the tape's gradients, and the factors of those
         gradients that XLA does not compute (`models.products`)."""
         _say_compiling("training", batch)
@@ -323,7 +364,7 @@ class PretrainingStep:
         ]
         return sums, gradients, factors
 
-    def _norm_to_clip(self, gradients) -> tf.Tensor | None:
+    def _norm_to_clip(self, gradients: list) -> tf.Tensor | None:
         """The global norm that the optimizer clips by, where it is quicker to compute outside the update.
 
         XLA writes squares to memory on a CPU: for 25 million gradients it took 20 ms, TensorFlow's own operation 5 ms.
@@ -332,7 +373,7 @@ class PretrainingStep:
         clips = getattr(optimizer, "global_clipnorm", None) and not optimizer.clipvalue
         return tf.linalg.global_norm(gradients) if self._norms_apart and clips else None
 
-    def _update(self, gradients, variables, norm) -> None:
+    def _update(self, gradients: list, variables: list[tf.Variable], norm: tf.Tensor | None) -> None:
         """One step of the optimizer; clips by `norm`, where it is given, instead of by one that the optimizer finds."""
         if norm is None:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -349,10 +390,10 @@ class PretrainingStep:
     def _prepare(self, batch: dict, seed: tf.Tensor, *, training: bool = False) -> dict:
         return batch
 
-    def _check_batches(self, batches) -> None:
+    def _check_batches(self, batches: Batches) -> None:
         """Refuse `Batches` that were made in another way than the model expects."""
 
-    def _note_batches(self, batches) -> None:
+    def _note_batches(self, batches: Batches) -> None:
         """Keep in the config what readers of the checkpoint want to know of the `Batches` that it is trained on."""
 
     def _checked(self, batch: dict) -> dict:
@@ -370,17 +411,17 @@ class PretrainingStep:
         return None
 
 
-def _continued(dataset, batches, position):
+def _continued(dataset: tf.data.Dataset, batches: Batches, position: Position) -> tf.data.Dataset:
     """The batches behind a dataset, from a position on, with the dataset's options."""
     return dataset_from(batches, position).with_options(dataset.options())
 
 
-def _inner(optimizer):
+def _inner(optimizer: tf_keras.optimizers.Optimizer) -> tf_keras.optimizers.Optimizer:
     """The optimizer that mixed_float16's loss scaling is wrapped around, or the optimizer itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def check_ids(batch: dict, *configs) -> list:
+def check_ids(batch: dict, *configs: PretrainedConfig) -> list:
     """Ids and token types have embeddings in every network that the batch goes through, and so have the positions.
 
     XLA computes with others without a word: it takes the nearest id, and no embedding for an unknown token type.
@@ -417,7 +458,7 @@ def check_ids(batch: dict, *configs) -> list:
     return checks
 
 
-def unpack_batch(data) -> dict:
+def unpack_batch(data: Any) -> dict:
     """Inputs and labels as one dictionary of int32 tensors, wherever a collator put the labels.
 
     Token types that are not given are 0, and everything is attended to, as in the stock models. Packed rows
@@ -460,7 +501,7 @@ def label_capacity(mask_prob: float, length: int) -> int:
     return min(length, max(1, round(mask_prob * (length - 2))))
 
 
-def require_fit(config, tokenizer, block_size: int) -> None:
+def require_fit(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
     """Refuse, before training, a tokenizer or block size that a model has no embeddings for.
 
     Raises:
@@ -474,7 +515,7 @@ def require_fit(config, tokenizer, block_size: int) -> None:
         )
 
 
-def require_vocabulary(config, tokenizer) -> None:
+def require_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer whose ids would be out of range.
 
     Raises:

@@ -14,7 +14,7 @@ dtype, and a product is computed in it.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class KernelProducts:
       variables: those that are trained.
     """
 
-    def __init__(self, variables: list[tf.Variable]):
+    def __init__(self, variables: list[tf.Variable]) -> None:
         self.outputs: list[tf.Tensor] = []  # whose gradients the tape is asked for
         self._products: list[tuple[tuple[int, ...], tf.Tensor, bool]] = []
         self._places = {id(variable): place for place, variable in enumerate(variables)}
@@ -56,9 +56,10 @@ class KernelProducts:
           `{places: [(left, right), ...]}`, all in bfloat16: the sum of `left^T @ right` over the list is the gradient
           of the kernels that have these places among the variables, side by side.
         """
-        found, by_outputs = {}, iter(by_outputs)
+        found: dict[tuple[int, ...], list[tuple[tf.Tensor, tf.Tensor]]] = {}
+        remaining = iter(by_outputs)
         for places, inputs, is_transposed in self._products:
-            by_output = _side_by_side([next(by_outputs) for _ in places])
+            by_output = _side_by_side([next(remaining) for _ in places])
             pair = (tf.cast(inputs, tf.bfloat16), by_output)
             found.setdefault(places, []).append(pair[::-1] if is_transposed else pair)
         return found
@@ -116,18 +117,18 @@ def affine(
         result = tf.matmul(values, kernel, transpose_b=transpose) + bias
         return [result] if len(kernels) == 1 else tf.split(result, len(kernels), axis=-1)
     opaque_true, collected = arithmetic.opaque_true, arithmetic.collected
-    is_collected = collected is not None and collected.takes(kernels)
+    collected = collected if collected is not None and collected.takes(kernels) else None
 
     @tf.custom_gradient
-    def compute(values, *parameters):
+    def compute(values: tf.Tensor, *parameters: tf.Tensor) -> tuple[list[tf.Tensor], Callable]:
         kernel = _side_by_side(parameters[: len(kernels)])
         bias = tf.concat(parameters[len(kernels) :], axis=0)
 
-        def gradient(*by_results):
+        def gradient(*by_results: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
             by_result = _side_by_side(by_results)
             by_values = _multiply(by_result, kernel, opaque_true, transpose_b=not transpose)
             by_kernels = [None] * len(kernels)
-            if not is_collected:
+            if collected is None:
                 factors = (by_result, values) if transpose else (values, by_result)
                 by_kernel = _multiply(_transposed(factors[0], opaque_true), factors[1], opaque_true)
                 by_kernels = tf.split(by_kernel, len(kernels), axis=1)
@@ -140,12 +141,12 @@ def affine(
         ), gradient
 
     results = compute(values, *(tf.convert_to_tensor(each) for each in (*kernels, *biases)))
-    if is_collected:
+    if collected is not None:
         collected.add(values, kernels, results, transpose)
     return results
 
 
-def _side_by_side(matrices: list[tf.Tensor]) -> tf.Tensor:
+def _side_by_side(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
     """One matrix in bfloat16. XLA would widen what it concatenates, but not whole numbers of the same bits."""
     matrices = [tf.cast(each, tf.bfloat16) for each in matrices]
     if len(matrices) == 1:
@@ -160,8 +161,8 @@ def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> 
         return tf.matmul(left, right, transpose_b=transpose_b)
 
     @tf.custom_gradient
-    def compute(left, right):
-        def gradient(by_result):
+    def compute(left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(by_result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             if transpose_b:
                 return _multiply(by_result, right, opaque_true), _multiply(
                     _transposed(by_result, opaque_true), left, opaque_true
@@ -186,13 +187,13 @@ def permute(values: tf.Tensor, permutation: tuple[int, ...]) -> tf.Tensor:
     inverse = [permutation.index(axis) for axis in range(len(permutation))]
 
     @tf.custom_gradient
-    def compute(values):
+    def compute(values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         return _permuted(values, permutation, opaque_true), lambda by_result: _permuted(by_result, inverse, opaque_true)
 
     return compute(values)
 
 
-def _permuted(values: tf.Tensor, permutation, opaque_true: tf.Tensor | None) -> tf.Tensor:
+def _permuted(values: tf.Tensor, permutation: Sequence[int], opaque_true: tf.Tensor | None) -> tf.Tensor:
     values = tf.cast(values, tf.bfloat16)
     if opaque_true is None:
         return tf.cast(tf.transpose(values, permutation), tf.float32)
@@ -265,8 +266,8 @@ def one_hot_product(one_hot: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         return tf.matmul(one_hot, values)
 
     @tf.custom_gradient
-    def compute(values):
-        def gradient(by_result):
+    def compute(values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(by_result: tf.Tensor) -> tf.Tensor:
             return tf.add_n(tf.split(tf.matmul(one_hot, _tf32_parts(by_result), transpose_a=True), 3, axis=-1))
 
         return tf.add_n(tf.split(tf.matmul(one_hot, _tf32_parts(values)), 3, axis=-1)), gradient

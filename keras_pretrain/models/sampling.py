@@ -6,14 +6,14 @@ All draws are functions of a seed, with Philox, which is cheap under XLA.
 import tensorflow as tf
 
 
-def stream(seed: tf.Tensor, *numbers) -> tf.Tensor:
+def stream(seed: tf.Tensor, *numbers: tf.Tensor | int) -> tf.Tensor:
     """A (2,) int32 seed for each purpose, made of another seed and one or more int32 numbers."""
     for number in numbers:
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int32), alg="philox")
     return seed
 
 
-def uniform(shape, seed: tf.Tensor) -> tf.Tensor:
+def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Random numbers above 0 and below 1, float32 with 24 random bits; the same with XLA and without it, which those of
     `tf.random.stateless_uniform` are not."""
     bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")

@@ -1,5 +1,10 @@
 """Model sizes by name."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
 # Layers, hidden size, attention heads. tiny, mini and small are those of Turc et al. (2019, "Well-Read Students Learn
 # Better"), base and large those of Devlin et al. (2019): heads are 64 wide, the feed-forward layer is four times the
 # hidden size.
@@ -72,7 +77,7 @@ def electra_sizes(size: str) -> tuple[dict, dict]:
     return settings(heads), settings(round(heads * share))
 
 
-def new_model_settings(tokenizer, settings: dict) -> dict:
+def new_model_settings(tokenizer: "PreTrainedTokenizerBase", settings: dict) -> dict:
     """What every new model starts from, and on top of it the `settings` of its size and of the caller.
 
     Raises:
@@ -95,7 +100,7 @@ def new_model_settings(tokenizer, settings: dict) -> dict:
     return settings
 
 
-def finetuning_learning_rate(config) -> float:
+def finetuning_learning_rate(config: "PretrainedConfig") -> float:
     """A peak learning rate to fine-tune an encoder with: the larger it is, the lower."""
     for hidden, learning_rate in _FINETUNING_LEARNING_RATES.items():
         if config.hidden_size <= hidden:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.models.pretraining import require_vocabulary
 from keras_pretrain.wordpieces import extend_tokenizer, old_pieces
@@ -13,7 +14,9 @@ from keras_pretrain.wordpieces import extend_tokenizer, old_pieces
 logger = logging.getLogger(__name__)
 
 
-def add_tokens(model, tokenizer, new_tokens: Iterable[str]):
+def add_tokens(
+    model: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, new_tokens: Iterable[str]
+) -> PreTrainedTokenizerBase:
     """Teach a tokenizer and its model new wordpieces, before the model is compiled.
 
     Each new row of the word embeddings is the mean of the rows of the pieces that the token was split into until now,
@@ -46,7 +49,9 @@ def add_tokens(model, tokenizer, new_tokens: Iterable[str]):
         require_vocabulary(network.config, tokenizer)
     extended = extend_tokenizer(tokenizer, (token.strip() for token in new_tokens))
     known = tokenizer.get_vocab()
-    fresh = sorted((token for token in extended.get_vocab() if token not in known), key=extended.get_vocab().get)
+    fresh = sorted(
+        (token for token in extended.get_vocab() if token not in known), key=extended.get_vocab().__getitem__
+    )
     pieces = [old_pieces(token, tokenizer) for token in fresh]
     ids = np.array([extended.get_vocab()[token] for token in fresh], np.int64)
     for network in networks:
@@ -62,7 +67,7 @@ def add_tokens(model, tokenizer, new_tokens: Iterable[str]):
     return extended
 
 
-def _grow(network, ids: np.ndarray, pieces: list[list[int]]) -> None:
+def _grow(network: tf_keras.Model, ids: np.ndarray, pieces: list[list[int]]) -> None:
     """Give one 🤗 model rows for `ids`, each the mean of the rows of its `pieces`."""
     network.build_in_name_scope()
     embeddings = getattr(network, network.base_model_prefix).embeddings
@@ -83,7 +88,7 @@ def _with_means(rows: np.ndarray, ids: np.ndarray, pieces: list[list[int]]) -> n
     return grown
 
 
-def _replace(layer, attribute: str, value: np.ndarray) -> None:
+def _replace(layer: tf_keras.layers.Layer, attribute: str, value: np.ndarray) -> None:
     """Put a variable of another shape, and of the same name, in the place of one of a layer's."""
     old = getattr(layer, attribute)
     scope, _, name = old.name.split(":")[0].rpartition("/")

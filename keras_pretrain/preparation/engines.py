@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, as_completed, wait
+from typing import Any
 
 from keras_pretrain.compat.joblib import WorkerDied, start_workers
 from keras_pretrain.system import available_processors
@@ -23,7 +24,7 @@ class LocalEngine:
       num_proc: by default one for each processor that this process may use. With 1, no other process is started.
     """
 
-    def __init__(self, num_proc: int | None = None):
+    def __init__(self, num_proc: int | None = None) -> None:
         if num_proc is not None and num_proc < 1:
             raise ValueError(f"num_proc must be at least 1, not {num_proc}.")
         self.num_proc = num_proc or available_processors()
@@ -72,7 +73,7 @@ class RayEngine:
         called `ray.init` already uses that cluster.
     """
 
-    def __init__(self, address: str | None = None):
+    def __init__(self, address: str | None = None) -> None:
         try:
             import ray.data
         except ImportError as error:
@@ -111,7 +112,7 @@ class RayEngine:
 class _Cell:
     """Any Python object in a table. An error is raised where the records are read: Ray would wrap it in its own."""
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
 

@@ -8,18 +8,20 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import datasets
 from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import choose_cleaning
-from keras_pretrain.corpus.loading import find_source
+from keras_pretrain.corpus.loading import Source, find_source
 from keras_pretrain.corpus.readers import ReadingOptions
 from keras_pretrain.corpus.sentences import choose_backend
 from keras_pretrain.features.building import check_settings
 from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.preparation.documents import find_units
-from keras_pretrain.preparation.engines import LocalEngine
+from keras_pretrain.preparation.engines import LocalEngine, RayEngine
 from keras_pretrain.preparation.overlap import refuse_overlap
 from keras_pretrain.preparation.pipeline import LENGTHS, MADE_OF, REPORT, SPLITS, Preparation, Settings
 from keras_pretrain.preparation.shards import is_shard
@@ -27,6 +29,9 @@ from keras_pretrain.preparation.stages import as_tokenizer, digest_tokenizer
 from keras_pretrain.settings import attach
 from keras_pretrain.system import lock
 from keras_pretrain.tokenization import cleaning_of, empty_tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # Python 3.10 does not have it
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ class Prepared:
     """The contents of a prepared folder: `directory`, a fast `tokenizer`, and a `report` of settings and counts."""
 
     directory: Path
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     report: dict
 
     @cached_property
@@ -61,7 +66,7 @@ class Prepared:
             features[split] = attach(examples, objective=settings["objective"], block_size=settings["block_size"])
         return features
 
-    def require_fit(self, objective: str, tokenizer=None) -> None:
+    def require_fit(self, objective: str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
         """Refuse a model that cannot be trained on these examples.
 
         Args:
@@ -101,14 +106,60 @@ class DryRun:
     kept: list[str]
 
 
+class PreparationArguments(TypedDict, total=False):
+    """The keyword arguments of `prepare_corpus`, except `dry_run`, which determines the result's type."""
+
+    text_column: str
+    sample_by: str
+    encoding: str
+    dialect: str | dict | None
+    on_bad_rows: str
+    validation_fraction: float
+    drop_duplicates: bool
+    language: str
+    cleaning: str | None
+    clean: bool | None
+    backend: str | None
+    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None
+    vocab_size: int
+    objective: str
+    block_size: int
+    short_seq_prob: float
+    dupe_factor: int
+    seed: int
+    num_proc: int | None
+    engine: LocalEngine | RayEngine | None
+    overwrite: bool
+
+
+@overload
 def prepare_corpus(
-    source,
-    directory: str | os.PathLike,
+    source: Source,
+    directory: str | os.PathLike[str],
+    *,
+    dry_run: Literal[False] = False,
+    **arguments: "Unpack[PreparationArguments]",
+) -> Prepared: ...
+@overload
+def prepare_corpus(
+    source: Source,
+    directory: str | os.PathLike[str],
+    *,
+    dry_run: Literal[True],
+    **arguments: "Unpack[PreparationArguments]",
+) -> DryRun: ...
+@overload
+def prepare_corpus(
+    source: Source, directory: str | os.PathLike[str], *, dry_run: bool, **arguments: "Unpack[PreparationArguments]"
+) -> Prepared | DryRun: ...
+def prepare_corpus(
+    source: Source,
+    directory: str | os.PathLike[str],
     *,
     text_column: str = "text",
     sample_by: str = "paragraph",
     encoding: str = "utf-8",
-    dialect=None,
+    dialect: str | dict | None = None,
     on_bad_rows: str = "error",
     validation_fraction: float = 0.1,
     drop_duplicates: bool = False,
@@ -116,7 +167,7 @@ def prepare_corpus(
     cleaning: str | None = None,
     clean: bool | None = None,
     backend: str | None = None,
-    tokenizer=None,
+    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
     vocab_size: int = 25_000,
     objective: str = "mlm+nsp",
     block_size: int = 128,
@@ -124,7 +175,7 @@ def prepare_corpus(
     dupe_factor: int = 1,
     seed: int = 42,
     num_proc: int | None = None,
-    engine=None,
+    engine: LocalEngine | RayEngine | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Prepared | DryRun:
@@ -208,7 +259,7 @@ def prepare_corpus(
     return load_prepared(directory)
 
 
-def load_prepared(directory: str | os.PathLike) -> Prepared:
+def load_prepared(directory: str | os.PathLike[str]) -> Prepared:
     """Load what `prepare_corpus` made.
 
     Raises:

@@ -3,7 +3,7 @@
 import os
 
 
-def draw_lengths(picture: str | os.PathLike, lengths: dict[str, list[int]]) -> None:
+def draw_lengths(picture: str | os.PathLike[str], lengths: dict[str, list[int]]) -> None:
     """Save a PNG with a histogram for each split; `lengths[split][n]` is the number of examples of `n` tokens."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # needs no display
     from matplotlib.figure import Figure

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from keras_pretrain.corpus.loading import source_folders
+from keras_pretrain.corpus.loading import Source, source_folders
 from keras_pretrain.folders import LOCK, MANIFEST
 
 
-def refuse_overlap(source, found, directory: Path, folders: Sequence[str], files: Sequence[str]) -> None:
+def refuse_overlap(
+    source: Source,
+    found: list[Path] | dict[str, Dataset],
+    directory: Path,
+    folders: Sequence[str],
+    files: Sequence[str],
+) -> None:
     """Refuse a source and an output that share a file, now or after the output is written, also through links.
 
     Args:

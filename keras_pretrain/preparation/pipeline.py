@@ -5,15 +5,15 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import clean_text, describe_cleaning
 from keras_pretrain.corpus.loading import find_duplicates, report_rows
@@ -24,6 +24,7 @@ from keras_pretrain.features.building import add_figures, report_examples
 from keras_pretrain.features.next_sentence import check_pairable
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.preparation.documents import Unit, block_characters, read_blocks
+from keras_pretrain.preparation.engines import LocalEngine, RayEngine
 from keras_pretrain.preparation.lengths import draw_lengths
 from keras_pretrain.preparation.shards import Result, Shelf, collect, digest_content, read_shard
 from keras_pretrain.preparation.stages import (
@@ -36,6 +37,7 @@ from keras_pretrain.preparation.stages import (
     survey_unit,
     tokenize_shard,
 )
+from keras_pretrain.system import can_draw, installed_version
 from keras_pretrain.tokenization import TOKENIZER_CHARACTERS, record_cleaning, sample_documents, train_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,15 @@ class Settings:
 class Preparation:
     """One call of `prepare_corpus`: runs the stages in their order and records the seconds that each takes."""
 
-    def __init__(self, folder: OwnedFolder, stage: Path, units: list[Unit], settings: Settings, engine, given):
+    def __init__(
+        self,
+        folder: OwnedFolder,
+        stage: Path,
+        units: list[Unit],
+        settings: Settings,
+        engine: LocalEngine | RayEngine,
+        given: PreTrainedTokenizerBase | None,
+    ) -> None:
         self.folder, self.stage = folder, stage
         self.units, self.settings = units, settings
         self.engine, self.given = engine, given
@@ -99,7 +109,7 @@ class Preparation:
     def _shelf(self, name: str, *, compress: bool = False) -> Shelf:
         return Shelf(self.folder.path, self.stage, name, compress)
 
-    def _collect(self, stage, tasks: list, description: str) -> list[Result]:
+    def _collect(self, stage: Callable, tasks: list, description: str) -> list[Result]:
         bar = tqdm(total=len(tasks), desc=description, unit=" blocks", delay=2)
         return collect(self.folder, self.stage, self.engine.run(stage, tasks), bar)
 
@@ -222,7 +232,14 @@ class Preparation:
         stage = partial(build_examples, self._shelf(split), self.tokenizer, digest, shared)
         return self._collect(stage, tasks, f"Building {split}")
 
-    def _finish(self, surveys, sentences, tokens, examples, digest: str) -> None:
+    def _finish(
+        self,
+        surveys: list[Result],
+        sentences: list[Result],
+        tokens: dict[str, list[Result]],
+        examples: dict[str, list[Result]],
+        digest: str,
+    ) -> None:
         """Write the report, which marks the folder as finished, and delete files that are not part of it."""
         settings = self.settings
         splits = {split: self._report_split(split, tokens[split], results) for split, results in examples.items()}
@@ -238,10 +255,11 @@ class Preparation:
             "documents_not_split": _total(sentences, "not_split"),
             **splits,
             "settings": asdict(settings) | {"tokenizer": digest},
-            "versions": {name: version(name) for name in packages},
+            "versions": {name: found for name in packages if (found := installed_version(name))},
         }
         with self.folder.writing(last=REPORT) as stage:
-            draw_lengths(stage / LENGTHS, {split: each["lengths"] for split, each in splits.items()})
+            if can_draw("The lengths"):
+                draw_lengths(stage / LENGTHS, {split: each["lengths"] for split, each in splits.items()})
             (stage / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         results = chain(surveys, sentences, *tokens.values(), *examples.values())
         current = {REPORT, LENGTHS, *self.folder.names("tokenizer"), *(result.name for result in results)}

@@ -10,6 +10,7 @@ from pathlib import Path
 import datasets
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.compat.datasets import cache_folder
 from keras_pretrain.corpus.cleaning import choose_cleaning, clean_text, describe_cleaning
@@ -27,7 +28,8 @@ from keras_pretrain.tokenization import cleaning_of
 
 logger = logging.getLogger(__name__)
 
-_FEATURES = datasets.Features({"sentences": datasets.List(datasets.Value("string"))})
+# In datasets 4 and later, a `Sequence` of values is a `List`.
+_FEATURES = datasets.Features({"sentences": datasets.Sequence(datasets.Value("string"))})
 
 
 def prepare_sentences(
@@ -38,9 +40,9 @@ def prepare_sentences(
     clean: bool | None = None,
     objective: str = "mlm+nsp",
     backend: str | None = None,
-    tokenizer=None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     num_proc: int | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset | DatasetDict:
     """Clean documents and split them into sentences.
 
@@ -110,7 +112,7 @@ class CacheInfo:
     others: list[str]
 
 
-def cache_info(cache_dir: str | os.PathLike | None = None, *, clear: bool = False) -> CacheInfo:
+def cache_info(cache_dir: str | os.PathLike[str] | None = None, *, clear: bool = False) -> CacheInfo:
     """What is, or with `clear` was, in the cache of `prepare_sentences`.
 
     Args:
@@ -125,7 +127,7 @@ def cache_info(cache_dir: str | os.PathLike | None = None, *, clear: bool = Fals
     return info
 
 
-def _cache_directory(cache_dir: str | os.PathLike | None) -> Path:
+def _cache_directory(cache_dir: str | os.PathLike[str] | None) -> Path:
     return Path(cache_dir) if cache_dir else cache_folder() / "keras_pretrain"
 
 

@@ -9,10 +9,11 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import clean_text
 from keras_pretrain.corpus.validation import is_validation
@@ -142,19 +143,27 @@ def _read_ids(shard: Path) -> TokenizedCorpus:
     return TokenizedCorpus(column.values.values.to_numpy(), sentence_starts, document_starts, 0)
 
 
-def as_tokenizer(tokenizer):
+@overload
+def as_tokenizer(tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase: ...
+@overload
+def as_tokenizer(tokenizer: None) -> None: ...
+@overload
+def as_tokenizer(
+    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None,
+) -> PreTrainedTokenizerBase | None: ...
+def as_tokenizer(tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase | None:
     """The tokenizer, loaded if it is given as a name or folder."""
     return AutoTokenizer.from_pretrained(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else tokenizer
 
 
-def digest_tokenizer(tokenizer) -> str:
+def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     """A digest of everything that determines a tokenizer's ids; padding and truncation remain from the last call."""
     settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
     return hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=1)
-def _load_tokenizer(folder: Path, digest: str):
+def _load_tokenizer(folder: Path, digest: str) -> PreTrainedTokenizerBase:
     return as_tokenizer(folder)
 
 

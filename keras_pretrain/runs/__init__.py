@@ -4,6 +4,7 @@ The records need nothing heavy; TensorFlow is imported when one of the other nam
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from keras_pretrain.runs.settings import (
     AdaptSettings,
@@ -14,6 +15,14 @@ from keras_pretrain.runs.settings import (
     read_settings,
     setting,
 )
+
+if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with the table below
+    from keras_pretrain.runs.adaptation import AdaptationRun as AdaptationRun
+    from keras_pretrain.runs.finetuning import run_finetuning as run_finetuning
+    from keras_pretrain.runs.metrics import require_output as require_output
+    from keras_pretrain.runs.metrics import write_metrics as write_metrics
+    from keras_pretrain.runs.run import Run as Run
+    from keras_pretrain.runs.run import make_strategy as make_strategy
 
 _MODULE_OF = {
     "Run": "keras_pretrain.runs.run",
@@ -40,7 +49,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULE_OF[name]), name)

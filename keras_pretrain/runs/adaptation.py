@@ -3,12 +3,16 @@
 import logging
 import math
 import time
+from pathlib import Path
+
+from datasets import DatasetDict
 
 from keras_pretrain.evaluation import evaluate_mlm
 from keras_pretrain.finetuning import finetune, load_examples
 from keras_pretrain.models.vocabulary import add_tokens
 from keras_pretrain.runs.run import Run
 from keras_pretrain.runs.settings import AdaptSettings
+from keras_pretrain.training.forecast import Pace
 from keras_pretrain.wordpieces import find_new_tokens
 
 logger = logging.getLogger(__name__)
@@ -20,13 +24,13 @@ class AdaptationRun(Run):
 
     settings: AdaptSettings
 
-    def __init__(self, settings: AdaptSettings, *, begun: float | None = None):
+    def __init__(self, settings: AdaptSettings, *, begun: float | None = None) -> None:
         super().__init__(settings, begun=begun)
         self._task = self._load_task() if settings.task_train else None
         self._words: list[str] = []
         self.comparison: dict[str, dict] = {}
 
-    def _load_task(self):
+    def _load_task(self) -> DatasetDict:
         settings = self.settings
         return load_examples(
             settings.task_train,
@@ -53,7 +57,7 @@ class AdaptationRun(Run):
                 words = [word for word in self._words if word.strip()]
                 self.tokenizer = add_tokens(self.model, self.tokenizer, words)
 
-    def _seconds_to_finish(self, pace) -> float:
+    def _seconds_to_finish(self, pace: Pace) -> float:
         return super()._seconds_to_finish(pace) + self._seconds_of_comparison
 
     def save(self, figures: dict) -> None:
@@ -65,10 +69,10 @@ class AdaptationRun(Run):
         if self._words:
             logger.info("The tokenizer has new words, so the gaps are not the same: compare loss_per_character.")
 
-    def _evaluate(self, checkpoint) -> dict[str, float]:
+    def _evaluate(self, checkpoint: str | Path) -> dict[str, float]:
         return evaluate_mlm(checkpoint, self.sentences["validation"], block_size=self.settings.shapes[0][0])
 
-    def _judge(self, checkpoint, name: str) -> dict[str, dict]:
+    def _judge(self, checkpoint: str | Path, name: str) -> dict[str, dict]:
         """The task on top of a checkpoint; its seeds that are finished are not trained again after a kill."""
         settings = self.settings
         if self._task is None:

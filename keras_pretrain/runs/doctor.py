@@ -21,18 +21,14 @@ _PACKAGE = "keras_pretrain"
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 _LITTLE_MEMORY, _LITTLE_DISK, _NO_DISK = 4 << 30, 10 << 30, 1 << 30  # bytes
 _EXTRAS = {
+    "korean": "to split Korean sentences and to clean comments",
+    "english": "to split English sentences",
+    "finetune": "to fine-tune and to evaluate",
+    "plots": "to draw the curves of a run",
     "tensorboard": "to log metrics for TensorBoard",
     "serving": "to export a SavedModel that takes strings",
     "distributed": "to prepare a corpus and train on several machines",
     "torch": "to read checkpoints whose weights are a pytorch_model.bin",
-}
-_ANALYSERS = {
-    "kiwipiepy": "splits Korean sentences (the default)",
-    "kss": "splits Korean sentences",
-    "mecab": "makes kss fast (python-mecab-ko)",
-    "nltk": "splits English sentences",
-    "soynlp": "cleans comments",
-    "emoji": "cleans comments",
 }
 # Runs in a separate process: its start-up messages do not show, and a crash during the import is a finding.
 _TENSORFLOW = """
@@ -75,7 +71,7 @@ class Examination:
         return "\n".join([*map(str, self.findings), summary])
 
 
-def examine(folders: Sequence[str | os.PathLike] = (".",)) -> Examination:
+def examine(folders: Sequence[str | os.PathLike[str]] = (".",)) -> Examination:
     """Examine this machine and this installation; nothing is changed, and the network is not used.
 
     Args:
@@ -113,7 +109,7 @@ def _examine_memory() -> Iterator[Finding]:
         yield Finding("memory", text, "note" if min(available, limit or available) < _LITTLE_MEMORY else "ok")
 
 
-def _examine_disk(folder: str | os.PathLike) -> Iterator[Finding]:
+def _examine_disk(folder: str | os.PathLike[str]) -> Iterator[Finding]:
     path = Path(folder).expanduser().absolute()
     existing = next(each for each in (path, *path.parents) if each.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -139,14 +135,17 @@ def _examine_packages() -> Iterator[Finding]:
     remedy = "" if SpecifierSet(supported).contains(python, prereleases=True) else f"Install Python {supported}."
     yield Finding("Python", f"{python} ({supported})", "problem" if remedy else "ok", remedy)
     fine = []
-    for requirement in map(Requirement, importlib.metadata.requires(_PACKAGE)):
+    for requirement in map(Requirement, importlib.metadata.requires(_PACKAGE) or ()):
         marker, requirement.marker = requirement.marker, None
+        if requirement.name.replace("-", "_") == _PACKAGE:  # extras of several others
+            continue
         extras = (extra for extra in ("", *_EXTRAS) if marker is None or marker.evaluate({"extra": extra}))
         extra = next(extras, None)
         name, version, install = requirement.name, _version(requirement.name), f"pip install '{requirement}'"
         if extra is None:  # for the tests, for example
             continue
         if version is None and extra:
+            install = f"pip install '{_PACKAGE}[{extra}]'"
             yield Finding("packages", f"{name} is missing; it is needed {_EXTRAS[extra]}: {install}", "note")
         elif version is None:
             yield Finding("packages", f"{name} is missing", "problem", install)
@@ -159,11 +158,7 @@ def _examine_packages() -> Iterator[Finding]:
 
 
 def _examine_analysers() -> Iterator[Finding]:
-    missing = [module for module in _ANALYSERS if importlib.util.find_spec(module) is None]
-    yield Finding("analysers", ", ".join(module for module in _ANALYSERS if module not in missing) or "none")
-    for module in missing:
-        yield Finding("analysers", f"{module} is missing; it {_ANALYSERS[module]}", "note")
-    if "nltk" not in missing and not _has_punkt():
+    if importlib.util.find_spec("nltk") and not _has_punkt():
         text = "nltk's punkt_tab is missing; only the backend of that name needs it"
         yield Finding("analysers", f"{text}: python -m nltk.downloader punkt_tab", "note")
 
@@ -264,6 +259,7 @@ def _has_punkt() -> bool:
 def _version(name: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
+    return None
 
 
 def _read(path: str) -> str:

@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
+from datasets import Dataset
+
 from keras_pretrain.corpus.loading import load_corpus
 from keras_pretrain.corpus.samples import load_sample
 from keras_pretrain.evaluation import compare_mlm
 from keras_pretrain.finetuning import evaluate, load_examples
 from keras_pretrain.models.loading import check_checkpoint
-from keras_pretrain.runs.settings import RECORD, PretrainingSettings, read_settings
+from keras_pretrain.runs.settings import RECORD, PretrainingSettings, Settings, read_settings
 
 
 def evaluate_checkpoints(
@@ -48,8 +50,13 @@ def evaluate_checkpoints(
         if corpus is None:
             raise ValueError("`corpus` is missing: a classifier is evaluated on a file of labelled texts.")
         is_regression = len(found[0].config.get("id2label", {})) == 1
-        columns = {"text_column": text_column, "pair_column": pair_column, "label_column": label_column}
-        data = load_examples({"train": corpus, "validation": corpus}, regression=is_regression, **columns)
+        data = load_examples(
+            {"train": corpus, "validation": corpus},
+            regression=is_regression,
+            text_column=text_column,
+            pair_column=pair_column,
+            label_column=label_column,
+        )
         lengths = [getattr(_record_of(model), "max_length", 128) for model in models]
         pairs = zip(models, lengths, strict=True)
         return {model: evaluate(model, data["validation"], max_length=length) for model, length in pairs}
@@ -76,12 +83,12 @@ def table(metrics: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _record_of(model: str | os.PathLike):
+def _record_of(model: str | os.PathLike[str]) -> Settings | None:
     file = Path(model) / RECORD
     return read_settings(file, check=False) if file.is_file() else None
 
 
-def _validation_of(record: PretrainingSettings):
+def _validation_of(record: PretrainingSettings) -> Dataset:
     if record.prepared is not None:
         raise ValueError("`corpus` is missing, and the run was trained on a prepared folder, which has no texts.")
     names = ("text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "seed")

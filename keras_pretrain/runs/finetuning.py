@@ -5,6 +5,9 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import cast
+
+from datasets import Dataset
 
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.finetuning import FineTuned, finetune, load_examples, predict
@@ -43,7 +46,9 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
     )  # fmt: skip
     record = output / RECORD
     if settings.resume and settings.precision == "auto" and record.exists():  # finished seeds are kept in theirs
-        settings = dataclasses.replace(settings, precision=read_settings(record, check=False).precision)
+        settings = dataclasses.replace(
+            settings, precision=cast(FinetuneSettings, read_settings(record, check=False)).precision
+        )
     settings = with_precision(settings)
     with policy(settings.precision), strategy.scope():
         tuned = finetune(
@@ -63,7 +68,7 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
     return tuned
 
 
-def _show(tuned: FineTuned, validation, settings: FinetuneSettings) -> None:
+def _show(tuned: FineTuned, validation: Dataset, settings: FinetuneSettings) -> None:
     lines = [f"{settings.output} is ready; on validation, over {len(tuned.seeds)} seed(s):"]
     lines += [f"  {name:10} {each['mean']:.4f} ± {each['std']:.4f}" for name, each in tuned.metrics.items()]
     examples = validation.select(range(min(3, len(validation))))

@@ -5,8 +5,11 @@ import logging
 import math
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tf_keras
+from datasets import Dataset, DatasetDict
 
 from keras_pretrain.corpus.loading import is_hub_name
 from keras_pretrain.export.checkpoint import require_writable
@@ -38,7 +41,14 @@ def require_output(settings: Settings) -> None:
     folder.require_replaceable([METRICS, RECORD])
 
 
-def write_metrics(settings: Settings, metrics, *, documents=None, seconds: dict | None = None, **more) -> None:
+def write_metrics(
+    settings: Settings,
+    metrics: dict | tf_keras.callbacks.History,
+    *,
+    documents: DatasetDict | dict[str, int] | None = None,
+    seconds: dict | None = None,
+    **more: Any,
+) -> None:
     """Write `metrics.json` and the record `run.yaml` into the output of a run. Only a warning where they cannot be
     written: the model matters more.
 
@@ -66,7 +76,8 @@ def write_metrics(settings: Settings, metrics, *, documents=None, seconds: dict 
             "versions": {name: version(name) for name in _PACKAGES},
         }
     )
-    parts = {name: documents[name] for name in ("train", "validation") if name in (documents or {})}
+    known = documents or {}
+    parts = {name: known[name] for name in ("train", "validation") if name in known}
     counts = {name: _count(part) for name, part in parts.items()}
     if isinstance(settings, PretrainingSettings):
         report["corpus"] = describe_corpus(settings) | counts
@@ -89,7 +100,7 @@ def write_record(settings: Settings) -> None:
     folder.write_text(RECORD, _HEADER + settings.to_yaml())
 
 
-def _count(part) -> int:
+def _count(part: dict | int | Dataset) -> int:
     """Documents of a dataset, of the report of a prepared folder, or a number itself."""
     if isinstance(part, dict):
         return part["documents"]
@@ -112,7 +123,7 @@ def _speed_before(file: Path) -> dict:
         return {}
 
 
-def _finite(value):
+def _finite(value: object) -> object:
     """As JSON has it: Python's `NaN` and `Infinity` are not JSON."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, dict):

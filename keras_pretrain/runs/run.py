@@ -9,12 +9,17 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 import tf_keras
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
+from keras_pretrain.corpus.cleaning import choose_cleaning
 from keras_pretrain.corpus.loading import load_corpus
 from keras_pretrain.corpus.samples import load_sample
+from keras_pretrain.corpus.sentences import choose_backend
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.features.batching import batches_behind, packed_row_count, to_tf_dataset
 from keras_pretrain.features.building import build_features, choose_objective
@@ -24,9 +29,19 @@ from keras_pretrain.models.bert import BertPretrainer
 from keras_pretrain.models.electra import ElectraPretrainer
 from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.models.precision import choose_precision
-from keras_pretrain.preparation import load_prepared, prepare_sentences
+from keras_pretrain.preparation import Prepared, load_prepared, prepare_sentences
 from keras_pretrain.runs.metrics import require_output, write_metrics, write_record
-from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, read_settings
+from keras_pretrain.runs.settings import (
+    RECORD,
+    AdaptSettings,
+    ElectraSettings,
+    FinetuneSettings,
+    Objective,
+    Phase,
+    Precision,
+    PretrainingSettings,
+    read_settings,
+)
 from keras_pretrain.system import memory_bytes
 from keras_pretrain.tokenization import train_tokenizer
 from keras_pretrain.training.callbacks import FillMaskPreview, ReplacedTokensPreview, for_run
@@ -35,6 +50,8 @@ from keras_pretrain.training.optimization import create_optimizer
 from keras_pretrain.training.progress import format_duration
 
 logger = logging.getLogger(__name__)
+
+_Settings = TypeVar("_Settings", PretrainingSettings, FinetuneSettings)
 
 _VALIDATIONS = 10  # in a run, if they take no more than validation_share of its time
 _MEASURED_SECONDS = 3.0
@@ -51,7 +68,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return strategies[name]()
 
 
-def with_precision(settings):
+def with_precision(settings: _Settings) -> _Settings:
     """The settings with a precision of this machine in the place of `"auto"`, or of none.
 
     Raises:
@@ -65,7 +82,7 @@ def with_precision(settings):
     if precision.startswith("mixed_") and not gpus:
         logger.info("Precision %s is slow on this machine: no GPU is visible. Leave it out.", precision)
     try:
-        return dataclasses.replace(settings, precision=choose_precision(precision))
+        return dataclasses.replace(settings, precision=cast(Precision, choose_precision(precision)))
     except ValueError as error:
         raise ValueError(
             f"`precision` is {precision}. {error} A run that was begun with it needs a machine like its first."
@@ -106,17 +123,27 @@ class Run:
         another run or with files of others. All that does not need the corpus is checked here.
     """
 
-    def __init__(self, settings: PretrainingSettings, *, begun: float | None = None):
+    settings: PretrainingSettings
+    prepared: Prepared | None
+    model: BertPretrainer | ElectraPretrainer
+    tokenizer: PreTrainedTokenizerBase
+    documents: dict[str, int]
+    preview: FillMaskPreview | ReplacedTokensPreview
+
+    def __init__(self, settings: PretrainingSettings, *, begun: float | None = None) -> None:
         self._begun = time.perf_counter() if begun is None else begun
         self.seconds: dict[str, float] = {}
         self.output = Path(settings.output).expanduser()
         require_output(settings)
         self.prepared, settings = _open_prepared(settings)
         stored = self._read_record(settings)
-        self.settings = settings.continued(stored) if stored else dataclasses.replace(settings, planned_steps=None)
+        if stored:
+            self.settings = settings.continued(stored)
+        else:
+            self.settings = _for_what_is_installed(dataclasses.replace(settings, planned_steps=None))
         self.strategy = make_strategy(self.settings.strategy)
         self.is_chief = self.strategy.extended.should_checkpoint  # of several machines, one writes and shows
-        self.model = self.tokenizer = self.documents = None
+        self.model = self.tokenizer = self.documents = cast(Any, None)  # until they are loaded or made
 
     def carry_out(self) -> dict[str, float]:
         """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
@@ -128,7 +155,7 @@ class Run:
         if self.settings.init_from and ignored:
             logger.info("A given model has a size and a vocabulary of its own: %s have no effect.", ", ".join(ignored))
         tf_keras.utils.set_random_seed(self.settings.seed)
-        with policy(self.settings.precision):
+        with policy(self.settings.precision or "auto"):
             self._load_model()
             features = self.prepare()
             data = self._batch(features)
@@ -140,9 +167,11 @@ class Run:
                 logger.info("%s is ready.\n%s", self.settings.output, self.preview.render())
         return figures
 
-    def _read_record(self, settings) -> PretrainingSettings | None:
+    def _read_record(self, settings: PretrainingSettings) -> PretrainingSettings | None:
         file = self.output / RECORD
-        return read_settings(file, check=False) if settings.resume and file.exists() else None
+        if not settings.resume or not file.exists():
+            return None
+        return cast(PretrainingSettings, read_settings(file, check=False))  # `require_output` has compared the kinds
 
     def _load_model(self) -> None:
         """The checkpoint to continue from, before an hour of preparation."""
@@ -150,7 +179,10 @@ class Run:
         if name is None:
             return
         checkpoint = find_checkpoint(name)
-        common = {"seed": settings.seed, "gradient_accumulation_steps": settings.gradient_accumulation_steps}
+        common: dict[str, Any] = {
+            "seed": settings.seed,
+            "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        }
         with self.strategy.scope():
             if checkpoint.model_type == "electra":
                 generator = getattr(settings, "init_generator_from", None)
@@ -172,7 +204,8 @@ class Run:
     @property
     def objective(self) -> str:
         """Of the run: `"mlm+nsp"`, `"mlm"` or `"rtd"`."""
-        return "rtd" if isinstance(self.model, ElectraPretrainer) else self.settings.objective
+        # None where `prepare` is still to choose it.
+        return "rtd" if isinstance(self.model, ElectraPretrainer) else cast(str, self.settings.objective)
 
     def prepare(self) -> list:
         """Text → the examples of each phase; a tokenizer is trained where there is none."""
@@ -191,7 +224,9 @@ class Run:
             if "validation" not in self.corpus:
                 raise ValueError("The corpus has no validation split: it needs at least four documents.")
         if self.model is not None and self.objective is None:
-            self.settings = settings = dataclasses.replace(settings, objective=choose_objective(self.corpus["train"]))
+            self.settings = settings = dataclasses.replace(
+                cast(AdaptSettings, settings), objective=cast(Objective, choose_objective(self.corpus["train"]))
+            )
         with self._clock("sentences"):
             names = ("language", "cleaning", "backend", "num_proc")
             how = {name: getattr(settings, name) for name in names} | {"tokenizer": self.tokenizer}
@@ -201,7 +236,11 @@ class Run:
                 self.tokenizer = train_tokenizer(self.sentences["train"], vocab_size=settings.vocab_size)
             self._change_tokenizer()
         with self._clock("examples"):
-            building = {"objective": self.objective, "dupe_factor": settings.passes, "seed": settings.seed}
+            building: dict[str, Any] = {
+                "objective": self.objective,
+                "dupe_factor": settings.passes,
+                "seed": settings.seed,
+            }
             return [
                 build_features(self.sentences, self.tokenizer, block_size=block, **building)
                 for block, _ in settings.shapes
@@ -216,7 +255,7 @@ class Run:
             self.settings = dataclasses.replace(self.settings, packed=self._packing_pays(features))
         settings, tokenizer, data = self.settings, self.tokenizer, []
         for examples, (_, batch_size) in zip(features, settings.shapes, strict=True):
-            how = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
+            how: dict[str, Any] = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
             how |= {"glue_prob": settings.glue_prob, "packed": settings.packed}
             train = to_tf_dataset(examples["train"], tokenizer, **how)
             how |= {"glue_prob": 0.0, "training": False}  # so that runs with another share can be compared
@@ -235,18 +274,18 @@ class Run:
             logger.info("Examples share rows, where they fit.")
         return pays
 
-    def _make_model(self, examples) -> None:
+    def _make_model(self, examples: Dataset) -> None:
         """A new model, where none is continued from."""
         settings = self.settings
         if self.model is not None:
             return
-        options = {"mask_prob": settings.mask_prob, "seed": settings.seed}
+        options: dict[str, Any] = {"mask_prob": settings.mask_prob, "seed": settings.seed}
         options |= {"glue_prob": settings.glue_prob} if settings.kind == "electra" else {}
         options["gradient_accumulation_steps"] = settings.gradient_accumulation_steps
         if settings.dropout is not None:
             options |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), settings.dropout)
-        kind = BertPretrainer
-        if settings.kind == "electra":
+        kind: type[BertPretrainer] | type[ElectraPretrainer] = BertPretrainer
+        if isinstance(settings, ElectraSettings):
             kind, options["disc_weight"] = ElectraPretrainer, settings.disc_weight
         with self.strategy.scope():
             self.model = kind.from_size(settings.size, self.tokenizer, features=examples, **options)
@@ -255,10 +294,10 @@ class Run:
         names = ("learning_rate", "schedule", "warmup_ratio", "weight_decay", "epsilon", "beta_1", "beta_2")
         with self.strategy.scope():
             optimizer = create_optimizer(
-                num_train_steps=settings.steps, **{name: getattr(settings, name) for name in names}
+                num_train_steps=cast(int, settings.steps), **{name: getattr(settings, name) for name in names}
             )
             if getattr(self.model, "optimizer", None) is None:
-                self.model.compile(optimizer, precision=compile_precision(settings.precision))
+                self.model.compile(optimizer, precision=compile_precision(settings.precision or "auto"))
             else:
                 self.model.replace_optimizer(optimizer)
 
@@ -267,8 +306,9 @@ class Run:
         paces: list[Pace | None] = []
         if self.settings.steps is None and self.settings.hours is not None:
             self._compile(self.settings.completed())
-            paces = [_measure(self.model, *each) for each in data]
-            self.settings = dataclasses.replace(self.settings, steps=self._steps_in_hours(paces))
+            measured = [_measure(self.model, *each) for each in data]
+            paces = [*measured]
+            self.settings = dataclasses.replace(self.settings, steps=self._steps_in_hours(measured))
         self.settings = self.settings.completed()
         self._compile(self.settings)
         if self.settings.strategy == "multiworker":  # each worker's clock is another
@@ -282,11 +322,12 @@ class Run:
         if self.settings.validation_every is None:
             every = -(-self._epochs // self._choose_validations(paces))
             self.settings = dataclasses.replace(self.settings, validation_every=every)
-        self._forecast(paces, [batches_behind(train)[0].padding for train, _ in data])
+        found = [batches_behind(train)[0] for train, _ in data]
+        self._forecast(paces, [each.padding for each in found if each is not None])
 
     @property
     def _epochs(self) -> int:
-        return self.settings.steps // self.settings.steps_per_epoch
+        return cast(int, self.settings.steps) // self.settings.steps_per_epoch
 
     def _choose_validations(self, paces: list[Pace | None]) -> int:
         """How many validations the run has besides the one at the end of each phase but the last."""
@@ -306,7 +347,8 @@ class Run:
     def _steps_in_hours(self, paces: list[Pace]) -> int:
         """As many whole epochs as `hours` have room for."""
         settings, spent = self.settings, time.perf_counter() - self._begun
-        budget = 3600 * settings.hours - spent - self._seconds_to_finish(paces[-1])
+        hours = cast(float, settings.hours)
+        budget = 3600 * hours - spent - self._seconds_to_finish(paces[-1])
         per_step = sum(share * pace.seconds_per_step for share, pace in zip(settings.shares, paces, strict=True))
         epoch = per_step * settings.steps_per_epoch
         validation = max(pace.seconds_per_validation for pace in paces)
@@ -314,7 +356,7 @@ class Run:
         epochs = int((budget - max(len(paces) * validation, most)) / epoch)
         if epochs < len(paces):
             raise ValueError(
-                f"`hours` ({settings.hours:g}) are too few: {spent:,.0f} s have passed, and an epoch of "
+                f"`hours` ({hours:g}) are too few: {spent:,.0f} s have passed, and an epoch of "
                 f"{settings.steps_per_epoch} steps takes {epoch:,.0f} s. Give more hours, a smaller model or a "
                 "smaller `steps_per_epoch`."
             )
@@ -325,12 +367,12 @@ class Run:
 
     def _forecast(self, paces: list[Pace | None], padding: list[float]) -> None:
         """Say how long it will take, and what memory and disk it needs; refuse what does not fit."""
-        settings, seconds = self.settings, 0.0
+        settings, seconds, every = self.settings, 0.0, self._validation_every
         for phase, pace, count, padding_share in zip(settings.plan(), paces, self._left(), padding, strict=True):
-            if count:
+            if count and pace:
                 epochs = count / settings.steps_per_epoch
                 seconds += count * pace.seconds_per_step
-                seconds += -(-epochs // settings.validation_every) * pace.seconds_per_validation
+                seconds += -(-epochs // every) * pace.seconds_per_validation
                 rate = 1 / pace.seconds_per_step
                 tokens = phase.batch_size * phase.block_size * (1 - padding_share)
                 logger.info(
@@ -338,17 +380,17 @@ class Run:
                     "second; a validation of %.1f s every %d steps.",
                     f"{count:,}", phase.batch_size, phase.block_size, 100 * padding_share, f"{count * tokens:,.0f}",
                     rate, f"{rate * tokens:,.0f}",
-                    pace.seconds_per_validation, settings.validation_every * settings.steps_per_epoch,
+                    pace.seconds_per_validation, every * settings.steps_per_epoch,
                 )  # fmt: skip
         self.seconds["forecast"] = seconds
-        pace = next(pace for pace in paces if pace)
-        disk = (2 * len(paces) + 2) * pace.checkpoint_bytes  # two checkpoints a phase, one being written, the model
+        known = next(pace for pace in paces if pace)
+        disk = (2 * len(paces) + 2) * known.checkpoint_bytes  # two checkpoints a phase, one being written, the model
         free = shutil.disk_usage(_existing(settings.output)).free
         if self.is_chief:
             logger.info(
                 "Training will take about %s (until %s), %.1f of %.1f GiB of memory and %.2f of %.1f GiB of disk.",
                 format_duration(seconds), time.strftime("%H:%M", time.localtime(time.time() + seconds)),
-                pace.memory / 2**30, memory_bytes() / 2**30, disk / 2**30, free / 2**30,
+                known.memory / 2**30, memory_bytes() / 2**30, disk / 2**30, free / 2**30,
             )  # fmt: skip
         if disk > free:
             raise OSError(f"`output`: the disk of {settings.output} has too little room. Make room, or choose another.")
@@ -361,7 +403,8 @@ class Run:
 
     def train(self, data: list[tuple]) -> dict[str, float]:
         """Train all phases; the last value of each metric, and `tokens_per_second`."""
-        settings, figures, phases = self.settings, {}, self.settings.plan()
+        settings, phases = self.settings, self.settings.plan()
+        figures: dict[str, float] = {}
         for phase, (train, validation) in zip(phases, data, strict=True):
             if phase.name:
                 logger.info("%d steps of %d blocks of %d tokens.", phase.steps, phase.batch_size, phase.block_size)
@@ -395,10 +438,14 @@ class Run:
 
     def _validated_epochs(self, phase: Phase) -> list[int]:
         epochs = phase.steps // self.settings.steps_per_epoch
-        return sorted({*range(self.settings.validation_every, epochs + 1, self.settings.validation_every), epochs})
+        return sorted({*range(self._validation_every, epochs + 1, self._validation_every), epochs})
 
-    def _make_preview(self, validation):
-        every, settings = max(1, self.settings.steps // 5), self.settings
+    @property
+    def _validation_every(self) -> int:
+        return cast(int, self.settings.validation_every)  # `_decide` has chosen it
+
+    def _make_preview(self, validation: tf.data.Dataset) -> FillMaskPreview | ReplacedTokensPreview:
+        every, settings = max(1, cast(int, self.settings.steps) // 5), self.settings
         kind = ReplacedTokensPreview if isinstance(self.model, ElectraPretrainer) else FillMaskPreview
         return kind(validation, self.tokenizer, every, log_dir=settings.tensorboard)
 
@@ -415,17 +462,46 @@ class Run:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
 
 
+def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings:
+    """Settings that need no missing library: of the sample, others than the defaults; of a corpus, none, but a refusal.
+
+    Raises:
+      ModuleNotFoundError: the message names the library and the extra that has it.
+    """
+    if settings.prepared is not None:
+        return settings
+    found: dict[str, Any] = {}
+    try:
+        if settings.objective is not None:
+            choose_backend(settings.language, settings.backend, settings.objective)
+    except ModuleNotFoundError as error:
+        if settings.corpus is not None or settings.backend is not None:
+            raise
+        found["backend"], reason = "rules", error
+    try:
+        if settings.init_from is None or settings.cleaning is not None:
+            choose_cleaning(settings.language, settings.cleaning)
+    except ModuleNotFoundError as error:
+        if settings.corpus is not None or settings.cleaning is not None:
+            raise
+        found["cleaning"], reason = "prose", error
+    if found:
+        chosen = ", ".join(f"{name}: {value}" for name, value in found.items())
+        logger.info("For the sample, %s. (%s)", chosen, reason)
+    return dataclasses.replace(settings, **found)
+
+
 class _Recording(tf_keras.callbacks.Callback):
     """Writes the record after `Checkpointing`, which locks the run and compares it with the one that the output holds.
 
     Without `resume`, what an earlier run of other phases left is deleted: files that it wrote, and that did not change.
     """
 
-    def __init__(self, settings: PretrainingSettings, *, is_first: bool):
+    def __init__(self, settings: PretrainingSettings, *, is_first: bool) -> None:
         super().__init__()
         self._settings, self._deletes = settings, is_first and not settings.resume
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         output = Path(self._settings.output).expanduser()
         earlier = [(path, "checkpointing") for path in output.glob("run-*") if path.is_dir()]
         for path, writer in [*earlier, (output, "history"), (output, "curves")] if self._deletes else ():
@@ -434,7 +510,7 @@ class _Recording(tf_keras.callbacks.Callback):
         write_record(self._settings)
 
 
-def _open_prepared(settings: PretrainingSettings) -> tuple:
+def _open_prepared(settings: PretrainingSettings) -> tuple[Prepared | None, PretrainingSettings]:
     """The prepared folder, if there is one, and the settings with what it was prepared with."""
     if settings.prepared is None:
         return None, settings
@@ -450,14 +526,14 @@ def _open_prepared(settings: PretrainingSettings) -> tuple:
     return prepared, dataclasses.replace(settings, block_size=made["block_size"], language=made["language"])
 
 
-def _measure(model, train, validation) -> Pace:
+def _measure(model: tf_keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset) -> Pace:
     """The pace of a few steps, or of more where they are quick: of some seconds."""
     pace = measure(model, train, validation)
     steps = int(_MEASURED_SECONDS / pace.seconds_per_step)
     return pace if steps <= 10 else measure(model, train, validation, steps=min(steps, 200), validation_batches=20)
 
 
-def _existing(path: str | os.PathLike) -> Path:
+def _existing(path: str | os.PathLike[str]) -> Path:
     """The path, or the nearest folder above it that exists."""
     path = Path(path).expanduser().absolute()
     return next(each for each in (path, *path.parents) if each.exists())

@@ -7,17 +7,17 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 
-from keras_pretrain.corpus.cleaning import CLEANINGS
 from keras_pretrain.features.masking import GLUE_PROB
-from keras_pretrain.models.sizes import BERT_SIZES, ELECTRA_LEARNING_RATES, ELECTRA_SIZES, LEARNING_RATES
+from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
 
 RECORD = "run.yaml"
 
@@ -31,13 +31,17 @@ _OF_CORPUS = (
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
 # What a run used whose version did not have the setting.
 _DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0}
+# Type checkers read these literals alone; a test compares them with the tables they are from.
 Objective = Literal["mlm+nsp", "mlm"]
-Cleaning = Literal[CLEANINGS]
+BertSize = Literal["tiny", "mini", "small", "base", "large"]
+ElectraSize = Literal["tiny", "small", "base", "large"]
+Cleaning = Literal["comments", "prose", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "mixed_bfloat16", "mixed_float16"]
+_Own = TypeVar("_Own", bound="PretrainingSettings")  # Python 3.10 has no `typing.Self`
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
-def setting(default=dataclasses.MISSING, *, private=False, free=False, **bounds):
+def setting(default: Any = dataclasses.MISSING, *, private: bool = False, free: bool = False, **bounds: float) -> Any:
     """A field of a record.
 
     Args:
@@ -49,7 +53,7 @@ def setting(default=dataclasses.MISSING, *, private=False, free=False, **bounds)
     return dataclasses.field(default=default, metadata={"private": private, "free": private or free} | bounds)
 
 
-def _documented(record: type) -> dict[str, str]:
+def _documented(record: type | None) -> dict[str, str]:
     """The lines of a docstring's `Args`."""
     return dict(re.findall(r"^ +(\w+): (.+)$", inspect.cleandoc(record.__doc__ or ""), re.MULTILINE))
 
@@ -60,14 +64,23 @@ class Settings:
 
     kind: ClassVar[str] = ""
 
-    def __init_subclass__(cls):
+    if TYPE_CHECKING:  # fields of all records, each with its own default
+
+        @property
+        def output(self) -> Path: ...
+        @property
+        def overwrite(self) -> bool: ...
+        @property
+        def seed(self) -> int: ...
+
+    def __init_subclass__(cls) -> None:
         """The docstring of a record, from which the command makes its help, also has the settings of its base."""
         super().__init_subclass__()
         arguments = _documented(cls.__base__) | _documented(cls)
-        summary = cls.__doc__.partition("\n")[0]
+        summary = (cls.__doc__ or "").partition("\n")[0]
         cls.__doc__ = f"{summary}\n\nArgs:\n" + "\n".join(f"  {name}: {text}" for name, text in arguments.items())
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = _as_type(field.name, field.type, getattr(self, field.name))
             if field.name in _SOURCES and value and Path(value).expanduser().exists():
@@ -146,7 +159,7 @@ class CorpusSettings(Settings):
     num_proc: int | None = setting(None, free=True, least=1)
     overwrite: bool = setting(False, free=True)
 
-    def check(self):
+    def check(self) -> None:
         _check_encoding(self.encoding)
         if self.corpus is not None:
             require_source("corpus", self.corpus)
@@ -181,7 +194,7 @@ class PrepareSettings(CorpusSettings):
     ray_address: str | None = setting(None, private=True)
     dry_run: bool = setting(False, free=True)
 
-    def check(self):
+    def check(self) -> None:
         super().check()
         if self.ray_address and self.engine != "ray":
             raise ValueError("`ray_address` is for `engine` ray. Leave it out, or set the engine to ray.")
@@ -246,7 +259,16 @@ class PretrainingSettings(CorpusSettings):
 
     default_steps: ClassVar[int] = 600
     learning_rates: ClassVar[dict[str, float]] = {}
-    init_from: ClassVar[str | None] = None
+    if TYPE_CHECKING:  # fields of the records below, or properties
+
+        @property
+        def init_from(self) -> str | None: ...
+        @property
+        def size(self) -> str: ...
+        @property
+        def objective(self) -> str | None: ...
+    else:
+        init_from: ClassVar[str | None] = None
 
     prepared: Path | None = setting(None, private=True)
     corpus_name: str | None = setting(None, free=True)
@@ -278,7 +300,7 @@ class PretrainingSettings(CorpusSettings):
     resume: bool = setting(True, free=True)
     tensorboard: Path | None = setting(None, private=True)
 
-    def check(self):
+    def check(self) -> None:
         super().check()
         if self.prepared is not None and self.corpus is not None:
             raise ValueError("`corpus` and `prepared` exclude each other: give one of them.")
@@ -319,15 +341,17 @@ class PretrainingSettings(CorpusSettings):
         Raises:
           ValueError: fewer epochs than phases.
         """
-        planned = min(self.planned_steps or self.steps, self.steps)
+        steps = cast(int, self.steps)
+        planned = min(self.planned_steps or steps, steps)
         parsed, epochs = self._parse_phases(), planned // self.steps_per_epoch
         self._require_epochs(epochs)
-        counts, left = [], epochs
+        counts: list[int] = []
+        left = epochs
         for number, (_, share) in enumerate(parsed):
             others = len(parsed) - number - 1
             counts.append(min(max(1, round(share * epochs)), left - others) if others else left)
             left -= counts[-1]
-        counts[-1] += (self.steps - epochs * self.steps_per_epoch) // self.steps_per_epoch  # what extends the run
+        counts[-1] += (steps - epochs * self.steps_per_epoch) // self.steps_per_epoch  # what extends the run
         return [
             Phase(
                 name=f"-{block}" if len(parsed) > 1 else "",
@@ -347,7 +371,7 @@ class PretrainingSettings(CorpusSettings):
             )
 
     @classmethod
-    def _default_of(cls, name: str):
+    def _default_of(cls, name: str) -> object:
         return getattr(cls, name)  # a dataclass keeps a field's default there
 
     def unused(self) -> set[str]:
@@ -363,7 +387,7 @@ class PretrainingSettings(CorpusSettings):
     def _whole_epochs(self, steps: int) -> int:
         return -(-steps // self.steps_per_epoch) * self.steps_per_epoch
 
-    def completed(self) -> Self:
+    def completed(self: _Own) -> _Own:
         """These settings with all that was not given, and with steps that make whole epochs."""
         return dataclasses.replace(
             self,
@@ -391,13 +415,14 @@ class PretrainingSettings(CorpusSettings):
             raise ValueError(f"The block sizes of `phases` must increase: {', '.join(map(str, blocks))}.")
         return phases
 
-    def continued(self, stored: "PretrainingSettings") -> Self:
+    def continued(self: _Own, stored: "PretrainingSettings") -> _Own:
         """These settings, for a run that was begun with others: what is not given is taken from there.
 
         Raises:
           ValueError: a setting that changes the result differs; or fewer steps than before.
         """
-        differing, taken = [], {}
+        differing: list[str] = []
+        taken: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             ours, theirs = getattr(self, field.name), getattr(stored, field.name)
             if theirs is None and field.name in _DEFAULTS_OF_OLD_RUNS:
@@ -414,7 +439,7 @@ class PretrainingSettings(CorpusSettings):
         elif self.steps is None:
             before = "not given" if stored.hours is None else f"{stored.hours:g}"
             differing.append(f"`hours` is {self.hours:g} and was {before} (more `steps` extend a run)")
-        elif self._whole_epochs(self.steps) < stored.steps:
+        elif stored.steps is not None and self._whole_epochs(self.steps) < stored.steps:
             differing.append(f"`steps` is {self.steps} and was {stored.steps}")
         taken["hours"] = stored.hours if self.hours is None else self.hours
         if differing:
@@ -437,12 +462,12 @@ class BertSettings(PretrainingSettings):
     kind: ClassVar[str] = "bert"
     learning_rates: ClassVar[dict[str, float]] = LEARNING_RATES
 
-    size: Literal[tuple(BERT_SIZES)] = setting("tiny")
+    size: BertSize = setting("tiny")
     objective: Objective = setting("mlm+nsp")
     init_from: str | None = setting(None, private=True)
     output: Path = setting(Path("output/bert"), private=True)
 
-    def check(self):
+    def check(self) -> None:
         super().check()
         _require_checkpoint("init_from", self.init_from, ("bert",), self.output)
 
@@ -460,14 +485,14 @@ class ElectraSettings(PretrainingSettings):
     kind: ClassVar[str] = "electra"
     learning_rates: ClassVar[dict[str, float]] = ELECTRA_LEARNING_RATES
 
-    size: Literal[tuple(ELECTRA_SIZES)] = setting("tiny")
+    size: ElectraSize = setting("tiny")
     objective: ClassVar[str] = "rtd"
     init_from: str | None = setting(None, private=True)
     init_generator_from: str | None = setting(None, private=True)
     disc_weight: float = setting(50.0, above=0)
     output: Path = setting(Path("output/electra"), private=True)
 
-    def check(self):
+    def check(self) -> None:
         super().check()
         if self.init_generator_from and not self.init_from:
             raise ValueError("`init_generator_from` needs `init_from`, the discriminator's checkpoint.")
@@ -502,8 +527,8 @@ class AdaptSettings(PretrainingSettings):
     default_steps: ClassVar[int] = 1000
 
     model: str = setting(private=True)
-    prepared: ClassVar[None] = None
-    vocab_size: ClassVar[None] = None
+    prepared: ClassVar[None] = None  # type: ignore[misc]  # no setting of this record
+    vocab_size: ClassVar[None] = None  # type: ignore[misc]
     strategy: Literal["one", "mirrored"] = setting("one", free=True)
     objective: Objective | None = setting(None)
     add_tokens: Path | None = setting(None, private=True)
@@ -518,7 +543,7 @@ class AdaptSettings(PretrainingSettings):
     task_seeds: int = setting(3, free=True, least=1)
     output: Path = setting(Path("output/adapted"), private=True)
 
-    def check(self):
+    def check(self) -> None:
         super().check()
         _require_checkpoint("model", self.model, ("bert", "electra"), self.output)
         if self.add_tokens and self.new_tokens:
@@ -605,7 +630,7 @@ class FinetuneSettings(Settings):
     resume: bool = setting(True, free=True)
     overwrite: bool = setting(False, free=True)
 
-    def check(self):
+    def check(self) -> None:
         _require_checkpoint("model", self.model, ("bert", "electra"), self.output)
         _require_file("train", self.train)
         if not isinstance(self.held_out, float):
@@ -625,7 +650,7 @@ _NOT_PUBLISHED = (
 _KINDS = {kind.kind: kind for kind in (PrepareSettings, BertSettings, ElectraSettings, AdaptSettings, FinetuneSettings)}
 
 
-def read_settings(file: str | os.PathLike, *, check: bool = True) -> Settings:
+def read_settings(file: str | os.PathLike[str], *, check: bool = True) -> Settings:
     """The record that a run wrote (`run.yaml`), or one that you wrote.
 
     Args:
@@ -665,7 +690,7 @@ for _name, _form in _NUMBERS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^{_form}$"), list("-+.0123456789"))
 
 
-def read_yaml(file: str | os.PathLike) -> dict:
+def read_yaml(file: str | os.PathLike[str]) -> dict:
     """The settings in a YAML file, not checked.
 
     Raises:
@@ -752,7 +777,7 @@ def _check_cluster(settings: PretrainingSettings) -> None:
         raise ValueError("`strategy` multiworker needs `steps`, not `hours`: workers would choose unlike numbers.")
 
 
-def _check_bounds(name: str, value: float, bounds: dict) -> None:
+def _check_bounds(name: str, value: float, bounds: Mapping[str, float]) -> None:
     signs = {
         "least": ("at least", lambda bound: value >= bound),
         "most": ("at most", lambda bound: value <= bound),
@@ -765,14 +790,14 @@ def _check_bounds(name: str, value: float, bounds: dict) -> None:
         raise ValueError(f"`{name}` must be {expected}, not {value}.")
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     """As YAML has it."""
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, Path) else value
 
 
-def _as_type(name: str, kind, value):
+def _as_type(name: str, kind: Any, value: Any) -> Any:
     """A setting as its type has it.
 
     Raises:

@@ -1,10 +1,12 @@
 """The callbacks for `model.fit`, and `for_run`, which gives those of a run in their right order."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import tf_keras
 
+from keras_pretrain.system import can_draw
 from keras_pretrain.training.checkpointing import Checkpointing
 from keras_pretrain.training.curves import TrainingCurves
 from keras_pretrain.training.figures import RunFigures
@@ -27,14 +29,14 @@ __all__ = [
 
 
 def for_run(
-    directory: str | os.PathLike,
-    others=(),
+    directory: str | os.PathLike[str],
+    others: Sequence[tf_keras.callbacks.Callback] = (),
     *,
     part: str = "",
     checkpoint_every: int = 500,
     resume: bool = True,
     monitor: str | None = None,
-    tensorboard: str | os.PathLike | None = None,
+    tensorboard: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     is_chief: bool = True,
 ) -> list[tf_keras.callbacks.Callback]:
@@ -53,11 +55,14 @@ def for_run(
       is_chief: of several workers, whether this is the one that writes; the others only take part in checkpointing.
 
     Returns:
-      `RunFigures`, `Checkpointing`, the others, `CSVHistory`, `TrainingCurves`, `Progress` and Keras' `TensorBoard`.
+      `RunFigures`, `Checkpointing`, the others, `CSVHistory`, `TrainingCurves` (with matplotlib, the extra `plots`),
+      `Progress` and Keras' `TensorBoard`.
     """
     directory = Path(directory).expanduser()
-    saving = {"every_steps": checkpoint_every, "resume": resume, "monitor": monitor, "overwrite": overwrite}
-    callbacks = [RunFigures(), Checkpointing(directory / f"run{part}", **saving)]
+    checkpointing = Checkpointing(
+        directory / f"run{part}", every_steps=checkpoint_every, resume=resume, monitor=monitor, overwrite=overwrite
+    )
+    callbacks = [RunFigures(), checkpointing]
     if not is_chief:
         return [
             *callbacks,
@@ -67,7 +72,7 @@ def for_run(
     callbacks += [
         *others,
         CSVHistory(table, overwrite=overwrite),
-        TrainingCurves(table, picture, overwrite=overwrite),
+        *([TrainingCurves(table, picture, overwrite=overwrite)] if can_draw("The curves") else []),
         Progress(),
     ]
     if tensorboard is not None:

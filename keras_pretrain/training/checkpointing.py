@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ import tf_keras
 
 from keras_pretrain.compat.signals import set_handler
 from keras_pretrain.compat.tf_keras import uses_weight_decay
+from keras_pretrain.features.batching import Batches
 from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.system import lock
 from keras_pretrain.training.divergence import LossWatch
@@ -95,7 +97,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def __init__(
         self,
-        directory: str | os.PathLike,
+        directory: str | os.PathLike[str],
         *,
         every_steps: int = 1000,
         keep: int = 2,
@@ -103,7 +105,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         mode: str = "min",
         resume: bool = True,
         overwrite: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if every_steps < 1 or keep < 1:
             raise ValueError(f"every_steps and keep must be at least 1, not {every_steps} and {keep}.")
@@ -133,16 +135,20 @@ class Checkpointing(tf_keras.callbacks.Callback):
         whole = [name for name in sorted(found) if all((self.directory / name / file).is_file() for file in _STATE)]
         return [name for name in whole if name in named] or whole
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         batches = _data_of(self.model)
         _check_optimizer(self.model.optimizer)
         self._workers = Workers(self.model.distribute_strategy)
         self._is_terminated = self._is_interrupted = False
         self._is_fresh = True
         self._settings = _describe_run(self.model, batches, self.params)
-        self._metric_values, self._best, self._history = None, None, {}
+        self._metric_values: list | None = None
+        self._best: float | None = None
+        self._history: dict[str, list[float]] = {}
         # The metrics of an epoch whose steps are done and whose end is still to come, and after it those of its end.
-        self._epoch_logs, self._end_logs, self._is_replaying = None, None, False
+        self._epoch_logs: dict[str, float] | None = None
+        self._end_logs: dict[str, float] | None = None
+        self._is_replaying = False
         self.step, self._last_saved = 0, 0
         self._loss_watch = LossWatch()
         self._first_step = batches.next_step
@@ -213,7 +219,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         """Delete files, first those whose absence marks a checkpoint as incomplete."""
         self._folder.delete(sorted(names, key=lambda name: not name.endswith(_STATE[-1])))
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._close_epoch()
         self._epoch = epoch
         if self._is_fresh:  # `fit` may begin with another epoch than the first (initial_epoch)
@@ -228,33 +234,38 @@ class Checkpointing(tf_keras.callbacks.Callback):
             self._is_replaying = True
             self.model.replay_step(self._epoch_logs)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if self._is_replaying:
             self._is_replaying = False
             self._leave_if_terminated()
             return
         self.step = self._epoch * self.params["steps"] + batch + 1
         if batch + 1 == self.params["steps"]:
-            self._epoch_logs = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+            self._epoch_logs = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
             self._epoch_metrics = self._read_metrics()  # a validation has other values
-        self._judge_loss(batch, logs)
+        self._judge_loss(batch, logs or {})
         self._leave_if_terminated()
         if self._is_due():
             self._save_or_warn()
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._leave_if_terminated()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._end_logs = {name: float(value) for name, value in (logs or {}).items()}
-        is_best = self.monitor and self._is_best(self._end_logs)
-        if is_best and self._keeps_best and not self._loss_watch.is_suspicious:
-            before, self._best = self._best, self._end_logs[self.monitor]
+        monitor = self.monitor
+        if (
+            monitor
+            and self._is_best(monitor, self._end_logs)
+            and self._keeps_best
+            and not self._loss_watch.is_suspicious
+        ):
+            before, self._best = self._best, self._end_logs[monitor]
             if not self._save_or_warn(_BEST):
                 self._best = before
         self._leave_if_terminated()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self._close_epoch()
         if self.step > self._last_saved:
             self._save_or_warn()
@@ -278,10 +289,10 @@ class Checkpointing(tf_keras.callbacks.Callback):
             history.setdefault(name, []).append(value)
         return history
 
-    def _terminate(self, *_):
+    def _terminate(self, *_: object) -> None:
         self._is_terminated = True
 
-    def _interrupt(self, *_):
+    def _interrupt(self, *_: object) -> None:
         """On the first Ctrl-C the run is saved after the current step; on the second one it stops at once."""
         if self._is_interrupted:
             raise KeyboardInterrupt
@@ -302,13 +313,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
         is_time = self.step // self.every_steps > self._last_saved // self.every_steps
         return is_time and not self._loss_watch.is_suspicious  # nobody wants to resume a loss that is about to explode
 
-    def _is_best(self, logs: dict) -> bool:
+    def _is_best(self, monitor: str, logs: dict) -> bool:
         is_validated = any(name.startswith("val_") for name in logs)
-        if self.monitor.startswith("val_") and not is_validated:
+        if monitor.startswith("val_") and not is_validated:
             return False  # not every epoch is (validation_freq)
-        if self.monitor not in logs:
-            raise ValueError(f"There is no metric {self.monitor!r} to monitor; there are {', '.join(sorted(logs))}.")
-        value = logs[self.monitor]
+        if monitor not in logs:
+            raise ValueError(f"There is no metric {monitor!r} to monitor; there are {', '.join(sorted(logs))}.")
+        value = logs[monitor]
         return self._best is None or (value < self._best if self.mode == "min" else value > self._best)
 
     def _leave_if_terminated(self) -> None:
@@ -367,6 +378,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def _restore(self, checkpoint: Path) -> None:
         progress = json.loads((checkpoint / "progress.json").read_text())
+        self.model.adopt_precision(progress["settings"].get("precision", "float32"))
+        self._settings["precision"] = self.model.precision
         old_steps = _require_same_run(progress["settings"], self._settings, checkpoint)
         self._tracker().read(str(checkpoint / "state")).assert_existing_objects_matched()
         self.step = self._last_saved = progress["step"]
@@ -389,8 +402,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if self.step >= total and self._epoch_logs is None:
             logger.info("The run in %s is finished: %d of %d steps.", self.directory, self.step, total)
             return
-        if old_steps is not None:
-            old, new = old_steps, _schedule(self._settings)
+        old, new = old_steps, _schedule(self._settings)
+        if old is not None and new is not None:
             done = int(self.model.optimizer.iterations)
             logger.info(
                 "The run is extended from %d to %d steps at step %d: the learning rate there was %.6g and is %.6g.",
@@ -427,7 +440,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
             )
 
 
-def _data_of(model):
+def _data_of(model: tf_keras.Model) -> Batches:
     """The batches that `fit` was given."""
     if not hasattr(model, "training_batches"):
         raise ValueError(f"Checkpointing works with this package's pretrainers, not with {type(model).__name__}.")
@@ -445,7 +458,7 @@ def _data_of(model):
     return batches
 
 
-def _check_optimizer(optimizer) -> None:
+def _check_optimizer(optimizer: tf_keras.optimizers.Optimizer) -> None:
     if not hasattr(optimizer, "build"):
         raise ValueError(
             f"Checkpointing cannot resume a {type(optimizer).__name__} of tf_keras.optimizers.legacy. Use "
@@ -453,7 +466,7 @@ def _check_optimizer(optimizer) -> None:
         )
 
 
-def _describe_run(model, batches, params: dict) -> dict:
+def _describe_run(model: tf_keras.Model, batches: Batches, params: dict) -> dict:
     """Every setting that affects the result, flat, as JSON stores it."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of mixed_float16's loss scaling
     trained = {id(variable) for variable in model.trainable_variables}
@@ -480,7 +493,7 @@ def _describe_run(model, batches, params: dict) -> dict:
     return {name: value for name, value in flat.items() if name.split(".")[-1] not in _IGNORED}
 
 
-def _as_json(value):
+def _as_json(value: Any) -> object:
     """The value of a tensor, variable, NumPy scalar or Keras' wrapped dictionary; of anything else the type's name."""
     if isinstance(value, Mapping):
         return dict(value)
@@ -489,7 +502,7 @@ def _as_json(value):
 
 
 def _flatten(settings: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{name}.")
@@ -524,12 +537,12 @@ def _require_same_run(theirs: dict, ours: dict, checkpoint: Path) -> dict | None
     return None
 
 
-def _difference(name: str, theirs, ours) -> str:
+def _difference(name: str, theirs: object, ours: object) -> str:
     text = f"{name} is {_written(ours)} and was {_written(theirs)}"
     return f"{text} (a run can be extended, but not shortened)" if name.endswith(_NUM_TRAIN_STEPS) else text
 
 
-def _written(value) -> str:
+def _written(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -564,5 +577,5 @@ def _schedule(settings: dict) -> dict | None:
     return {name: settings[prefix + name] for name in names}
 
 
-def _metric_variables(model) -> list[tf.Variable]:
+def _metric_variables(model: tf_keras.Model) -> list[tf.Variable]:
     return [variable for metric in model.metrics for variable in metric.variables]

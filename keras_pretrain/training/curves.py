@@ -4,10 +4,15 @@ import csv
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tf_keras
 
 from keras_pretrain.folders import OwnedFolder
+from keras_pretrain.system import require_packages
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +29,18 @@ class TrainingCurves(tf_keras.callbacks.Callback):
       FileExistsError: at the start of `fit`, such a picture without `overwrite`.
     """
 
-    def __init__(self, history: str | os.PathLike, picture: str | os.PathLike, *, overwrite: bool = False):
+    def __init__(
+        self, history: str | os.PathLike[str], picture: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> None:
         super().__init__()
-        import matplotlib.figure  # noqa: F401  if it is missing, now and not at the end of the run
-
+        require_packages("A picture of the curves", ("matplotlib",), "plots")
         self.history, self.picture = Path(history).expanduser(), Path(picture).expanduser()
         self._folder = OwnedFolder(self.picture.parent, "curves", overwrite=overwrite)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._folder.require_replaceable([self.picture.name])
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if not self.history.exists():  # there was nothing left to train
             return
         try:
@@ -44,7 +50,7 @@ class TrainingCurves(tf_keras.callbacks.Callback):
             logger.warning("The curves could not be drawn: %s", error)
 
 
-def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike) -> None:
+def draw_training_curves(history: str | os.PathLike[str], picture: str | os.PathLike[str]) -> None:
     """Draw losses, accuracies and the learning rate over the steps of a run, one below the other, as a PNG.
 
     Validation metrics are dashed, in the colour of the training metric of the same name.
@@ -71,12 +77,15 @@ def draw_training_curves(history: str | os.PathLike, picture: str | os.PathLike)
     figure.savefig(picture, format="png", dpi=120)
 
 
-def _draw(axes, title: str, names: list[str], columns: dict, steps: list[float]) -> None:
-    colours = {}
+def _draw(axes: "Axes", title: str, names: list[str], columns: dict, steps: list[float | None]) -> None:
+    colours: dict[str, str] = {}
     for name in names:
         colour = colours.setdefault(name.removeprefix("val_"), f"C{len(colours)}")
         points = [point for point in zip(steps, columns[name], strict=True) if point[1] is not None]
-        style = {"linestyle": "--" if name.startswith("val_") else "-", "marker": "." if len(points) < 30 else None}
+        style: dict[str, Any] = {
+            "linestyle": "--" if name.startswith("val_") else "-",
+            "marker": "." if len(points) < 30 else None,
+        }
         axes.plot(*zip(*points, strict=True), color=colour, label=name, **style)
     axes.set_ylabel(title)
     axes.grid(alpha=0.3)
@@ -89,7 +98,7 @@ def _panels(columns: dict) -> dict[str, list[str]]:
     """Which columns stand in which part of the picture. Each loss has one of its own: their scales differ."""
     drawn = [name for name, values in columns.items() if any(value is not None for value in values)]
     shares = ("accuracy", "auc", "precision", "recall", "sampled_original")
-    panels = {}
+    panels: dict[str, list[str]] = {}
     for name in sorted(drawn, key=lambda name: name.removeprefix("val_") != "loss"):  # the total leads
         if name.endswith("loss"):
             panels.setdefault(name.removeprefix("val_"), []).append(name)

@@ -23,15 +23,17 @@ class LossWatch:
     is lost at once.
     """
 
-    def __init__(self):
-        self._window = deque(maxlen=_WINDOW)
-        self._start = self._lowest = self._spread = None
+    def __init__(self) -> None:
+        self._window: deque[float] = deque(maxlen=_WINDOW)
+        self._start: float | None = None
+        self._lowest: float | None = None
+        self._spread: float | None = None
         self._seen = (-1, 0.0)  # the last batch of the epoch that was seen, and Keras' mean up to it
 
     @property
     def bound(self) -> float:
         """Above it a loss is suspicious; infinite until there is something to compare with."""
-        if self._lowest is None:
+        if self._start is None or self._lowest is None or self._spread is None:
             return float("inf")
         return max(1.5 * self._lowest, (self._start + self._lowest) / 2, self._lowest + 6 * self._spread)
 

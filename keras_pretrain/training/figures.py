@@ -25,7 +25,7 @@ class RunFigures(tf_keras.callbacks.Callback):
     After `fit`, `tokens_per_second` and `seconds_per_step` are averages over all steps but the first.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._all, self._epoch = _Span(), _Span()
 
@@ -37,27 +37,31 @@ class RunFigures(tf_keras.callbacks.Callback):
     def tokens_per_second(self) -> float:
         return self._all.tokens / self._all.seconds if self._all.steps else 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._all, self._epoch = _Span(), _Span()
         self._is_compiled = False
         self._meter = getattr(self.model, "input_meter", None)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._replayed = _Span(), {}
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch = _Span()
+        self._replayed: dict[str, float] = {}
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._begun = perf_counter(), batch, self._meter.read() if self._meter else None
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         # Keras has waited for the batch's metrics before it calls this, so the device is done.
         begun, first_batch, before = self._begun
         seconds = perf_counter() - begun
-        passed = [now - then for now, then in zip(self._meter.read(), before, strict=True)] if before else [0.0] * 3
+        passed = [0.0] * 3
+        if self._meter and before:
+            passed = [now - then for now, then in zip(self._meter.read(), before, strict=True)]
         if before and not passed[1]:  # a step of a resumed run that was not trained again: see `replay_step`
             self._replayed = {name: value for name, value in self.model.replayed_logs.items() if name in _NAMES}
         else:
             self._count(seconds, batch + 1 - first_batch, passed)
-        logs.update(self._figures())
+        if logs is not None:
+            logs.update(self._figures())
 
     def _count(self, seconds: float, steps: int, passed: list[float]) -> None:
         if self._is_compiled and not self._all.steps:
@@ -67,8 +71,9 @@ class RunFigures(tf_keras.callbacks.Callback):
             self._all.add(seconds, steps, *passed)
         self._is_compiled = True
 
-    def on_epoch_end(self, epoch, logs=None):
-        logs.update(self._figures())
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if logs is not None:
+            logs.update(self._figures())
 
     def _figures(self) -> dict[str, float]:
         figures = dict(self._replayed)
@@ -77,7 +82,7 @@ class RunFigures(tf_keras.callbacks.Callback):
         if span.positions:
             figures["tokens_per_second"] = span.tokens / span.seconds
             figures["padding"] = 1 - span.tokens / span.positions
-        if span.positions and self._meter.measures_waiting:
+        if self._meter and span.positions and self._meter.measures_waiting:
             figures["waiting"] = min(1.0, max(0.0, span.seconds_waited / span.seconds))  # a clock may be set
         return figures
 
@@ -85,11 +90,11 @@ class RunFigures(tf_keras.callbacks.Callback):
 class _Span:
     """Sums over some steps."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds = self.tokens = self.positions = self.seconds_waited = 0.0
         self.steps = 0
 
-    def add(self, seconds, steps, tokens, positions, seconds_waited) -> None:
+    def add(self, seconds: float, steps: int, tokens: float, positions: float, seconds_waited: float) -> None:
         self.seconds += seconds
         self.steps += steps
         self.tokens += tokens

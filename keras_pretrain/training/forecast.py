@@ -39,7 +39,14 @@ class Pace:
     device_memory: int | None = None
 
 
-def measure(model, train, validation=None, *, steps: int = 5, validation_batches: int = 3) -> Pace:
+def measure(
+    model: tf_keras.Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset | None = None,
+    *,
+    steps: int = 5,
+    validation_batches: int = 3,
+) -> Pace:
     """Measure a few steps of training and validation, and leave the model and the data as they were.
 
     What is compiled is kept, so that the following `fit` on batches of the same shape does not compile again. Batches
@@ -91,18 +98,18 @@ def measure(model, train, validation=None, *, steps: int = 5, validation_batches
 class _Clock(tf_keras.callbacks.Callback):
     """When each batch of a `fit` or an `evaluate` was done."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.begun = perf_counter()
-        self.times = []
+        self.times: list[float] = []
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.times.append(perf_counter())
 
     on_test_batch_end = on_train_batch_end
 
 
-def _measure_training(model, train, steps: int) -> tuple[float, float]:
+def _measure_training(model: tf_keras.Model, train: tf.data.Dataset, steps: int) -> tuple[float, float]:
     """Seconds for a step, and for the compilation."""
     clock = _Clock()
     model.fit(train.repeat(), steps_per_epoch=steps, callbacks=[clock], verbose=0)
@@ -110,7 +117,9 @@ def _measure_training(model, train, steps: int) -> tuple[float, float]:
     return float(per_step), max(0.0, clock.times[0] - clock.begun - float(per_step))
 
 
-def _measure_validation(model, validation, count: int, total: int) -> tuple[float, float]:
+def _measure_validation(
+    model: tf_keras.Model, validation: tf.data.Dataset, count: int, total: int
+) -> tuple[float, float]:
     """Seconds for `total` batches, judged by `count` of them, and for the compilation."""
     first = _Clock()
     model.evaluate(validation.take(1), callbacks=[first], verbose=0)
@@ -124,7 +133,9 @@ def _measure_validation(model, validation, count: int, total: int) -> tuple[floa
 
 
 @contextlib.contextmanager
-def _left_as_it_was(model, variables: list[tf.Variable], train, validation) -> Iterator[int]:
+def _left_as_it_was(
+    model: tf_keras.Model, variables: list[tf.Variable], train: tf.data.Dataset, validation: tf.data.Dataset | None
+) -> Iterator[int]:
     """Put everything back that training moves; yields how many bytes are kept for this."""
     values = [variable.numpy() for variable in variables]
     metrics = [variable for metric in model.metrics for variable in metric.variables]
@@ -148,7 +159,7 @@ def _left_as_it_was(model, variables: list[tf.Variable], train, validation) -> I
         model.__dict__.update(attributes)
 
 
-def _variables(model) -> list[tf.Variable]:
+def _variables(model: tf_keras.Model) -> list[tf.Variable]:
     """What `Checkpointing` saves: weights, the optimizer's variables, the loss scale."""
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)  # the view alone would not keep it
     found = tf.train.TrackableView(checkpoint).descendants()

@@ -28,20 +28,22 @@ class CSVHistory(tf_keras.callbacks.Callback):
         trains, or cannot be written, there is a warning, and training goes on.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         super().__init__()
         self.path = Path(path).expanduser()
         self._folder = OwnedFolder(self.path.parent, "history", overwrite=overwrite)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._folder.require_replaceable([self.path.name])
-        self._rows = None  # read when the first epoch's number is known
+        self._rows: list[dict] | None = None  # read when the first epoch's number is known
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._rows is None:
             self._rows = [row for row in self._read() if int(row["epoch"]) < epoch]
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._rows is None:
+            self._rows = []
         self._rows.append({"epoch": epoch, "step": (epoch + 1) * (self.params["steps"] or 0), **(logs or {})})
         columns = ["epoch", *sorted({name for row in self._rows for name in row} - {"epoch"})]
         try:

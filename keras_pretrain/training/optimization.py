@@ -3,6 +3,8 @@
 import contextlib
 import math
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -122,7 +124,9 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
       ValueError: num_train_steps below 1, warmup_ratio outside [0, 1], or no such schedule.
     """
 
-    def __init__(self, learning_rate: float, num_train_steps: int, warmup_ratio: float = 0.1, schedule: str = "linear"):
+    def __init__(
+        self, learning_rate: float, num_train_steps: int, warmup_ratio: float = 0.1, schedule: str = "linear"
+    ) -> None:
         super().__init__()
         if num_train_steps < 1:
             raise ValueError(f"num_train_steps must be at least 1, not {num_train_steps}.")
@@ -135,7 +139,7 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_ratio = warmup_ratio
         self.schedule = schedule
 
-    def __call__(self, step) -> tf.Tensor:
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         warmup = max(1.0, round(self.warmup_ratio * self.num_train_steps))
         rising = (step + 1.0) / warmup  # a step at a learning rate of 0 would be wasted
@@ -171,22 +175,28 @@ class LayerwiseAdamW(AdamWByVariable):
 
     _factor = 1.0  # on the learning rate, for the variable that is being updated
 
-    def __init__(self, learning_rate=0.001, *, layerwise_decay: float = 1.0, **settings):
+    def __init__(
+        self,
+        learning_rate: float | tf_keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        *,
+        layerwise_decay: float = 1.0,
+        **settings: Any,
+    ) -> None:
         if not 0 < layerwise_decay <= 1:
             raise ValueError(f"layerwise_decay must be above 0 and at most 1, not {layerwise_decay}.")
         super().__init__(learning_rate, **settings)
         self.layerwise_decay = layerwise_decay
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> tf.Tensor:
         rate = super().learning_rate
         return rate if self._factor == 1.0 else rate * self._factor
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: float | tf_keras.optimizers.schedules.LearningRateSchedule) -> None:
         AdamWByVariable.learning_rate.fset(self, value)
 
-    def build(self, var_list):
+    def build(self, var_list: list[tf.Variable]) -> None:
         numbers = [int(found[1]) for variable in var_list if (found := _LAYER.search(variable.name))]
         if not numbers:
             raise ValueError(
@@ -204,7 +214,7 @@ class LayerwiseAdamW(AdamWByVariable):
         return self.layerwise_decay ** (self._layers + 1) if _EMBEDDINGS.search(variable.name) else 1.0
 
     @contextlib.contextmanager
-    def changing(self, variable):
+    def changing(self, variable: tf.Variable) -> Iterator[None]:
         """AdamW reads `learning_rate` for each variable; this changes what it reads for one of them."""
         self._factor = self.factor(variable)
         try:

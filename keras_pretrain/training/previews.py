@@ -2,10 +2,12 @@
 
 import importlib.util
 import os
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.features.batching import batches_behind
 from keras_pretrain.features.masking import IGNORED
@@ -18,7 +20,14 @@ _NO_SPACE_AFTER = set("([{“‘")
 class _Preview(tf_keras.callbacks.Callback):
     """Prints `render()` every so many steps, for the same row of one batch."""
 
-    def __init__(self, batches, tokenizer, every_steps: int, max_tokens: int, log_dir: str | os.PathLike | None):
+    def __init__(
+        self,
+        batches: tf.data.Dataset | tuple | dict,
+        tokenizer: PreTrainedTokenizerBase,
+        every_steps: int,
+        max_tokens: int,
+        log_dir: str | os.PathLike[str] | None,
+    ) -> None:
         super().__init__()
         if every_steps < 1:
             raise ValueError(f"every_steps must be at least 1, not {every_steps}.")
@@ -35,13 +44,13 @@ class _Preview(tf_keras.callbacks.Callback):
         self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
         self._labels = np.asarray(labels["labels"][row]) if "labels" in labels else None
         self._unglued = np.asarray(unglued["input_ids"][row])
-        self._shown_at = None  # the step of the last look
-        self._writer = None
+        self._shown_at = 0  # the step of the last look
+        self._writer: tf.summary.SummaryWriter | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._shown_at = int(tf_keras.backend.get_value(self.model.optimizer.iterations))
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         step = int(
             tf_keras.backend.get_value(self.model.optimizer.iterations)
         )  # a batch may be several steps (steps_per_execution)
@@ -50,7 +59,7 @@ class _Preview(tf_keras.callbacks.Callback):
             text = self.render()
             print(f"\nstep {step}\n{text}", flush=True)
             if self.log_dir is not None:
-                self._write(text, step)
+                self._write(self.log_dir, text, step)
 
     def render(self) -> str:
         raise NotImplementedError
@@ -58,20 +67,20 @@ class _Preview(tf_keras.callbacks.Callback):
     def _prepared(self, inputs: dict, labels: dict) -> dict:
         raise NotImplementedError
 
-    def _write(self, text: str, step: int) -> None:
+    def _write(self, log_dir: str | os.PathLike[str], text: str, step: int) -> None:
         """For TensorBoard, as Markdown, where four blanks keep lines and columns as they are."""
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(os.path.join(self.log_dir, "preview"))
+            self._writer = tf.summary.create_file_writer(os.path.join(log_dir, "preview"))
         with self._writer.as_default():
             tf.summary.text("preview", "\n".join(f"    {line}" for line in text.split("\n")), step=step)
         self._writer.flush()
 
     def _shown(self) -> np.ndarray:
         """The positions that are shown."""
-        inputs = (self._inputs[name][0].numpy() for name in ("input_ids", "token_type_ids"))
-        return _first_sentence(*inputs, self.tokenizer)[: self.max_tokens]
+        ids, types = (self._inputs[name][0].numpy() for name in ("input_ids", "token_type_ids"))
+        return _first_sentence(ids, types, self.tokenizer)[: self.max_tokens]
 
-    def _tokens(self, ids) -> list[str]:
+    def _tokens(self, ids: np.ndarray) -> list[str]:
         return self.tokenizer.convert_ids_to_tokens(ids.tolist())
 
 
@@ -97,10 +106,17 @@ class FillMaskPreview(_Preview):
       ImportError: `log_dir` without the package tensorboard.
     """
 
-    def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40, log_dir=None):
+    def __init__(
+        self,
+        batches: tf.data.Dataset | tuple | dict,
+        tokenizer: PreTrainedTokenizerBase,
+        every_steps: int = 100,
+        max_tokens: int = 40,
+        log_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
         super().__init__(batches, tokenizer, every_steps, max_tokens, log_dir)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if hasattr(self.model, "replace_tokens"):
             raise ValueError("FillMaskPreview shows what a BERT fills in; for ELECTRA there is ReplacedTokensPreview.")
         super().on_train_begin(logs)
@@ -119,7 +135,7 @@ class FillMaskPreview(_Preview):
         shown = self._shown()
         predicted = tf.argmax(logits[0], axis=-1).numpy()[shown]
         ids = self._inputs["input_ids"][0].numpy()[shown]
-        labels = self._labels[shown]
+        labels = cast(np.ndarray, self._labels)[shown]  # `_prepared` wants them
         is_mask = ids == self.tokenizer.mask_token_id
         unglued = self._unglued[shown]
         filled = self._tokens(np.where(is_mask, predicted, unglued))
@@ -159,10 +175,17 @@ class ReplacedTokensPreview(_Preview):
       ImportError: `log_dir` without the package tensorboard.
     """
 
-    def __init__(self, batches, tokenizer, every_steps: int = 100, max_tokens: int = 40, log_dir=None):
+    def __init__(
+        self,
+        batches: tf.data.Dataset | tuple | dict,
+        tokenizer: PreTrainedTokenizerBase,
+        every_steps: int = 100,
+        max_tokens: int = 40,
+        log_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
         super().__init__(batches, tokenizer, every_steps, max_tokens, log_dir)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if not hasattr(self.model, "replace_tokens"):
             raise ValueError(
                 f"ReplacedTokensPreview shows the work of an ElectraPretrainer, and the model is a "
@@ -207,7 +230,7 @@ def require_tensorboard() -> None:
         )
 
 
-def _first_batch(batches) -> tuple[tuple[dict, dict], dict]:
+def _first_batch(batches: tf.data.Dataset | tuple | dict) -> tuple[tuple[dict, dict], dict]:
     """`(inputs, labels)` of the first batch, one example a row, and the inputs with rests of words as `##` pieces."""
     behind = batches_behind(batches)[0] if isinstance(batches, tf.data.Dataset) else None
     if behind is not None:
@@ -219,10 +242,12 @@ def _first_batch(batches) -> tuple[tuple[dict, dict], dict]:
     return first, unglued[0]
 
 
-def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:
+def _choose_row(
+    input_ids: np.ndarray, token_type_ids: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> int:
     """The row whose first sentence has a mask and is the longest that is not too long to read."""
 
-    def rank(row):
+    def rank(row: int) -> tuple[bool, bool, bool, int]:
         shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
         masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)  # none where the model masks
         is_short = len(shown) <= max_tokens
@@ -231,13 +256,15 @@ def _choose_row(input_ids, token_type_ids, tokenizer, max_tokens: int) -> int:
     return max(range(len(input_ids)), key=rank)
 
 
-def _first_sentence(input_ids, token_type_ids, tokenizer) -> np.ndarray:
+def _first_sentence(
+    input_ids: np.ndarray, token_type_ids: np.ndarray, tokenizer: PreTrainedTokenizerBase
+) -> np.ndarray:
     """The positions of A, without the special tokens around it."""
     around = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
     return np.flatnonzero((token_type_ids == 0) & ~np.isin(input_ids, around))
 
 
-def _mark(chosen) -> list:
+def _mark(chosen: np.ndarray) -> list:
     return [("«", "»") if is_chosen else None for is_chosen in chosen]
 
 

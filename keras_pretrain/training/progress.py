@@ -3,6 +3,7 @@
 import shutil
 import sys
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -38,33 +39,33 @@ class Progress(TextProgressBar):
       ValueError: every_seconds not above 0.
     """
 
-    def __init__(self, *, every_seconds: float = 60.0, live: bool | None = None):
+    def __init__(self, *, every_seconds: float = 60.0, live: bool | None = None) -> None:
         super().__init__()
         if every_seconds <= 0:
             raise ValueError(f"every_seconds must be above 0, not {every_seconds}.")
         self.every_seconds = every_seconds
         self.live = sys.stdout.isatty() or "ipykernel" in sys.modules if live is None else live
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         super().on_train_begin(logs)
-        self._first_step = None
-        self._said_at = None
+        self._first_step: int | None = None
+        self._said_at: float | None = None
         self._has_validated = False
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         super().on_test_begin(logs)
         if self.is_in_fit and self.live and self.verbose == 1 and not self._has_validated:
             self._has_validated = True
             print(flush=True)  # the first validation is compiled, which is said; not in the bar's line
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
         self.start_bar()
         if self.verbose == 1 and self.live:
             header = [f"Epoch {epoch + 1}/{self.epochs}", *self._place(epoch * (self.target or 0))]
             print(_fitting(header, _columns()), flush=True)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now, step = perf_counter(), self._epoch * (self.target or 0) + batch + 1
         if self._first_step is None:  # the first step of all compiles, and says nothing about the pace
             self._first_step, self._begun = step, now
@@ -74,15 +75,15 @@ class Progress(TextProgressBar):
         self.seen = batch + 1
         if self._said_at is None or now - self._said_at >= self.every_seconds:
             self._said_at = now
-            print(_fitting([*self._place(step), *(text for _, text in _written(logs))], _columns()), flush=True)
+            print(_fitting([*self._place(step), *(text for _, text in _written(logs or {}))], _columns()), flush=True)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self.verbose != 1 or self.live:
             super().on_epoch_end(epoch, logs)
             return
         self._said_at = perf_counter()
         self.target = self.target or self.seen  # Keras does not know it in the first epoch of some datasets
-        figures = [_text(name, value) for name, value in logs.items()]
+        figures = [_text(name, value) for name, value in (logs or {}).items()]
         print(
             " - ".join([f"epoch {epoch + 1} of {self.epochs}", *self._place((epoch + 1) * self.target), *figures]),
             flush=True,
@@ -100,7 +101,7 @@ class Progress(TextProgressBar):
             rest = rest[line.count(" - ") + 1 :]
             print(f"  {line}")
 
-    def _chosen_texts(self, logs) -> dict[str, str]:
+    def _chosen_texts(self, logs: dict) -> dict[str, str]:
         """The metrics that fit into the bar's line, `{label: value}`; sets the bar's width."""
         columns = _columns()
         self.progbar.width = 30 if columns >= 100 else 10
@@ -143,7 +144,7 @@ def _fitting(texts: list[str], columns: int) -> str:
 def _written(logs: dict) -> list[tuple[str, str]]:
     """Each figure's name and text, those that matter most first."""
 
-    def rank(name):
+    def rank(name: str) -> int:
         if name.startswith("val_"):
             return 4
         if name == "loss":
@@ -155,7 +156,7 @@ def _written(logs: dict) -> list[tuple[str, str]]:
     return [(name, _text(name, logs[name])) for name in sorted(logs, key=rank)]
 
 
-def _text(name: str, value) -> str:
+def _text(name: str, value: Any) -> str:
     number = float(np.mean(value))
     label, form = _WRITTEN.get(name, (name, "{:.4f}" if abs(number) > 1e-3 or number == 0 else "{:.4e}"))
     return f"{label}: {form.format(number)}"

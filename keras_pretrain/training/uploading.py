@@ -4,11 +4,13 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
 import tf_keras
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.export.checkpoint import require_writable, save_checkpoint
 from keras_pretrain.export.hub import Snapshot, check_target, snapshot, upload
@@ -47,8 +49,8 @@ class PushToHub(tf_keras.callbacks.Callback):
 
     def __init__(
         self,
-        directory: str | os.PathLike,
-        tokenizer,
+        directory: str | os.PathLike[str],
+        tokenizer: PreTrainedTokenizerBase,
         repo_id: str,
         *,
         private: bool | None = None,
@@ -58,7 +60,7 @@ class PushToHub(tf_keras.callbacks.Callback):
         tries: int = 3,
         retry_seconds: float = 10.0,
         overwrite: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if every_epochs < 1 or tries < 1:
             raise ValueError(f"every_epochs and tries must be at least 1, not {every_epochs} and {tries}.")
@@ -70,20 +72,20 @@ class PushToHub(tf_keras.callbacks.Callback):
         self.tries = tries
         self.retry_seconds = retry_seconds
         self.overwrite = overwrite
-        self.url = None  # of the last commit
+        self.url: str | None = None  # of the last commit
         self._private, self._token = private, check_target(repo_id, token)
-        self._upload = None  # the thread
-        self._uploaded_step = None
+        self._upload: threading.Thread | None = None
+        self._uploaded_step: int | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         require_vocabulary(self.model.config, self.tokenizer)  # now, not after an epoch
         require_writable(self.directory, overwrite=self.overwrite)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if (epoch + 1) % self.every_epochs == 0 and not self._is_uploading():
             self._start(f"Epoch {epoch + 1}")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         deadline = monotonic() + self.wait_seconds
         self._wait(deadline)
         for number in range(self.tries):
@@ -123,10 +125,11 @@ class PushToHub(tf_keras.callbacks.Callback):
         self._upload.start()
 
     def _push(self, kept: contextlib.ExitStack, taken: Snapshot, message: str, step: int) -> None:
-        settings = {"private": self._private, "token": self._token, "message": f"{message}, step {step}"}
         try:
             with kept, _no_progress_bars():
-                self.url = upload(taken, self.repo_id, **settings)
+                self.url = upload(
+                    taken, self.repo_id, private=self._private, token=self._token, message=f"{message}, step {step}"
+                )
             self._uploaded_step = step
         except Exception as error:  # whatever it is, training goes on
             reason = str(error).replace(self._token, "hf_…")
@@ -134,7 +137,7 @@ class PushToHub(tf_keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def _no_progress_bars():
+def _no_progress_bars() -> Iterator[None]:
     """The client's would be written into Keras' own."""
     were_on = not are_progress_bars_disabled()
     if were_on:

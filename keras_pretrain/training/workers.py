@@ -12,7 +12,7 @@ class Workers:
       strategy: the model's.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy):
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
         resolver = strategy.cluster_resolver
         spec = resolver.cluster_spec() if resolver else None
         self.count = sum(spec.num_tasks(job) for job in ("chief", "worker") if job in spec.jobs) if spec else 1
@@ -44,7 +44,7 @@ class Workers:
         if self.count == 1:
             return
 
-        def chiefs_values():
+        def chiefs_values() -> list[tf.Tensor]:
             replica = tf.distribute.get_replica_context()
             is_first = replica.replica_id_in_sync_group == 0  # the first replica of the chief
             values = [tf.where(is_first, variable, tf.zeros_like(variable)) for variable in variables]
@@ -54,8 +54,8 @@ class Workers:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(self._strategy.experimental_local_results(value)[0])
 
-    def _mean_over_replicas(self, value):
-        def mean(value):
+    def _mean_over_replicas(self, value: tf.Tensor) -> tf.Tensor:
+        def mean(value: tf.Tensor) -> tf.Tensor:
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tf.identity(value))
 
         return self._strategy.experimental_local_results(self._strategy.run(mean, args=(value,)))[0]

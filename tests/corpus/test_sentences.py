@@ -3,13 +3,12 @@
 import logging
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
 
 import nltk
 import pytest
 from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
 
-from keras_pretrain import split_sentences
+from keras_pretrain import split_sentences, system
 from keras_pretrain.corpus import sentences
 from keras_pretrain.corpus.sentences import make_splitter, warn_if_unsplit
 
@@ -67,7 +66,9 @@ print([name for name in ("kss", "nltk", "kiwipiepy") if name in sys.modules])
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.parametrize(("language", "backend"), [("ko", "mecab"), ("ko", "kiwi"), ("ko", "punct"), ("en", "punkt")])
+@pytest.mark.parametrize(
+    ("language", "backend"), [("ko", "mecab"), ("ko", "kiwi"), ("ko", "punct"), ("ko", "rules"), ("en", "punkt")]
+)
 def test_a_line_break_ends_a_sentence(language, backend):
     text = "  마침표 없는 제목\n\n \r\n본문이다.  끝났다.\n"
     assert split_sentences(text, language, backend) == ["마침표 없는 제목", "본문이다.", "끝났다."]
@@ -116,13 +117,32 @@ def test_the_default_does_not_depend_on_what_is_installed(punkt_tab, monkeypatch
     assert {sentences.choose_backend(language, objective=objective) for language in ("ko", "en")
             for objective in ("mlm", "rtd")} == {"lines"}  # fmt: skip
 
-    def missing(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(sentences, "version", missing)
-    for backend, how in (("mecab", "kss.*pip install kss"), (None, "kiwipiepy.*pip install kiwipiepy")):
+    monkeypatch.setattr(system, "installed_version", lambda name: None)
+    for language, backend, how in (
+        ("ko", "mecab", r"'mecab' needs kss.*\[korean\].*'kiwi' or 'rules'"),
+        ("ko", None, r"'kiwi' needs kiwipiepy.*\[korean\].*'rules'"),
+        ("en", None, r"'punkt' needs nltk.*\[english\].*'rules'"),
+    ):
         with pytest.raises(ModuleNotFoundError, match=how):
-            sentences.choose_backend("ko", backend)
+            sentences.choose_backend(language, backend)
+    assert sentences.choose_backend("ko", "rules") == "rules"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("모은다. 그리고 배운다! 정말일까? 그렇다…", ["모은다.", "그리고 배운다!", "정말일까?", "그렇다…"]),
+        ("그는 “간다.” 라고 했다. 끝.", ["그는 “간다.”", "라고 했다.", "끝."]),
+        ("값은 3.14이다. 버전 2.21.0을 쓴다.", ["값은 3.14이다.", "버전 2.21.0을 쓴다."]),
+        ("1. 설치한다. 2. 실행한다.", ["1. 설치한다.", "2. 실행한다."]),
+        ("We met Dr. Kim and J. Smith today. He left (e.g. at noon.) Why?",
+         ["We met Dr. Kim and J. Smith today.", "He left (e.g. at noon.)", "Why?"]),
+        ("Nothing follows... but this. ", ["Nothing follows... but this."]),
+        ("마침표 없음", ["마침표 없음"]),
+    ],
+)  # fmt: skip
+def test_rules_split_at_stops_that_end_a_sentence(text, expected):
+    assert split_sentences(text, "ko", "rules") == split_sentences(text, "en", "rules") == expected
 
 
 def test_punkt_stays_available_where_punkt_tab_is_installed(punkt_tab):

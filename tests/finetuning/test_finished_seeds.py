@@ -13,6 +13,7 @@ from tasks import SETTINGS, save_bert, with_a_sign
 
 import keras_pretrain as kp
 from keras_pretrain.folders import LOCK
+from keras_pretrain.models import precision
 from keras_pretrain.system import lock
 
 finetune = kp.finetuning.finetune
@@ -167,3 +168,14 @@ def test_a_directory_in_use_is_refused(bert, signs, run):
             finetune(bert, *signs, seeds=(0,), directory=run, **FEW)
     finally:
         os.close(descriptor)
+
+
+def test_a_precision_that_is_chosen_is_that_of_the_finished_seeds(bert, signs, tmp_path, monkeypatch):
+    speedups = [1.0]
+    monkeypatch.setattr(precision, "_compare_precisions", lambda: ("", speedups[-1]))
+    settings = FEW | {"epochs": 1, "directory": tmp_path, "precision": "auto"}
+    first = finetune(bert, *signs, seeds=(0,), **settings)
+    speedups.append(2.0)
+    both = finetune(bert, *signs, seeds=(0, 1), **settings)
+    assert both.metrics["loss"]["values"][0] == first.metrics["loss"]["values"][0]
+    assert both.model.precision == "float32"

@@ -11,6 +11,7 @@ import tensorflow as tf
 from test_checkpointing import BATCH, Interrupt, Steps, assert_same, first, make, saved
 
 import keras_pretrain as kp
+from keras_pretrain.models import precision
 from keras_pretrain.training import checkpointing as module
 from keras_pretrain.training.optimization import WarmupSchedule
 
@@ -93,6 +94,24 @@ def test_a_setting_that_differs_is_noticed(tokenizer, features, tmp_path, old, n
     with pytest.raises(ValueError, match=rf"holds another run: .*{message}"):
         fit(model, features, tokenizer, tmp_path)
     assert fit(old(tokenizer), features, tokenizer, tmp_path)["loss"][1]
+
+
+def test_a_precision_that_is_chosen_is_that_of_the_run(tokenizer, features, tmp_path, monkeypatch):
+    speedups = [1.0]
+    monkeypatch.setattr(precision, "_compare_precisions", lambda: ("", speedups[-1]))
+    settings = {"run_eagerly": False, "jit_compile": False}
+    auto = adam(1e-2, precision="auto", **settings)
+    undisturbed = auto(tokenizer)
+    expected = fit(undisturbed, features, tokenizer)
+    fit(auto(tokenizer), features, tokenizer, tmp_path, Interrupt(3))
+    speedups.append(2.0)
+    with pytest.raises(ValueError, match="precision is bfloat16 and was float32"):
+        fit(adam(1e-2, precision="bfloat16", **settings)(tokenizer), features, tokenizer, tmp_path)
+    model = auto(tokenizer)
+    assert model.precision == "bfloat16"
+    assert fit(model, features, tokenizer, tmp_path) == expected
+    assert model.precision == "float32"
+    assert_same(model, undisturbed)
 
 
 def test_another_tokenizer_and_other_weights_of_the_heads_are_noticed(tokenizer, features, tmp_path):
