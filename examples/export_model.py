@@ -32,6 +32,7 @@ def parse_arguments(argv=None):
 
 
 def main(argv=None):
+    kp.enable_logging()
     args = parse_arguments(argv)
     if args.saved_model:
         model, tokenizer = kp.BertPretrainer.from_pretrained(args.model), AutoTokenizer.from_pretrained(args.model)

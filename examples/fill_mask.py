@@ -8,7 +8,7 @@ python examples/fill_mask.py --model output/bert "대한민국의 수도는 [MAS
 import argparse
 from pathlib import Path
 
-import keras_pretrain  # noqa: F401  first: it makes tf.keras legacy Keras
+import keras_pretrain as kp  # first: it makes tf.keras legacy Keras
 
 # isort: split
 from transformers import pipeline
@@ -27,6 +27,7 @@ def parse_arguments(argv=None):
 
 
 def main(argv=None):
+    kp.enable_logging()
     args = parse_arguments(argv)
     generator = Path(args.model) / "generator"  # of an ELECTRA, the network that fills gaps
     model = str(generator) if generator.is_dir() else args.model

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
@@ -83,7 +82,6 @@ def lock(path: Path, message: str) -> int:
     return descriptor
 
 
-@cache
 def installed_version(distribution: str) -> str | None:
     """The version of an installed package, by the name that pip knows it by; `None` where it is not installed."""
     try:
@@ -96,7 +94,7 @@ def require_packages(purpose: str, distributions: tuple[str, ...], extra: str, i
     """Refuse, before work starts, what needs a package that is not installed.
 
     Args:
-      purpose: what needs them, as the beginning of a sentence.
+      purpose: what they are needed for.
       distributions: the packages, by the names that pip knows them by.
       extra: of this package, which installs them.
       instead: a sentence about what works without them.
@@ -106,10 +104,8 @@ def require_packages(purpose: str, distributions: tuple[str, ...], extra: str, i
     """
     missing = next((name for name in distributions if installed_version(name) is None), None)
     if missing is not None:
-        remedy = f"pip install '{_PACKAGE}[{extra}]'"
-        raise ModuleNotFoundError(
-            f"{purpose} needs {missing}, which is not installed: {remedy}.{instead and ' '}{instead}", name=missing
-        )
+        text = f"{missing} is not installed, and is needed for {purpose}: pip install '{_PACKAGE}[{extra}]'."
+        raise ModuleNotFoundError(f"{text} {instead}".rstrip(), name=missing)
 
 
 def can_draw(what: str) -> bool:

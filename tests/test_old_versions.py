@@ -133,7 +133,7 @@ def test_other_settings_are_refused_by_name(old, make, monkeypatch):
     model = make.make_model()
     model.gradient_accumulation_steps = 2
     monkeypatch.setattr(make.kp, "to_tf_dataset", kp.to_tf_dataset)
-    with pytest.raises(ValueError, match=r"data.glue_prob is 0.5 and was 0"):
+    with pytest.raises(ValueError, match=r"data.glue_prob is 0.75 and was 0"):
         resume(make.make_model())
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"holds another run: .*gradient_accumulation_steps is 2 and was 1"):

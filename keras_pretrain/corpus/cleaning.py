@@ -88,17 +88,22 @@ def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
 
 
 def check_cleaning(cleaning: str) -> None:
-    """Refuse a name that is not one of `CLEANINGS`, and one whose libraries are not installed.
+    """Refuse a name that is not one of `CLEANINGS`."""
+    if cleaning not in CLEANINGS:
+        raise ValueError(f"Unknown cleaning {cleaning!r}; it must be one of {', '.join(map(repr, CLEANINGS))}.")
+
+
+def require_cleaning(cleaning: str) -> None:
+    """Refuse a cleaning that cannot be carried out.
 
     Raises:
       ValueError: an unknown cleaning.
       ModuleNotFoundError: the message names the library and the extra that has it.
     """
-    if cleaning not in CLEANINGS:
-        raise ValueError(f"Unknown cleaning {cleaning!r}; it must be one of {', '.join(map(repr, CLEANINGS))}.")
+    check_cleaning(cleaning)
     if cleaning == "comments":
         instead = "The cleaning 'prose' needs no other package."
-        require_packages("The cleaning 'comments'", ("emoji", "soynlp"), "korean", instead)
+        require_packages("the cleaning 'comments'", ("emoji", "soynlp"), "korean", instead)
 
 
 def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | None = None) -> str:
@@ -111,6 +116,7 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
 
     Raises:
       ValueError: an unknown language or cleaning, or both `cleaning` and `clean`.
+      ModuleNotFoundError: as `require_cleaning`.
     """
     if language not in _DEFAULTS:
         raise ValueError(f"Unknown language {language!r}; it must be one of {', '.join(map(repr, _DEFAULTS))}.")
@@ -122,7 +128,7 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
         warnings.warn(message, DeprecationWarning, stacklevel=3)  # the line that calls prepare_sentences
     elif cleaning is None:
         cleaning = _DEFAULTS[language]
-    check_cleaning(cleaning)
+    require_cleaning(cleaning)
     return cleaning
 
 
@@ -154,6 +160,7 @@ def _clean_prose(line: str) -> str:
 @lru_cache(maxsize=1)
 def _unwanted() -> re.Pattern:
     """All characters but `_KEPT` and those that take part in an emoji."""
+    require_cleaning("comments")
     import emoji
 
     # emoji 2 has one table, emoji 1 has one for each language.
@@ -164,6 +171,7 @@ def _unwanted() -> re.Pattern:
 
 @lru_cache(maxsize=1)
 def _repeat_normalize() -> Callable[..., str]:
+    require_cleaning("comments")
     # Here: soynlp imports scikit-learn and scipy, which takes 2 seconds.
     from soynlp.normalizer import repeat_normalize
 

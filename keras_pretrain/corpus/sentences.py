@@ -31,10 +31,12 @@ _PACKAGES = {  # that a backend needs
     "fast": ("kss",),
 }
 _WITH_KSS = ("mecab", "pecab", "punct", "fast")
-# A stop, what closes behind it, and a blank, unless a small letter follows.
-_END = re.compile(r"""[.!?…。！？]+["'”’»」』)\]]*\s+(?![a-z])""")
-# Before a stop that ends no sentence: a single letter, the number of an item, and some abbreviations.
-_NO_END = re.compile(r"(^|[\s(])([A-Za-z]|\d{1,3}|Mr|Mrs|Ms|Dr|Prof|St|No|vs|cf|e\.g|i\.e|al|Fig|Jr|Sr|approx)$")
+# Stops, what closes behind them, and blanks, unless a small letter follows.
+_END = re.compile(r"""(?<![.!?…。！？])[.!?…。！？]+["'”’»」』)\]]*\s+(?![a-z\s])""")
+# Words before a full stop that ends no sentence: an initial, and some abbreviations.
+_NO_END = re.compile(r"(?<![^\s(])([A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|No|vs|cf|e\.g|i\.e|al|Fig|Jr|Sr|approx)$")
+_LONGEST_NO_END = 8
+_NUMBER = re.compile(r"\s*\d{1,3}$")  # of an item, where a sentence would be nothing else
 # Punkt learns a domain's abbreviations from half a million words; more text only takes longer.
 _PUNKT_TRAINING_CHARACTERS = 3_000_000
 # Written sentences have 20 to 200 characters on average; fewer than 2,000 characters may be a single long one.
@@ -54,8 +56,8 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
         fewer. For English `"punkt"` (the default), which learns abbreviations from the text itself, or `"punkt_tab"`,
         nltk's trained model, which has to be downloaded. For both `"lines"`, each line is a sentence, and `"rules"`,
         which needs no other package: a sentence ends with a full stop, a question mark or the like, but not after an
-        initial, a number at the line's beginning or a few abbreviations. The default does not depend on what is
-        installed. The result of kss can depend on what the process has split before: 2 of 1,985
+        initial, a number that would be all of the sentence, or a few abbreviations. The default does not depend on
+        what is installed. The result of kss can depend on what the process has split before: 2 of 1,985
         manuals were split differently in another order. The other backends give the same sentences in any order.
 
     Returns:
@@ -81,11 +83,10 @@ def choose_backend(language: str, backend: str | None = None, objective: str = "
         backend = BACKENDS[language][0] if objective == "mlm+nsp" else "lines"
     if backend not in BACKENDS[language]:
         raise ValueError(f"Backend {backend!r} is not for {language!r}; choose one of {', '.join(BACKENDS[language])}.")
-    instead = f"Without it, choose the backend {'punkt' if language == 'en' else 'kiwi'!r} or 'rules'."
-    if backend in ("kiwi", "punkt"):
-        instead = "Without it, choose the backend 'rules'."
+    others = "'rules'" if language == "en" or backend == "kiwi" else "'kiwi' or 'rules'"
     extra = "english" if language == "en" else "korean"
-    require_packages(f"The backend {backend!r}", _PACKAGES.get(backend, ()), extra, instead)
+    instead = f"Without it, choose the backend {others}."
+    require_packages(f"the backend {backend!r}", _PACKAGES.get(backend, ()), extra, instead)
     return backend
 
 
@@ -112,7 +113,8 @@ def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
     """
     if characters < _JUDGED_CHARACTERS or characters <= _UNSPLIT_CHARACTERS * sentences:
         return
-    backends = next((names for names in BACKENDS.values() if backend in names), ())
+    languages = [names for names in BACKENDS.values() if backend in names]
+    backends = languages[0] if len(languages) == 1 else ()
     others = " or ".join(f"backend={name!r}" for name in backends if name not in (backend, "rules", "lines"))
     logger.warning(
         "The backend %r split %s characters into %s %s, %s characters each on average: it found hardly any ends of "
@@ -159,10 +161,14 @@ class LineSplitter:
 
 def _split_by_rules(line: str) -> Iterator[str]:
     start = 0
-    for end in _END.finditer(line):
-        if line[end.start()] != "." or not _NO_END.search(line[start : end.start()]):
-            yield line[start : end.end()]
-            start = end.end()
+    for found in _END.finditer(line):
+        stop = found.start()
+        is_full_stop = line[stop] == "." and line[stop + 1 : stop + 2] != "."
+        is_number = stop - start < _LONGEST_NO_END and _NUMBER.match(line, start, stop)
+        if is_full_stop and (is_number or _NO_END.search(line, max(start, stop - _LONGEST_NO_END), stop)):
+            continue
+        yield line[start : found.end()]
+        start = found.end()
     yield line[start:]
 
 

@@ -26,6 +26,7 @@ _MULTIPLE = 8  # lengths of rows are multiples of this
 # Longer rows have less padding and costlier attention: of a row of this length, attention takes about as long as all
 # else.
 _COSTLY_LENGTH = 1024
+_NOISE = (0.3, 0.2, 0.1, 0.05, 0.0)  # of `_divide`: the first that fits the shape
 _PREFETCHED = 4
 
 
@@ -124,98 +125,125 @@ def round_up(length: int) -> int:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which lengths share a row, and which rows a batch, in each epoch of a training.
+    """One shape for all packed batches of a training, and the division of the examples among them.
 
     Attributes:
-      lengths: (batches, rows, examples) int64: tokens of each example of each row; 0 where a row has fewer.
-      row_length: tokens that a row has room for.
+      lengths: tokens of each example.
+      batch_count: batches of an epoch; all have the same number of examples or one fewer.
+      rows, row_length, most_examples: of a batch; of a row, in tokens; of a row.
+      filled_rows: how many rows are enough; the others make up a multiple.
     """
 
     lengths: np.ndarray
+    batch_count: int
+    rows: int
     row_length: int
-
-    def __len__(self) -> int:
-        return len(self.lengths)
+    most_examples: int
+    filled_rows: int
 
     @property
     def padding(self) -> float:
         """Share of the rows' room that stays empty."""
-        batches, rows, _ = self.lengths.shape
-        return 1 - float(self.lengths.sum()) / (batches * rows * self.row_length)
+        return 1 - float(self.lengths.sum()) / (self.batch_count * self.rows * self.row_length)
 
-    def draw(self, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw which example of a length goes where, and the order of the batches.
-
-        Args:
-          lengths: of the examples that were planned for.
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw which examples share a batch and a row, and the order of the batches.
 
         Returns:
-          (batches, rows, examples) numbers of the examples, each once; -1 where a row has fewer.
+          (batches, rows, most_examples) numbers of the examples, each once; -1 where a row has fewer.
         """
-        order = rng.permutation(len(lengths))
-        examples = order[np.argsort(lengths[order], kind="stable")]
-        places = np.flatnonzero(self.lengths)
-        drawn = np.full(self.lengths.shape, -1)
-        drawn.ravel()[places[np.argsort(self.lengths.ravel()[places], kind="stable")]] = examples
-        return drawn[rng.permutation(len(drawn))]
+        divisions = (self._divide(rng, noise) for noise in _NOISE)
+        batches, placed = next(each for each in divisions if each is not None)  # without noise, it is that of the plan
+        if self.rows > self.filled_rows:
+            spread = _place(batches, self.lengths, self.rows, self.row_length, evenly=True)
+            placed = placed if spread is None or spread.shape[2] > self.most_examples else spread
+        drawn = np.full((self.batch_count, self.rows, self.most_examples), -1)
+        drawn[:, : placed.shape[1], : placed.shape[2]] = placed
+        return drawn[rng.permutation(self.batch_count)]
+
+    def _divide(self, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Batches and the rows of each, if they fit. What is drawn does not depend on the number of replicas."""
+        batches = _divide(self.lengths, self.batch_count, rng, noise)
+        placed = _place(batches, self.lengths, self.filled_rows, self.row_length)
+        return (batches, placed) if placed is not None and placed.shape[2] <= self.most_examples else None
 
 
-def plan_batches(lengths: np.ndarray, batch_size: int, replicas: int = 1) -> BatchPlan:
-    """Divide examples into batches of as equal a number of examples and tokens as can be, in rows with little padding.
-
-    The longest examples go to different batches, then the next longest, each to the batch with the fewest tokens. The
-    plan is for the lengths alone: it holds for every epoch, so that one shape serves all batches.
+def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> BatchPlan:
+    """Choose the shape of the batches: rows of a length that leaves little padding.
 
     Args:
       lengths: tokens of each example.
       batch_size: the most examples of a batch.
-      replicas: the number of rows is a multiple of it.
+      multiple: the number of rows is a multiple of it.
     """
     count = -(-len(lengths) // batch_size)
-    most = -(-len(lengths) // count)
-    strata = np.zeros(most * count, np.int64)
-    strata[: len(lengths)] = np.sort(lengths)[::-1]
-    batches, tokens = np.empty((count, most), np.int64), np.zeros(count, np.int64)
-    for number, stratum in enumerate(strata.reshape(most, count)):
-        order = np.argsort(tokens, kind="stable")
-        batches[order, number] = stratum
-        tokens[order] += stratum
-
+    batches = _divide(lengths, count, np.random.default_rng(0), 0.0)
+    tokens = np.where(batches >= 0, lengths[batches], 0).sum(axis=1).max()
     least = math.inf
     best: BatchPlan | None = None
-    for rows in range(replicas, -(-most // replicas) * replicas + 1, replicas):
-        shortest = max(lengths.max(), -(-tokens.max() // rows))
+    for rows in range(1, batches.shape[1] + 1):
+        shortest = max(lengths.max(), -(-tokens // rows))
         for row_length in itertools.count(round_up(shortest), _MULTIPLE):
             cost = rows * row_length * (1 + row_length / _COSTLY_LENGTH)
             if cost >= least:
                 break
-            placed = _place(batches, rows, row_length)
+            placed = _place(batches, lengths, rows, row_length)
             if placed is not None:
-                least, best = cost, BatchPlan(placed, row_length)
+                rounded = -(-rows // multiple) * multiple
+                least, best = cost, BatchPlan(lengths, count, rounded, row_length, placed.shape[2] + 1, rows)
                 break
     return cast(BatchPlan, best)  # a row for each example is always a plan
 
 
-def _place(batches: np.ndarray, rows: int, row_length: int) -> np.ndarray | None:
-    """Put the examples of each batch into rows, each where the least room is left.
+def _divide(lengths: np.ndarray, count: int, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """Divide examples into `count` batches of as equal a number of examples and tokens as can be.
+
+    The longest go to different batches, then the next longest, each to the batch with the fewest tokens.
 
     Args:
-      batches: (batches, examples) tokens of each example, falling.
+      noise: how far "longest" is blurred: the standard deviation of a factor's logarithm. Without noise, the batches of
+        all draws have examples of the same lengths.
 
     Returns:
-      (batches, rows, examples), or `None` if they do not fit.
+      (count, examples) numbers of the examples, the longest first; -1 where a batch has one fewer.
     """
-    every = np.arange(len(batches))
+    blurred = lengths * np.exp(noise * rng.standard_normal(len(lengths)))
+    order = rng.permutation(len(lengths))
+    most = -(-len(lengths) // count)
+    strata = np.full(most * count, -1)
+    strata[: len(lengths)] = order[np.argsort(-blurred[order], kind="stable")]
+    known = np.append(lengths, 0)  # the last is that of example -1
+    batches, tokens = np.empty((count, most), np.int64), np.zeros(count, np.int64)
+    for number, stratum in enumerate(strata.reshape(most, count)):
+        by_tokens = np.argsort(tokens, kind="stable")
+        batches[by_tokens, number] = stratum[np.argsort(-known[stratum], kind="stable")]
+        tokens[:] += known[batches[:, number]]
+    return np.take_along_axis(batches, np.argsort(-known[batches], axis=1, kind="stable"), axis=1)
+
+
+def _place(
+    batches: np.ndarray, lengths: np.ndarray, rows: int, row_length: int, *, evenly: bool = False
+) -> np.ndarray | None:
+    """Put the examples of each batch into rows, each where the least room is left, or `evenly` where the most is.
+
+    Args:
+      batches: from `_divide`.
+      lengths: tokens of each example.
+
+    Returns:
+      (batches, rows, examples) numbers of the examples, with -1 behind those of a row; `None` if they do not fit.
+    """
+    every, known = np.arange(len(batches)), np.append(lengths, 0)
     room, filled = np.full((len(batches), rows), row_length), np.zeros((len(batches), rows), np.int64)
-    placed = np.zeros((len(batches), rows, batches.shape[1]), np.int64)
-    for lengths in batches.T:
-        left = room - lengths[:, np.newaxis]
-        row = np.where(left < 0, row_length + 1, left).argmin(axis=1)
+    placed = np.full((len(batches), rows, batches.shape[1]), -1)
+    for examples in batches.T:
+        left = room - known[examples][:, np.newaxis]
+        row = left.argmax(axis=1) if evenly else np.where(left < 0, row_length + 1, left).argmin(axis=1)
         if (left[every, row] < 0).any():
             return None
-        room[every, row] -= lengths
-        placed[every, row, filled[every, row]] = lengths
-        filled[every, row] += lengths > 0
+        room[every, row] -= known[examples]
+        placed[every, row, filled[every, row]] = examples
+        filled[every, row] += examples >= 0
     return placed[:, :, : filled.max()]
 
 
@@ -226,6 +254,7 @@ def to_tf_dataset(
     batch_size: int = 32,
     packed: bool = False,
     class_weight: Mapping[int, float] | None = None,
+    multiple: int = 1,
     seed: int = 42,
 ) -> "tf.data.Dataset":
     """Training batches for `fit`, drawn anew each epoch.
@@ -241,6 +270,8 @@ def to_tf_dataset(
         `batch_size` of them, all batches the same number or one fewer. Otherwise each example has a row of its own,
         and what does not fill a batch at the end of an epoch is left out.
       class_weight: from the number of a class to the weight of its examples' losses.
+      multiple: the number of packed rows is a multiple of it, and of the number of replicas: the model's
+        `gradient_accumulation_steps`.
       seed: the same seed gives the same batches in each epoch.
 
     Returns:
@@ -251,15 +282,15 @@ def to_tf_dataset(
       fewer; labels and weights are (rows, examples).
 
     Raises:
-      ValueError: no examples, or, if they are not packed, fewer than one batch.
+      ValueError: no examples, or, if they are not packed, fewer than one batch; a class without a weight.
     """
     import tensorflow as tf
 
     if len(encoded) < (1 if packed else batch_size):
         raise ValueError(f"{len(encoded)} examples do not fill one batch of {batch_size}. Give a smaller batch_size.")
     lengths, replicas = encoded.lengths, tf.distribute.get_strategy().num_replicas_in_sync
-    plan = plan_batches(lengths, batch_size, replicas) if packed else None
-    count = len(encoded) // batch_size if plan is None else len(plan)
+    plan = plan_batches(lengths, batch_size, multiple * replicas) if packed else None
+    count = len(encoded) // batch_size if plan is None else plan.batch_count
     epoch = iter(range(1 << 62))
     weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
     columns = [each for each in (encoded.labels, weights) if each is not None]
@@ -272,7 +303,7 @@ def to_tf_dataset(
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         if plan is not None:
-            return plan.draw(lengths, rng)
+            return plan.draw(rng)
         return rng.permutation(len(encoded))[: count * batch_size].reshape(count, batch_size)
 
     def batches() -> Iterator[tuple]:
@@ -291,6 +322,9 @@ def _weigh(labels: np.ndarray | None, class_weight: Mapping[int, float]) -> np.n
     """(examples,) float32."""
     if labels is None:
         raise ValueError("class_weight is for labelled examples: give encode_examples the model's config.")
+    missing = sorted({*labels.tolist()} - {*class_weight})
+    if missing:
+        raise ValueError(f"class_weight has no weight for class {missing[0]}: give one for each class.")
     return np.array([class_weight[label] for label in labels.tolist()], np.float32)
 
 

@@ -246,7 +246,7 @@ def _is_whole(label: str) -> bool:
 
 def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows of training and of validation."""
-    require_packages("To split off validation", ("scikit-learn",), "finetune", "Or give a file for validation, too.")
+    require_packages("splitting off validation", ("scikit-learn",), "finetune", "Or give a file for validation, too.")
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
     if not 0 < fraction < 1:

@@ -72,6 +72,8 @@ class Predictor:
     def logits(self, encoded: EncodedExamples) -> np.ndarray:
         """(examples, num_labels) float32."""
         logits = np.empty((len(encoded), self._model.config.num_labels), np.float32)
+        if not len(encoded):
+            return logits
         batches = self._packed if isinstance(self._model, ClassificationStep) else self._by_length
         for inputs, examples, places in batches(encoded):
             logits[examples] = self._forward(inputs).numpy()[places]
@@ -106,6 +108,8 @@ class Predictor:
 
     def evaluate(self, encoded: EncodedExamples) -> dict[str, float]:
         """The figures of `metrics.classification_metrics` or `regression_metrics`."""
+        if not len(encoded):
+            raise ValueError("There are no examples to evaluate.")
         if encoded.labels is None:
             raise ValueError(
                 "The examples have no labels to be compared with: give encode_examples the model's config."

@@ -17,7 +17,7 @@ import tf_keras
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from keras_pretrain.corpus.cleaning import check_cleaning
+from keras_pretrain.corpus.cleaning import require_cleaning
 from keras_pretrain.finetuning.batching import BatchPlan, EncodedExamples, encode_examples, plan_batches, to_tf_dataset
 from keras_pretrain.finetuning.examples import check_examples, sort_labels
 from keras_pretrain.finetuning.finished_seeds import FinishedSeeds, checksum, stored_settings
@@ -192,7 +192,7 @@ def finetune(
     settings["learning_rate"] = learning_rate or finetuning_learning_rate(model.config)
     plan = plan_batches(encoded.lengths, batch_size, replicas)
     optimizer = create_optimizer(
-        num_train_steps=epochs * len(plan),
+        num_train_steps=epochs * plan.batch_count,
         **{name: settings[name] for name in ("learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay")},
     )
     model.compile(optimizer, precision=precision, jit_compile=jit_compile)
@@ -337,7 +337,7 @@ def _check_settings(
                 f"0 and not all 0, not {class_weight!r}."
             )
     if cleaning is not None:
-        check_cleaning(cleaning)
+        require_cleaning(cleaning)
 
 
 def _count_replicas(batch_size: int) -> int:
@@ -370,6 +370,6 @@ def _report(
     logger.info(
         "%d examples to train on (%s), %d for validation; %d rows of %d tokens a batch, %.0f%% padding%s; learning "
         "rate %g.",
-        len(train), what, len(validation), plan.lengths.shape[1], plan.row_length, 100 * plan.padding,
+        len(train), what, len(validation), plan.rows, plan.row_length, 100 * plan.padding,
         f", {cut} cut at {settings['max_length']} tokens or just as long" if cut else "", settings["learning_rate"],
     )  # fmt: skip

@@ -74,6 +74,20 @@ class ClassificationStep(PretrainingStep):
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf_keras.callbacks.History:
+        """As `BertPretrainer.fit`.
+
+        Raises:
+          ValueError: `class_weight` for packed rows, where Keras takes the labels of a row for one label.
+        """
+        spec = getattr(x, "element_spec", None)
+        is_packed = isinstance(spec, tuple) and isinstance(spec[0], dict) and "packed_ids" in spec[0]
+        if is_packed and kwargs.get("class_weight") is not None:
+            raise ValueError(
+                "Packed rows have several labels: give class_weight to finetuning.to_tf_dataset, not to fit."
+            )
+        return super().fit(x, *args, **kwargs)
+
     def description(self) -> dict:
         """What makes the model and its training step what they are."""
         return {"config": self.config.to_dict(), "gradient_accumulation_steps": self.gradient_accumulation_steps}

@@ -258,11 +258,17 @@ class Preparation:
             "versions": {name: found for name in packages if (found := installed_version(name))},
         }
         with self.folder.writing(last=REPORT) as stage:
-            if can_draw("The lengths"):
+            has_picture = can_draw("The lengths")
+            if has_picture:
                 draw_lengths(stage / LENGTHS, {split: each["lengths"] for split, each in splits.items()})
             (stage / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         results = chain(surveys, sentences, *tokens.values(), *examples.values())
-        current = {REPORT, LENGTHS, *self.folder.names("tokenizer"), *(result.name for result in results)}
+        current = {
+            REPORT,
+            *([LENGTHS] if has_picture else []),
+            *self.folder.names("tokenizer"),
+            *(result.name for result in results),
+        }
         kept = self.folder.delete(set(self.folder.names()) - current)
         if kept:
             logger.warning("%d files of an earlier preparation have changed, and stay: %s ...", len(kept), kept[0])

@@ -9,6 +9,7 @@ from datasets import DatasetDict
 
 from keras_pretrain.evaluation import evaluate_mlm
 from keras_pretrain.finetuning import finetune, load_examples
+from keras_pretrain.finetuning.metrics import require_metrics
 from keras_pretrain.models.vocabulary import add_tokens
 from keras_pretrain.runs.run import Run
 from keras_pretrain.runs.settings import AdaptSettings
@@ -32,6 +33,7 @@ class AdaptationRun(Run):
 
     def _load_task(self) -> DatasetDict:
         settings = self.settings
+        require_metrics()
         return load_examples(
             settings.task_train,
             validation=settings.task_held_out,

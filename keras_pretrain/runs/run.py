@@ -318,6 +318,8 @@ class Run:
         left = self._left()
         paces = paces or [_measure(self.model, *each) if n else None for each, n in zip(data, left, strict=True)]
         if not any(left):
+            every = self.settings.validation_every or self._epochs
+            self.settings = dataclasses.replace(self.settings, validation_every=every)
             return
         if self.settings.validation_every is None:
             every = -(-self._epochs // self._choose_validations(paces))
@@ -472,8 +474,8 @@ def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings
         return settings
     found: dict[str, Any] = {}
     try:
-        if settings.objective is not None:
-            choose_backend(settings.language, settings.backend, settings.objective)
+        if settings.objective is not None or settings.corpus is None:
+            choose_backend(settings.language, settings.backend, settings.objective or "mlm+nsp")
     except ModuleNotFoundError as error:
         if settings.corpus is not None or settings.backend is not None:
             raise

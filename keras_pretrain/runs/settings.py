@@ -231,7 +231,7 @@ class PretrainingSettings(CorpusSettings):
       block_size: The most tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
-      glue_prob: Of the gaps before the rest of a word, how many show it as fill-mask pipelines do. Default: 0.5.
+      glue_prob: Of the gaps before the rest of a word, how many show it as fill-mask pipelines do. Default: 0.75.
       dropout: Of hidden states and attention. Default: none in a new model, a given model's own.
       batch_size: Rows of a batch, summed over all replicas.
       packed: Put several examples into a row. Default: where that saves a tenth of the rows.

@@ -33,7 +33,7 @@ class TrainingCurves(tf_keras.callbacks.Callback):
         self, history: str | os.PathLike[str], picture: str | os.PathLike[str], *, overwrite: bool = False
     ) -> None:
         super().__init__()
-        require_packages("A picture of the curves", ("matplotlib",), "plots")
+        require_packages("a picture of the curves", ("matplotlib",), "plots")
         self.history, self.picture = Path(history).expanduser(), Path(picture).expanduser()
         self._folder = OwnedFolder(self.picture.parent, "curves", overwrite=overwrite)
 

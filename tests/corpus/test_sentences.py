@@ -119,9 +119,10 @@ def test_the_default_does_not_depend_on_what_is_installed(punkt_tab, monkeypatch
 
     monkeypatch.setattr(system, "installed_version", lambda name: None)
     for language, backend, how in (
-        ("ko", "mecab", r"'mecab' needs kss.*\[korean\].*'kiwi' or 'rules'"),
-        ("ko", None, r"'kiwi' needs kiwipiepy.*\[korean\].*'rules'"),
-        ("en", None, r"'punkt' needs nltk.*\[english\].*'rules'"),
+        ("ko", "mecab", r"kss is .* backend 'mecab'.*\[korean\].*'kiwi' or 'rules'"),
+        ("ko", None, r"kiwipiepy is .* backend 'kiwi'.*\[korean\].*'rules'"),
+        ("en", None, r"nltk is .* backend 'punkt'.*\[english\].*'rules'"),
+        ("en", "punkt_tab", r"nltk is .*\[english\].*the backend 'rules'"),
     ):
         with pytest.raises(ModuleNotFoundError, match=how):
             sentences.choose_backend(language, backend)
@@ -139,6 +140,8 @@ def test_the_default_does_not_depend_on_what_is_installed(punkt_tab, monkeypatch
          ["We met Dr. Kim and J. Smith today.", "He left (e.g. at noon.)", "Why?"]),
         ("Nothing follows... but this. ", ["Nothing follows... but this."]),
         ("마침표 없음", ["마침표 없음"]),
+        ("정답은 3. 다음 문장이다.", ["정답은 3.", "다음 문장이다."]),
+        ("He came.  and left. Then  it rained.", ["He came.  and left.", "Then  it rained."]),
     ],
 )  # fmt: skip
 def test_rules_split_at_stops_that_end_a_sentence(text, expected):
@@ -191,6 +194,7 @@ def test_a_corpus_that_is_hardly_split_is_warned_of(characters, sentences, is_wa
         ("punkt", "another backend (backend='punkt_tab')"),
         ("mecab", "backend='pecab' or backend='punct' or backend='fast'); or train"),
         ("ours", "another backend; or"),
+        ("rules", "another backend; or"),
     ],
 )
 def test_the_warning_names_the_backend_the_figures_and_what_to_do(backend, others, package_log):
@@ -208,3 +212,9 @@ def test_punkt_that_takes_the_last_word_for_an_abbreviation_is_warned_of(package
     assert found == len(texts)  # one sentence a document
     warn_if_unsplit("punkt", sum(map(len, texts)), found)
     assert "split 8,035 characters into 10 sentences" in package_log.text
+
+
+def test_rules_take_a_time_that_grows_with_the_length_alone():
+    for part in (".", "!", "A. ", "12. "):
+        text = part * 50_000
+        assert "".join(split_sentences(text, "ko", "rules")).replace(" ", "") == text.replace(" ", "")

@@ -73,20 +73,20 @@ def test_a_label_the_model_does_not_have_is_refused(tokenizer):
 LENGTHS = st.lists(st.integers(3, 40), min_size=1, max_size=200).map(np.array)
 
 
-@given(LENGTHS, st.integers(1, 40), st.sampled_from([1, 2, 4]))
+@given(LENGTHS, st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_every_example_has_a_place_in_batches_of_equal_size(lengths, batch_size, replicas):
-    plan = plan_batches(lengths, batch_size, replicas)
-    assert len(plan) == -(-len(lengths) // batch_size)
-    assert plan.lengths.sum(axis=2).max() <= plan.row_length
-    assert plan.row_length % 8 == plan.lengths.shape[1] % replicas == 0
-    drawn = plan.draw(lengths, np.random.default_rng(0))
+def test_every_example_has_a_place_in_batches_of_equal_size(lengths, batch_size, multiple, seed):
+    plan = plan_batches(lengths, batch_size, multiple)
+    assert plan.batch_count == -(-len(lengths) // batch_size)
+    assert plan.row_length % 8 == plan.rows % multiple == 0
+    drawn = plan.draw(np.random.default_rng(seed))
+    assert drawn.shape == (plan.batch_count, plan.rows, plan.most_examples)
     np.testing.assert_array_equal(np.sort(drawn[drawn >= 0]), np.arange(len(lengths)))
     counts = (drawn >= 0).sum(axis=(1, 2))
     assert counts.max() <= batch_size
     assert counts.max() - counts.min() <= 1
-    shapes = np.where(drawn >= 0, lengths[drawn], 0)
-    assert sorted(shapes.tolist()) == sorted(plan.lengths.tolist())
+    assert np.where(drawn >= 0, lengths[drawn], 0).sum(axis=2).max() <= plan.row_length
+    assert (np.diff((drawn >= 0).astype(int), axis=2) <= 0).all()  # the examples of a row stand first
 
 
 def test_little_is_padding():
@@ -95,12 +95,27 @@ def test_little_is_padding():
         assert plan_batches(lengths, 32).padding < 0.08
 
 
+def test_few_examples_of_unlike_lengths_meet_others_in_each_epoch():
+    lengths = np.clip(np.random.default_rng(0).lognormal(4, 0.8, 200), 5, 512).astype(int)
+    plan, rng = plan_batches(lengths, 32), np.random.default_rng(1)
+
+    def together() -> np.ndarray:
+        batch_of = np.empty(200, int)
+        for number, batch in enumerate(plan.draw(rng)):
+            batch_of[batch[batch >= 0]] = number
+        return batch_of[:, np.newaxis] == batch_of
+
+    first, second = (together() & ~np.eye(200, dtype=bool) for _ in range(2))
+    assert (first & second).sum() / first.sum() < 0.3  # by chance 0.14
+
+
 def test_which_examples_share_a_batch_is_drawn():
     lengths = np.full(64, 10)
     plan, rng = plan_batches(lengths, 8), np.random.default_rng(0)
     with_the_first = np.zeros(64)
     for _ in range(2000):
-        batches = plan.draw(lengths, rng).reshape(8, 8)
+        batches = plan.draw(rng).reshape(8, -1)
+        batches = np.array([batch[batch >= 0] for batch in batches])
         with_the_first[batches[(batches == 0).any(axis=1)]] += 1
     assert with_the_first[0] == 2000
     expected, spread = 2000 * 7 / 63, np.sqrt(2000 * 7 / 63 * 56 / 63)
@@ -141,6 +156,16 @@ def test_weights_are_those_of_the_classes(tokenizer):
         there = inputs["first_positions"] >= 0 if packed else np.full(8, True)
         np.testing.assert_array_equal(weights[there], np.where(labels[there] == 0, 0.5, 2.0))
         assert int(np.sum(there)) == 8
+
+
+def test_a_class_without_a_weight_and_weights_in_fit_are_refused(tokenizer):
+    encoded = encode(tokenizer, [2, 5, 6, 7])
+    with pytest.raises(ValueError, match="class 1"):
+        to_tf_dataset(encoded, tokenizer, batch_size=2, packed=True, class_weight={0: 1.0})
+    model = BertClassifier(BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
+    model.compile("sgd", jit_compile=False)
+    with pytest.raises(ValueError, match=r"class_weight to finetuning\.to_tf_dataset"):
+        model.fit(to_tf_dataset(encoded, tokenizer, batch_size=4, packed=True), class_weight={0: 1.0, 1: 2.0})
 
 
 def test_a_stock_model_refuses_packed_batches(tokenizer):
