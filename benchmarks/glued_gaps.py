@@ -83,6 +83,8 @@ def main():
     tokenizer = kp.train_tokenizer(sentences["train"], vocab_size=options.vocab_size)
     features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=options.block_size)
     gaps = choose_gaps(features["validation"], tokenizer, options.gaps)
+    if not gaps:
+        raise SystemExit("The validation split has no word of two pieces whose rest is also a token that begins a word.")
     names = [f"{rest} {figure}" for rest in ("##", "piped") for figure in ("loss", "top-1", "top-5")]
     names += ["ordinary loss", "all masks"]
     print(f"{len(gaps)} gaps\n| glue_prob | seed | {' | '.join(names)} |\n{'|---' * (len(names) + 2)}|")

@@ -48,7 +48,6 @@ def work(args: RaySettings) -> None:
 
 def main(argv=None):
     args = parse(RaySettings, argv, description=__doc__, takes=TAKES)
-    import ray
     import ray.train.tensorflow
 
     ray.init(runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})  # Ray Train touches tf.keras before we do

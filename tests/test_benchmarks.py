@@ -42,11 +42,10 @@ def test_preparation(tmp_path):
 
 def test_glued_gaps(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
-    words = [
-        f"{first}{second}이 {second}{first}은 좋았다." for first in "가나다라마바사" for second in "아자차카타파하"
-    ]
-    corpus.write_text("\n".join(json.dumps({"text": " ".join(words[i::7])}) for i in range(40)))
-    small = "--size tiny --shares 1 --seeds 1 --steps 2 --batch-size 4 --block-size 32 --vocab-size 100 --gaps 4"
+    stems, particles = ("가아", "나자", "다차", "라카", "마타", "바파", "사하"), ("", "이", "은", "을", "도")
+    words = [*particles[1:], *(stem + particle for stem in stems for particle in (*particles, "", ""))]
+    corpus.write_text("\n".join(json.dumps({"text": " ".join(words[i % 5 :: 2])}) for i in range(40)))
+    small = "--size tiny --shares 1 --seeds 1 --steps 2 --batch-size 4 --block-size 32 --vocab-size 45 --gaps 4"
     assert "| 1.0 |" in run(f"benchmarks.glued_gaps --corpus {corpus} {small}")
 
 

@@ -102,7 +102,7 @@ def test_a_package_that_is_not_installed_is_a_problem(monkeypatch):
 
 def test_an_old_python_is_a_problem(monkeypatch):
     monkeypatch.setattr("platform.python_version", lambda: "3.8.1")
-    assert find("Python") == [("problem", "3.8.1 (>=3.11)", "Install Python >=3.11.")]
+    assert find("Python") == [("problem", "3.8.1 (>=3.10)", "Install Python >=3.10.")]
 
 
 def test_the_model_of_a_backend_that_has_to_be_asked_for_is_a_note(monkeypatch):
