@@ -84,7 +84,7 @@ def main():
     features = kp.build_features(sentences, tokenizer, objective="mlm", block_size=options.block_size)
     gaps = choose_gaps(features["validation"], tokenizer, options.gaps)
     if not gaps:
-        raise SystemExit("The validation split has no word of two pieces whose rest is also a token that begins a word.")
+        raise SystemExit("No validation text has a word of two pieces whose rest is also a token that begins a word.")
     names = [f"{rest} {figure}" for rest in ("##", "piped") for figure in ("loss", "top-1", "top-5")]
     names += ["ordinary loss", "all masks"]
     print(f"{len(gaps)} gaps\n| glue_prob | seed | {' | '.join(names)} |\n{'|---' * (len(names) + 2)}|")
