@@ -48,7 +48,7 @@ def test_a_corpus_of_the_user_is_not_treated_in_another_way_but_refused(core, tm
 @pytest.mark.parametrize(
     ("extra", "call"),
     [
-        ("korean", lambda: kp.clean_text("하나", "comments")),
+        ("korean", lambda: kp.prepare_sentences(Dataset.from_dict(TEXTS), backend="rules", cleaning="comments")),
         ("finetune", lambda: kp.finetuning.finetune("missing", *[Dataset.from_dict(TEXTS)] * 2)),
         ("finetune", lambda: kp.finetuning.evaluate("missing", Dataset.from_dict(TEXTS))),
         ("plots", lambda: TrainingCurves("history.csv", "curves.png")),
