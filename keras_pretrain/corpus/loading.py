@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -266,8 +266,21 @@ def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) 
             yield {text_column: text}
 
     # A stream can change without any sign of it: no table of an earlier call is used.
-    table = Dataset.from_generator(rows, features=features, fingerprint=uuid.uuid4().hex)
+    table = Dataset.from_generator(_NeverTheSame(rows), features=features)
     return Dataset(table.data, info=table.info, split=table.split, fingerprint=content.hexdigest())
+
+
+class _NeverTheSame:
+    """A generator function whose hash is another one each time; before 4.4, `datasets` takes no `fingerprint`."""
+
+    def __init__(self, function: Callable[[], Iterator[dict]]) -> None:
+        self._function = function
+
+    def __call__(self) -> Iterator[dict]:
+        return self._function()
+
+    def __reduce__(self) -> tuple:
+        return str, (uuid.uuid4().hex,)  # pickled only to be hashed
 
 
 def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) -> tuple[Dataset, BadRows]:
