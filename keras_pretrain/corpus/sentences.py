@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -86,6 +87,12 @@ def choose_backend(language: str, backend: str | None = None, objective: str = "
     others = "'rules'" if language == "en" or backend == "kiwi" else "'kiwi' or 'rules'"
     extra = "english" if language == "en" else "korean"
     instead = f"Without it, choose the backend {others}."
+    if backend == "mecab" and sys.version_info >= (3, 13) and installed_version(_MECAB[0]) is None:
+        raise ModuleNotFoundError(
+            f"The backend 'mecab' needs {_MECAB[0]}, which cannot be installed here: it has no wheel for Python 3.13. "
+            f"{instead}",
+            name=_MECAB[0],
+        )
     require_packages(f"the backend {backend!r}", _PACKAGES.get(backend, ()), extra, instead)
     return backend
 

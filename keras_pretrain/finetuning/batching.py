@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -152,7 +152,7 @@ class BatchPlan:
         Returns:
           (batches, rows, most_examples) numbers of the examples, each once; -1 where a row has fewer.
         """
-        divisions = (self._divide(rng, noise) for noise in _NOISE)
+        divisions = (self._divide_and_place(rng, noise) for noise in _NOISE)
         batches, placed = next(each for each in divisions if each is not None)  # without noise, it is that of the plan
         if self.rows > self.filled_rows:
             spread = _place(batches, self.lengths, self.rows, self.row_length, evenly=True)
@@ -161,7 +161,7 @@ class BatchPlan:
         drawn[:, : placed.shape[1], : placed.shape[2]] = placed
         return drawn[rng.permutation(self.batch_count)]
 
-    def _divide(self, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray] | None:
+    def _divide_and_place(self, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Batches and the rows of each, if they fit. What is drawn does not depend on the number of replicas."""
         batches = _divide(self.lengths, self.batch_count, rng, noise)
         placed = _place(batches, self.lengths, self.filled_rows, self.row_length)
@@ -179,19 +179,25 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
     count = -(-len(lengths) // batch_size)
     batches = _divide(lengths, count, np.random.default_rng(0), 0.0)
     tokens = np.where(batches >= 0, lengths[batches], 0).sum(axis=1).max()
+
+    def cost(rows: int, row_length: int) -> float:
+        return rows * row_length * (1 + row_length / _COSTLY_LENGTH)
+
+    shortest = {rows: round_up(max(lengths.max(), -(-tokens // rows))) for rows in range(1, batches.shape[1] + 1)}
     least = math.inf
     best: BatchPlan | None = None
-    for rows in range(1, batches.shape[1] + 1):
-        shortest = max(lengths.max(), -(-tokens // rows))
-        for row_length in itertools.count(round_up(shortest), _MULTIPLE):
-            cost = rows * row_length * (1 + row_length / _COSTLY_LENGTH)
-            if cost >= least:
+    for rows, length in sorted(shortest.items(), key=lambda shape: cost(*shape)):  # the cheapest, if the examples fit
+        for row_length in itertools.count(length, _MULTIPLE):
+            if cost(rows, row_length) >= least:
                 break
             placed = _place(batches, lengths, rows, row_length)
             if placed is not None:
                 rounded = -(-rows // multiple) * multiple
-                least, best = cost, BatchPlan(lengths, count, rounded, row_length, placed.shape[2] + 1, rows)
+                least = cost(rows, row_length)
+                best = BatchPlan(lengths, count, rounded, row_length, placed.shape[2] + 1, rows)
                 break
+        if cost(rows, length) >= least:
+            break
     return cast(BatchPlan, best)  # a row for each example is always a plan
 
 
@@ -288,34 +294,82 @@ def to_tf_dataset(
 
     if len(encoded) < (1 if packed else batch_size):
         raise ValueError(f"{len(encoded)} examples do not fill one batch of {batch_size}. Give a smaller batch_size.")
-    lengths, replicas = encoded.lengths, tf.distribute.get_strategy().num_replicas_in_sync
-    plan = plan_batches(lengths, batch_size, multiple * replicas) if packed else None
-    count = len(encoded) // batch_size if plan is None else plan.batch_count
-    epoch = iter(range(1 << 62))
-    weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
-    columns = [each for each in (encoded.labels, weights) if each is not None]
-
-    def make(chosen: np.ndarray) -> tuple:
-        if plan is None:
-            return pad(encoded, chosen, tokenizer, round_up(lengths.max())), *(each[chosen] for each in columns)
-        inputs, layout, examples = pack_rows(encoded, chosen, tokenizer, plan.row_length)
-        return inputs, *(layout.of_examples(each[examples], chosen.shape[1]) for each in columns)
+    if packed:
+        plan = plan_batches(encoded.lengths, batch_size, multiple * tf.distribute.get_strategy().num_replicas_in_sync)
+        return packed_dataset(encoded, tokenizer, plan, class_weight=class_weight, seed=seed)
+    columns = _columns(encoded, class_weight)
+    count, length = len(encoded) // batch_size, round_up(encoded.lengths.max())
 
     def draw(rng: np.random.Generator) -> np.ndarray:
-        if plan is not None:
-            return plan.draw(rng)
         return rng.permutation(len(encoded))[: count * batch_size].reshape(count, batch_size)
+
+    def make(chosen: np.ndarray) -> tuple:
+        return pad(encoded, chosen, tokenizer, length), *(each[chosen] for each in columns)
+
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    shapes = dict.fromkeys(names, (batch_size, length)), *((batch_size,) for _ in columns)
+    return _dataset(draw, make, count, shapes, columns, seed)
+
+
+def packed_dataset(
+    encoded: EncodedExamples,
+    tokenizer: PreTrainedTokenizerBase,
+    plan: BatchPlan,
+    *,
+    class_weight: Mapping[int, float] | None = None,
+    seed: int = 42,
+) -> "tf.data.Dataset":
+    """As `to_tf_dataset(packed=True)`, for a plan that was made for these examples."""
+    columns = _columns(encoded, class_weight)
+
+    def make(chosen: np.ndarray) -> tuple:
+        inputs, layout, examples = pack_rows(encoded, chosen, tokenizer, plan.row_length)
+        return inputs, *(layout.of_examples(each[examples], plan.most_examples) for each in columns)
+
+    row, of_examples = (plan.rows, plan.row_length), (plan.rows, plan.most_examples)
+    names = ("packed_ids", "token_type_ids", "position_ids", "example_ids")
+    shapes = dict.fromkeys(names, row) | {"first_positions": of_examples}, *(of_examples for _ in columns)
+    return _dataset(plan.draw, make, plan.batch_count, shapes, columns, seed)
+
+
+def _dataset(
+    draw: Callable[[np.random.Generator], np.ndarray],
+    make: Callable[[np.ndarray], tuple],
+    count: int,
+    shapes: tuple,
+    columns: list[np.ndarray],
+    seed: int,
+) -> "tf.data.Dataset":
+    """Batches that are drawn anew in each epoch.
+
+    Args:
+      draw: the numbers of the examples of each batch of an epoch.
+      make: a batch of some examples.
+      count: batches of an epoch.
+      shapes: of what `make` gives: inputs, all int32, and the columns.
+      columns: labels and weights, for their dtypes.
+      seed: of the draws.
+    """
+    import tensorflow as tf
+
+    epoch = iter(range(1 << 62))
 
     def batches() -> Iterator[tuple]:
         yield from map(make, draw(np.random.default_rng([seed, next(epoch)])))
 
-    first = tf.nest.map_structure(tf.convert_to_tensor, make(draw(np.random.default_rng(0))[0]))
-    signature = tf.nest.map_structure(tf.TensorSpec.from_tensor, first)
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    inputs = {name: tf.TensorSpec(shape, tf.int32, name=name) for name, shape in shapes[0].items()}
+    others = (tf.TensorSpec(shape, each.dtype) for shape, each in zip(shapes[1:], columns, strict=True))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=(inputs, *others))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(_PREFETCHED)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread would delay the end of each epoch: see features.batching
     return dataset.with_options(options)
+
+
+def _columns(encoded: EncodedExamples, class_weight: Mapping[int, float] | None) -> list[np.ndarray]:
+    """Labels, where there are any, and weights, where they are asked for; (examples,) each."""
+    weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
+    return [each for each in (encoded.labels, weights) if each is not None]
 
 
 def _weigh(labels: np.ndarray | None, class_weight: Mapping[int, float]) -> np.ndarray:

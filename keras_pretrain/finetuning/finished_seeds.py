@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -119,9 +118,11 @@ class FinishedSeeds:
 
 
 def stored_settings(directory: str | os.PathLike[str]) -> dict:
-    """The settings of the finished seeds in a directory; empty where there are none."""
-    file = Path(directory).expanduser() / _RESULTS
-    return json.loads(file.read_text(encoding="utf-8"))["settings"] if file.is_file() else {}
+    """The settings of the finished seeds in a directory; empty where there are none that fine-tuning wrote."""
+    folder = OwnedFolder(directory, "finetuning")
+    if not folder.owns(_RESULTS):
+        return {}
+    return json.loads((folder.path / _RESULTS).read_text(encoding="utf-8"))["settings"]
 
 
 def checksum(*arrays: np.ndarray) -> str:

@@ -18,7 +18,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.corpus.cleaning import require_cleaning
-from keras_pretrain.finetuning.batching import BatchPlan, EncodedExamples, encode_examples, plan_batches, to_tf_dataset
+from keras_pretrain.finetuning.batching import BatchPlan, EncodedExamples, encode_examples, packed_dataset, plan_batches
 from keras_pretrain.finetuning.examples import check_examples, sort_labels
 from keras_pretrain.finetuning.finished_seeds import FinishedSeeds, checksum, stored_settings
 from keras_pretrain.finetuning.metrics import require_metrics, spread
@@ -209,7 +209,7 @@ def finetune(
         model.seed.assign(seed)
         model.stop_training = False
         history = model.fit(
-            to_tf_dataset(encoded, tokenizer, batch_size=batch_size, packed=True, class_weight=class_weight, seed=seed),
+            packed_dataset(encoded, tokenizer, plan, class_weight=class_weight, seed=seed),
             epochs=epochs,
             callbacks=[judge, *_early_stopping(regression, patience), *callbacks],
             verbose=verbose,

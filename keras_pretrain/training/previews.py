@@ -24,9 +24,9 @@ class _Preview(tf_keras.callbacks.Callback):
         self,
         batches: tf.data.Dataset | tuple | dict,
         tokenizer: PreTrainedTokenizerBase,
-        every_steps: int,
-        max_tokens: int,
-        log_dir: str | os.PathLike[str] | None,
+        every_steps: int = 100,
+        max_tokens: int = 40,
+        log_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         if every_steps < 1:
@@ -106,16 +106,6 @@ class FillMaskPreview(_Preview):
       ImportError: `log_dir` without the package tensorboard.
     """
 
-    def __init__(
-        self,
-        batches: tf.data.Dataset | tuple | dict,
-        tokenizer: PreTrainedTokenizerBase,
-        every_steps: int = 100,
-        max_tokens: int = 40,
-        log_dir: str | os.PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(batches, tokenizer, every_steps, max_tokens, log_dir)
-
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if hasattr(self.model, "replace_tokens"):
             raise ValueError("FillMaskPreview shows what a BERT fills in; for ELECTRA there is ReplacedTokensPreview.")
@@ -174,16 +164,6 @@ class ReplacedTokensPreview(_Preview):
       ValueError: at the start of `fit`, when the model is no `ElectraPretrainer`.
       ImportError: `log_dir` without the package tensorboard.
     """
-
-    def __init__(
-        self,
-        batches: tf.data.Dataset | tuple | dict,
-        tokenizer: PreTrainedTokenizerBase,
-        every_steps: int = 100,
-        max_tokens: int = 40,
-        log_dir: str | os.PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(batches, tokenizer, every_steps, max_tokens, log_dir)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if not hasattr(self.model, "replace_tokens"):

@@ -148,6 +148,14 @@ def test_rules_split_at_stops_that_end_a_sentence(text, expected):
     assert split_sentences(text, "ko", "rules") == split_sentences(text, "en", "rules") == expected
 
 
+def test_where_mecab_has_no_wheel_no_command_is_named_that_would_not_help(monkeypatch):
+    monkeypatch.setattr(sentences, "installed_version", lambda name: None)
+    monkeypatch.setattr("sys.version_info", (3, 13, 0))
+    with pytest.raises(ModuleNotFoundError, match=r"python-mecab-ko.*Python 3\.13.*'kiwi' or 'rules'") as error:
+        sentences.choose_backend("ko", "mecab")
+    assert "pip install" not in str(error.value)
+
+
 def test_punkt_stays_available_where_punkt_tab_is_installed(punkt_tab):
     assert split_sentences(ENGLISH, "en", backend="punkt") == ["We met Dr.", "Kim today.", "He left."]
 

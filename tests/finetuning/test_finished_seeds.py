@@ -179,3 +179,10 @@ def test_a_precision_that_is_chosen_is_that_of_the_finished_seeds(bert, signs, t
     both = finetune(bert, *signs, seeds=(0, 1), **settings)
     assert both.metrics["loss"]["values"][0] == first.metrics["loss"]["values"][0]
     assert both.model.precision == "float32"
+
+
+def test_results_of_others_are_refused_by_name_before_anything_reads_them(bert, signs, tmp_path):
+    (tmp_path / "finetuning.json").write_text("[1, 2]")
+    with pytest.raises(FileExistsError, match=r"finetuning\.json.*another directory"):
+        finetune(bert, *signs, directory=tmp_path, precision="auto", **FEW)
+    assert (tmp_path / "finetuning.json").read_text() == "[1, 2]"
