@@ -288,11 +288,17 @@ def to_tf_dataset(
       fewer; labels and weights are (rows, examples).
 
     Raises:
-      ValueError: no examples, or, if they are not packed, fewer than one batch; a class without a weight.
+      ValueError: no examples, or, if they are not packed, fewer than one batch; a class without a weight; a
+        `batch_size` or `multiple` below 1.
     """
     import tensorflow as tf
 
-    if len(encoded) < (1 if packed else batch_size):
+    for name, value in (("batch_size", batch_size), ("multiple", multiple)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}.")
+    if not len(encoded):
+        raise ValueError("There are no examples to make batches of.")
+    if not packed and len(encoded) < batch_size:
         raise ValueError(f"{len(encoded)} examples do not fill one batch of {batch_size}. Give a smaller batch_size.")
     if packed:
         plan = plan_batches(encoded.lengths, batch_size, multiple * tf.distribute.get_strategy().num_replicas_in_sync)

@@ -171,7 +171,8 @@ def finetune(
     }  # fmt: skip
     _check_settings(settings, seeds, class_weight, regression, cleaning)
     if precision == "auto" and resume and directory is not None:  # finished seeds stay those of one precision
-        precision = stored_settings(directory).get("precision", precision)
+        stored = stored_settings(directory).get("precision")
+        precision = stored if stored in ("float32", "bfloat16") else precision  # a policy is set before, or not at all
     precision = precision_of_products(precision)
     replicas = _count_replicas(batch_size)
     labels = check_examples(train, validation, regression=regression)

@@ -378,9 +378,10 @@ class Run:
                 rate = 1 / pace.seconds_per_step
                 tokens = phase.batch_size * phase.block_size * (1 - padding_share)
                 logger.info(
-                    "%s steps of %d × %d positions, %.0f%% of them padding: %s tokens. %.3g steps and %s tokens a "
-                    "second; a validation of %.1f s every %d steps.",
+                    "%s steps of %d × %d positions, %.0f%% of them padding: %s tokens, %s a step at a learning rate of "
+                    "up to %g. %.3g steps and %s tokens a second; a validation of %.1f s every %d steps.",
                     f"{count:,}", phase.batch_size, phase.block_size, 100 * padding_share, f"{count * tokens:,.0f}",
+                    f"{tokens:,.0f}", settings.learning_rate,
                     rate, f"{rate * tokens:,.0f}",
                     pace.seconds_per_validation, every * settings.steps_per_epoch,
                 )  # fmt: skip

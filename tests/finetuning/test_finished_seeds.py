@@ -186,3 +186,14 @@ def test_results_of_others_are_refused_by_name_before_anything_reads_them(bert, 
     with pytest.raises(FileExistsError, match=r"finetuning\.json.*another directory"):
         finetune(bert, *signs, directory=tmp_path, precision="auto", **FEW)
     assert (tmp_path / "finetuning.json").read_text() == "[1, 2]"
+
+
+def test_seeds_that_were_finished_under_a_policy_go_on_under_it(bert, signs, tmp_path):
+    settings = FEW | {"epochs": 1, "directory": tmp_path, "precision": "auto"}
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        first = finetune(bert, *signs, seeds=(0,), **settings)
+        both = finetune(bert, *signs, seeds=(0, 1), **settings)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    assert both.metrics["loss"]["values"][0] == first.metrics["loss"]["values"][0]

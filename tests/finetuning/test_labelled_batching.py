@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertTokenizer, TFBertForSequenceClassification
 
 import keras_pretrain as kp
-from keras_pretrain.finetuning.batching import encode_examples, pad, plan_batches, to_tf_dataset
+from keras_pretrain.finetuning.batching import EncodedExamples, encode_examples, pad, plan_batches, to_tf_dataset
 from keras_pretrain.finetuning.prediction import Predictor
 from keras_pretrain.models.classifier import BertClassifier
 
@@ -156,6 +156,23 @@ def test_weights_are_those_of_the_classes(tokenizer):
         there = inputs["first_positions"] >= 0 if packed else np.full(8, True)
         np.testing.assert_array_equal(weights[there], np.where(labels[there] == 0, 0.5, 2.0))
         assert int(np.sum(there)) == 8
+
+
+@pytest.mark.parametrize(
+    ("counts", "how", "message"),
+    [
+        ([], {"packed": True}, "no examples"),
+        ([], {"packed": False}, "no examples"),
+        ([2], {"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ([2], {"packed": True, "multiple": 0}, "multiple must be at least 1, not 0"),
+    ],
+)
+def test_batches_that_cannot_be_made_are_refused(tokenizer, counts, how, message):
+    encoded = encode(tokenizer, [2])
+    columns = encoded.input_ids, encoded.token_type_ids, encoded.labels
+    encoded = EncodedExamples(*(each[: len(counts)] for each in columns))
+    with pytest.raises(ValueError, match=message):
+        to_tf_dataset(encoded, tokenizer, **how)
 
 
 def test_a_class_without_a_weight_and_weights_in_fit_are_refused(tokenizer):
