@@ -73,6 +73,7 @@ COMMANDS_NOT_RUN = {
     "pip install": ".ci/run installs the package",
     "keras-pretrain doctor": "the result depends on the machine; tests/runs/test_doctor.py runs it",
     "keras-pretrain bert --prepared prepared --strategy mirrored": "needs GPUs; the Python below it runs without",
+    "keras-pretrain serve": "answers until Ctrl-C; tests/serving runs it",
     "TF_CONFIG=": "needs several machines; tests/training/test_workers.py starts two processes",
     "keras-pretrain prepare --corpus /shared/texts": "needs a Ray cluster; tests/preparation starts one",
 }
@@ -93,6 +94,7 @@ GIVEN = {
     "tutorials/sentence-pairs.md": {"my_bert": "tiny_bert"},
     "how-to/hub.md": {"my_bert": "tiny_bert"},
     "how-to/serving.md": {"my_bert": "tiny_bert"},
+    "how-to/compare-models.md": {"my_bert": "tiny_bert"},
     "how-to/several-gpus.md": {"prepared": "ready"},
     "how-to/starving-gpu.md": {"prepared": "ready"},
     "models.md: Handing the model over": {"my_bert": "tiny_bert"},
@@ -154,6 +156,9 @@ def run_command(line: str) -> None:
 def run_block(language: str, block: str, names: dict) -> None:
     if is_listed(block, BLOCKS_NOT_RUN):
         return
+    if language == "yaml":
+        Path("my_suite.yaml").write_text(block, encoding="utf-8")
+        return
     if language == "python":
         exec(compile(smaller(block), block.partition("\n")[0], "exec"), names)
         return
@@ -191,6 +196,13 @@ def files(tmp_path_factory):
         write_csv(folder / name, text=sentences, sentence1=sentences, sentence2=sentences[::-1], label=labels)
 
     (folder / "words.txt").write_text("텐서플로\n##러닝\n", encoding="utf-8")
+    (folder / "benchmark").mkdir()
+    for name in ("ko_nsmc_train", "ko_nsmc_validation", "ko_hate_train", "ko_korsts_train", "ko_korsts_validation"):
+        scores = [str(number % 6) for number in range(60)]
+        columns = {"text_b": sentences[::-1], "label": scores} if "korsts" in name else {"label": labels}
+        write_csv(folder / "benchmark" / f"{name}.csv", text=sentences, **columns)
+    write_csv(folder / "benchmark" / "my_topics.csv", body=sentences, topic=labels)
+    write_csv(folder / "benchmark" / "my_held_out_texts.csv", text=sentences)
 
     settings = {"vocab_size": 300, "block_size": 32, "num_proc": 1}
     tokenizer = kp.prepare_corpus(folder / "my_texts.jsonl.gz", folder / "ready", **settings).tokenizer

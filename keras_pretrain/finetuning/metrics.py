@@ -52,6 +52,7 @@ def regression_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, f
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import mean_squared_error
 
+    predicted = predicted.astype(np.float64)  # scipy warns of float32 that differs little
     is_constant = np.ptp(labels) == 0 or np.ptp(predicted) == 0
     return {
         "loss": float(mean_squared_error(labels, predicted)),

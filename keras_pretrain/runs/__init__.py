@@ -23,12 +23,16 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with
     from keras_pretrain.runs.metrics import write_metrics as write_metrics
     from keras_pretrain.runs.run import Run as Run
     from keras_pretrain.runs.run import make_strategy as make_strategy
+    from keras_pretrain.runs.suite import evaluate_suite as evaluate_suite
+    from keras_pretrain.runs.suite import suite_table as suite_table
 
 _MODULE_OF = {
     "Run": "keras_pretrain.runs.run",
     "AdaptationRun": "keras_pretrain.runs.adaptation",
     "run_finetuning": "keras_pretrain.runs.finetuning",
     "make_strategy": "keras_pretrain.runs.run",
+    "evaluate_suite": "keras_pretrain.runs.suite",
+    "suite_table": "keras_pretrain.runs.suite",
     "require_output": "keras_pretrain.runs.metrics",
     "write_metrics": "keras_pretrain.runs.metrics",
 }
@@ -40,11 +44,13 @@ __all__ = [
     "FinetuneSettings",
     "PrepareSettings",
     "Run",
+    "evaluate_suite",
     "make_strategy",
     "read_settings",
     "require_output",
     "run_finetuning",
     "setting",
+    "suite_table",
     "write_metrics",
 ]
 

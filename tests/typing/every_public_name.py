@@ -94,6 +94,9 @@ def evaluate(sentences: DatasetDict, model: kp.BertPretrainer, tokenizer: PreTra
     metrics = kp.evaluation.evaluate_mlm(model, sentences["validation"], tokenizer, precision="auto")
     assert_type(metrics, dict[str, float])
     kp.evaluation.evaluate_mlm("me/model", sentences["validation"], revision="main", local_files_only=True)
+    metrics |= kp.evaluation.evaluate_hidden_words("model", sentences["validation"], passage=100, revision="main")
+    network, its_tokenizer = kp.evaluation.load_masked_lm("model")
+    print(network.config, its_tokenizer.vocab_size)
     both = kp.evaluation.compare_mlm({"ours": "model", "theirs": "them/model"}, sentences["validation"])
     assert_type(both["ours"]["mlm_loss"], float)
 
@@ -149,5 +152,7 @@ def run_all(make: Callable[[], kp.runs.PrepareSettings]) -> None:
     )
     assert_type(tuned, kp.finetuning.FineTuned)
     print(kp.runs.read_settings("run.yaml", check=False).kind)
+    suite = kp.runs.evaluate_suite(["me/model"], "data", "korean", tasks=["nsmc"], seeds=1, untrained=True)
+    print(kp.runs.suite_table(suite))
     with kp.runs.make_strategy("mirrored").scope():
         pass

@@ -27,8 +27,6 @@ from keras_pretrain.tokenization import choose_text_cleaning
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # Python 3.10 does not have it
 
-__all__ = ["compare_mlm", "evaluate_mlm"]
-
 logger = logging.getLogger(__name__)
 
 _CLASSES = {"bert": TFBertForMaskedLM, "electra": TFElectraForMaskedLM}
@@ -88,9 +86,9 @@ def evaluate_mlm(
         not fit, an unknown cleaning, or no text.
       ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
     """
-    model, tokenizer = _load(model, tokenizer, download)
+    model, tokenizer = load_model(model, tokenizer, download)
     require_fit(model.config, tokenizer, block_size)
-    documents = _whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
+    documents = whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
     features = build_features(documents, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
     masking = {"mask_prob": mask_prob, "glue_prob": 0.0}
     plain = Batches(features, tokenizer, batch_size, masking, seed, False, block_size, packed=True)
@@ -100,7 +98,8 @@ def evaluate_mlm(
     @tf.function(jit_compile=True, autograph=False)
     def forward(*batch: dict[str, np.ndarray]) -> tuple[tf.Tensor, tf.Tensor]:
         with computing_in(precision, opaque_true=tf.reduce_min(batch[0]["packed_ids"]) >= 0):
-            return _of_each_gap(model, unpack_batch(batch))
+            unpacked = unpack_batch(batch)
+            return crossentropy_of_each(gap_logits(model, unpacked), unpacked["labels"])
 
     lengths = _characters(tokenizer)
     totals, characters = {name: np.zeros(3) for name in ("", "pipeline_", "continuation_")}, 0
@@ -176,7 +175,7 @@ def compare_mlm(
     return figures
 
 
-def _whole_documents(corpus: Dataset, cleaning: str) -> Dataset:
+def whole_documents(corpus: Dataset, cleaning: str) -> Dataset:
     """Each document cleaned, as one sentence: so the blocks that are masked do not depend on a sentence splitter."""
     column = "sentences" if "sentences" in corpus.column_names else "text"
     if column not in corpus.column_names:
@@ -194,15 +193,18 @@ def _perplexity(loss: float) -> float:
         return math.inf
 
 
-def _of_each_gap(model: tf_keras.Model, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
-    """Loss and hit of each gap of a packed batch. The model's own head, at the gaps alone."""
+def gap_logits(model: tf_keras.Model, batch: dict) -> tf.Tensor:
+    """What the model's own head says of each gap, at the gaps alone, (rows, gaps, vocabulary).
+
+    Args:
+      batch: as for `models.encoder.encode`, and `masked_positions`, (rows, gaps) int32, negative or 0 where a row has
+        fewer.
+    """
     positions = tf.maximum(batch["masked_positions"], 0)
     hidden = encode(getattr(model, model.base_model_prefix), batch, positions)
     if model.base_model_prefix == "electra":
-        logits = model.generator_lm_head(model.generator_predictions(hidden))
-    else:
-        logits = model.mlm(sequence_output=hidden)
-    return crossentropy_of_each(logits, batch["labels"])
+        return model.generator_lm_head(model.generator_predictions(hidden))
+    return model.mlm(sequence_output=hidden)
 
 
 def _characters(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
@@ -211,9 +213,15 @@ def _characters(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     return np.array([len(token) - 2 if token.startswith("##") and len(token) > 2 else len(token) for token in tokens])
 
 
-def _load(
+def load_model(
     model: str | os.PathLike[str] | tf_keras.Model, tokenizer: PreTrainedTokenizerBase | None, download: Download
 ) -> tuple[tf_keras.Model, PreTrainedTokenizerBase]:
+    """A masked language model, given itself or by its name, and its tokenizer.
+
+    Raises:
+      ValueError: a model without an MLM head, or without its tokenizer; and as `load_masked_lm`.
+      FileNotFoundError: as `load_masked_lm`.
+    """
     if not isinstance(model, (str, os.PathLike)):
         model = getattr(model, "generator", model)
         if not hasattr(model, "mlm") and not hasattr(model, "generator_lm_head"):

@@ -1,0 +1,305 @@
+"""`evaluate_suite`: encoders side by side, on hidden words and on tasks, in settings that are the same for all."""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import xxhash
+from datasets import Dataset, DatasetDict
+from transformers import AutoConfig, TFBertForPreTraining, TFElectraForPreTraining
+
+from keras_pretrain.corpus.cleaning import CLEANINGS, require_cleaning
+from keras_pretrain.corpus.loading import load_corpus
+from keras_pretrain.corpus.readers import KNOWN
+from keras_pretrain.evaluation import evaluate_hidden_words, evaluate_mlm
+from keras_pretrain.export.checkpoint import save_checkpoint
+from keras_pretrain.finetuning import finetune, load_examples
+from keras_pretrain.finetuning.metrics import require_metrics
+from keras_pretrain.models.loading import Checkpoint, check_checkpoint, find_checkpoint
+from keras_pretrain.models.precision import precision_of_products
+from keras_pretrain.runs.settings import read_yaml
+
+logger = logging.getLogger(__name__)
+
+_SUITES = resources.files("keras_pretrain") / "suites"
+_METRICS = {False: ("accuracy", "f1_macro", "f1"), True: ("spearman", "pearson")}
+_PASSED_ON = ("text_column", "pair_column", "label_column", "group_column", "keep_labels", "regression", "seed",
+              "encoding", "dialect")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Labelled texts on which each encoder is fine-tuned.
+
+    Attributes:
+      metric: the figure of the table: `accuracy`, `f1_macro` or `f1`; `spearman` or `pearson` for regression.
+      train: `file` and arguments of `load_examples`.
+      validation: `file`, or the share of `train` that is held out.
+      epochs, batch_size, max_length, learning_rate, layerwise_decay: as for `finetune`.
+    """
+
+    metric: str
+    train: dict[str, Any]
+    validation: dict[str, Any] | float = 0.1
+    epochs: int = 3
+    batch_size: int = 32
+    max_length: int = 128
+    learning_rate: float | None = None
+    layerwise_decay: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What models are compared on.
+
+    Attributes:
+      name: of the suite, or of its file.
+      cleaning: of all texts, as in `clean_text`; the same for every model.
+      text: `file` of the texts whose words are hidden, and arguments of `load_corpus`; with `part: validation`, the
+        part that `load_corpus` holds out.
+      tasks: by name.
+    """
+
+    name: str
+    cleaning: str
+    text: dict[str, Any] | None = None
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+
+def read_suite(name: str | os.PathLike[str]) -> Suite:
+    """Read a suite: `"korean"`, `"english"`, or a YAML file in their form.
+
+    Raises:
+      FileNotFoundError: no such suite.
+      ValueError: an entry that no suite has, or one that is missing.
+    """
+    known = sorted(each.name.removesuffix(".yaml") for each in _SUITES.iterdir() if each.name.endswith(".yaml"))
+    if str(name) not in known and not Path(name).is_file():
+        raise FileNotFoundError(f"`suite`: there is no suite and no file {name}. Known: {', '.join(known)}.")
+    with resources.as_file(_SUITES / f"{name}.yaml") as packaged:
+        values = read_yaml(packaged if str(name) in known else name)
+    tasks = values.pop("tasks", None) or {}
+    read = {task: _entries(Task, each, f"{name}: task {task!r}") for task, each in tasks.items()}
+    suite = _entries(Suite, {"name": str(name), **values, "tasks": read}, str(name))
+    if suite.cleaning not in CLEANINGS:
+        raise ValueError(f"{name}: cleaning must be one of {', '.join(CLEANINGS)}, not {suite.cleaning!r}.")
+    if suite.text is not None and suite.text.get("part", "train") not in ("train", "validation"):
+        raise ValueError(f"{name}: `part` of `text` must be train or validation, not {suite.text['part']!r}.")
+    if suite.text is None and not suite.tasks:
+        raise ValueError(f"{name}: a suite needs `text`, `tasks`, or both.")
+    for task, each in suite.tasks.items():
+        unknown = sorted(set(each.train) - {"file", *_PASSED_ON})
+        if unknown:
+            raise ValueError(f"{name}: `train` of the task {task!r} has unknown entries: {', '.join(unknown)}.")
+        allowed = _METRICS[bool(each.train.get("regression"))]
+        if each.metric not in allowed:
+            raise ValueError(
+                f"{name}: the task {task!r} has the metric {each.metric!r}. Choose {' or '.join(allowed)}."
+            )
+    return suite
+
+
+def evaluate_suite(
+    models: Sequence[str],
+    data: str | os.PathLike[str],
+    suite: str | os.PathLike[str] = "korean",
+    *,
+    tasks: Iterable[str] | None = None,
+    seeds: int = 3,
+    untrained: bool = False,
+    output: str | os.PathLike[str] = "output/suite",
+    precision: str = "auto",
+) -> dict[str, dict[str, Any]]:
+    """Compare encoders, ours or another's: hidden words, gaps before the rest of a word, and fine-tuned tasks.
+
+    Each task is fine-tuned in the suite's settings, the same for all models. Results of finished seeds are kept in
+    `output`, so that the same call after a kill trains only what is missing.
+
+    Args:
+      models: folders or names on the Hub, of BERT or ELECTRA.
+      data: the folder of the suite's files.
+      suite: `"korean"`, `"english"`, or a YAML file in their form.
+      tasks: those of the suite's tasks that are fine-tuned; by default all.
+      seeds: runs of each task; 0 leaves the tasks out.
+      untrained: also compare an encoder like the first one with random weights.
+      output: of the fine-tuning; a folder for each model, by its content.
+      precision: of matrix products, as for `compile`.
+
+    Returns:
+      For each model a dictionary. For models with an MLM head: of hidden words the metrics of `evaluate_hidden_words`,
+      and of gaps before the rest of a word those of `evaluate_mlm` (`pipeline_...`, `continuation_...`, `glued_gaps`).
+      For each task: `{"metric", "mean", "std", "values"}` over the seeds. The untrained encoder is called
+      `"untrained"`.
+
+    Raises:
+      FileNotFoundError: a model, a suite or a file of it that is missing; before anything is computed.
+      ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, or a damaged checkpoint.
+      ModuleNotFoundError: the extra `finetune` is not installed and there are tasks.
+    """
+    chosen = _choose(read_suite(suite), tasks, seeds)
+    require_cleaning(chosen.cleaning)
+    if chosen.tasks:
+        require_metrics()
+    if len(set(models)) < len(models) or not models:
+        raise ValueError("`model`: give at least one, each once.")
+    found = {name: check_checkpoint(name) for name in models}
+    files = _find_files(chosen, Path(data).expanduser())
+    texts = None if chosen.text is None else _load_text(chosen.text, files)
+    examples = {name: _load_task(task, files) for name, task in chosen.tasks.items()}
+    precision, folder = precision_of_products(precision), Path(output).expanduser()
+    if untrained:
+        name = str(_save_untrained(next(iter(found.values())), folder))
+        found["untrained"] = check_checkpoint(name)
+    figures: dict[str, dict[str, Any]] = {}
+    for number, (label, checkpoint) in enumerate(found.items(), 1):
+        logger.info("%s (%d of %d)", label, number, len(found))
+        name = label if label in models else str(checkpoint.folder)
+        figures[label] = {} if texts is None else _evaluate_text(name, texts, chosen.cleaning, precision)
+        for task, settings in chosen.tasks.items():
+            logger.info("%s: %d seeds of %s", label, seeds, task)
+            tuned = finetune(
+                name,
+                examples[task]["train"],
+                examples[task]["validation"],
+                regression=bool(settings.train.get("regression")),
+                cleaning=chosen.cleaning,
+                seeds=range(seeds),
+                directory=folder / _key(checkpoint) / task,
+                precision=precision,
+                verbose=2,
+                **{each: getattr(settings, each) for each in _FINETUNING},
+            )
+            figures[label][task] = {"metric": settings.metric, **tuned.metrics[settings.metric]}
+    return figures
+
+
+_FINETUNING = ("epochs", "batch_size", "max_length", "learning_rate", "layerwise_decay")
+
+
+def suite_table(figures: dict[str, dict[str, Any]]) -> str:
+    """The result of `evaluate_suite` in Markdown, a column for each model."""
+    rows = {
+        "bits a character, hidden words": "bits_per_character",
+        "hidden words right": "word_accuracy",
+        "loss, «[MASK]이» as pipelines read it": "pipeline_loss",
+        "loss, «[MASK]##이»": "continuation_loss",
+    }
+    lines = [f"| | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|"]
+    for title, name in rows.items():
+        if any(name in each for each in figures.values()):
+            cells = (f"{each[name]:.3f}" if name in each else "-" for each in figures.values())
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    for task in next(iter(figures.values())):
+        entries = [each[task] for each in figures.values() if task in each]
+        if isinstance(entries[0], dict):
+            cells = (f"{each['mean']:.4f} ± {each['std']:.4f}" for each in entries)
+            lines.append(f"| {task}, {entries[0]['metric']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _entries(record: type, values: object, place: str) -> Any:
+    """A record from a mapping of YAML, with an error that names the entry."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{place} must be a mapping, `name: value` for each entry.")
+    names = [each.name for each in fields(record)]
+    unknown = sorted(set(map(str, values)) - set(names))
+    if unknown:
+        raise ValueError(f"{place} has unknown entries: {', '.join(unknown)}. Known: {', '.join(names)}.")
+    for name in ("text", "train", "validation"):
+        value = values.get(name)
+        if isinstance(value, dict) and not isinstance(value.get("file"), str):
+            raise ValueError(f"{place}: `{name}` needs `file`, the name of a file without its ending.")
+    try:
+        return record(**values)
+    except TypeError as error:
+        raise ValueError(f"{place}: {str(error).partition('__init__() ')[2]}.") from None
+
+
+def _choose(suite: Suite, tasks: Iterable[str] | None, seeds: int) -> Suite:
+    if seeds < 0:
+        raise ValueError(f"`seeds` must be at least 0, not {seeds}.")
+    names = list(suite.tasks) if tasks is None else list(tasks)
+    unknown = [name for name in names if name not in suite.tasks]
+    if unknown:
+        raise ValueError(f"`tasks`: {suite.name} has no {', '.join(unknown)}. Choose among {', '.join(suite.tasks)}.")
+    chosen = {name: suite.tasks[name] for name in names if seeds}
+    return Suite(name=suite.name, cleaning=suite.cleaning, text=suite.text, tasks=chosen)
+
+
+def _find_files(suite: Suite, folder: Path) -> dict[str, Path]:
+    """Where each file of the suite lies; all that are missing are named at once."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`data`: {folder} is no folder. Give the folder of the suite's files.")
+    wanted: dict[str, list[str]] = {}
+    parts: list[tuple[str, object]] = [("text", suite.text)]
+    for name, task in suite.tasks.items():
+        parts += [(name, task.train), (name, task.validation)]
+    for user, part in parts:
+        if isinstance(part, dict):
+            wanted.setdefault(part["file"], []).append(user)
+    found = {stem: [path for path in folder.glob(f"{stem}.*") if path.is_file()] for stem in wanted}
+    missing = [f"{stem} ({', '.join(dict.fromkeys(wanted[stem]))})" for stem, paths in found.items() if not paths]
+    if missing:
+        raise FileNotFoundError(
+            f"`data`: {folder} lacks {'; '.join(missing)}. Each is a file with one of the endings {KNOWN}. Or choose "
+            "tasks whose files are there."
+        )
+    for stem, paths in found.items():
+        if len(paths) > 1:
+            raise ValueError(f"`data`: {folder} has {stem} more than once: {', '.join(sorted(p.name for p in paths))}.")
+    return {stem: paths[0] for stem, paths in found.items()}
+
+
+def _load_text(text: dict[str, Any], files: dict[str, Path]) -> Dataset:
+    settings = {name: value for name, value in text.items() if name not in ("file", "part")}
+    part = text.get("part", "train")
+    if part != "validation":
+        settings["validation_fraction"] = 0
+    return load_corpus(files[text["file"]], **settings)[part]
+
+
+def _load_task(task: Task, files: dict[str, Path]) -> DatasetDict:
+    settings = {name: value for name, value in task.train.items() if name != "file"}
+    held_out = task.validation
+    return load_examples(
+        files[task.train["file"]],
+        validation=files[held_out["file"]] if isinstance(held_out, dict) else held_out,
+        **settings,
+    )
+
+
+def _evaluate_text(name: str, texts: Dataset, cleaning: str, precision: str) -> dict[str, float]:
+    config = find_checkpoint(name, generator=True).config
+    architectures = str(config.get("architectures"))
+    if "MaskedLM" not in architectures and "BertForPreTraining" not in architectures:
+        logger.info("%s has no MLM head: no words are hidden from it.", name)
+        return {}
+    figures = evaluate_hidden_words(name, texts, cleaning=cleaning, precision=precision)
+    length = min(128, config["max_position_embeddings"])
+    gaps = evaluate_mlm(name, texts, cleaning=cleaning, precision=precision, block_size=length)
+    return figures | {key: gaps[key] for key in gaps if key.startswith(("pipeline_", "continuation_", "glued_"))}
+
+
+def _key(checkpoint: Checkpoint) -> str:
+    """A folder name for what the checkpoint holds: one whose weights change is another model."""
+    digest = xxhash.xxh3_64()
+    for file in checkpoint.weights():
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 24):
+                digest.update(chunk)
+    name = "".join(sign if sign.isalnum() else "-" for sign in Path(checkpoint.name).name)[-40:]
+    return f"{name}-{digest.hexdigest()}"
+
+
+def _save_untrained(checkpoint: Checkpoint, output: Path) -> Path:
+    """A checkpoint with the config and tokenizer of another, and weights drawn with seed 0."""
+    config, tokenizer = AutoConfig.from_pretrained(checkpoint.folder), checkpoint.tokenizer()
+    tf.keras.utils.set_random_seed(0)
+    model = (TFElectraForPreTraining if config.model_type == "electra" else TFBertForPreTraining)(config)
+    model.build_in_name_scope()
+    return save_checkpoint(model, tokenizer, output / f"untrained-{_key(checkpoint)}")
