@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.features.building import recorded_settings
-from keras_pretrain.features.masking import GLUE_PROB, IGNORED, MaskingCollator
+from keras_pretrain.features.masking import GLUE_PROB, IGNORED, MaskingCollator, describe_gluing
 from keras_pretrain.features.packing import Layout, Packing, pack, plan_rows
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class Batches:
         """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
         # Runs of versions that did not have these are like those without them.
         newer: dict[str, Any] = {} if self.packing is None else {"packed": True}
-        newer |= {"glue_prob": self.collator.glue_prob} if self.collator.glue_prob else {}
+        newer |= describe_gluing(self.collator.glue_prob)
         return {
             "tokenizer": {
                 "vocab_size": len(self.collator.is_special),

@@ -18,13 +18,18 @@ IGNORED = -100  # a label with no loss, as in 🤗 transformers
 GLUE_PROB = 0.75
 
 
+def describe_gluing(glue_prob: float) -> dict[str, float | str]:
+    """What a run records of it. Versions that did not record `glued_gaps` glued those inside words, too."""
+    return {"glue_prob": glue_prob, "glued_gaps": "beginnings of words"} if glue_prob else {}
+
+
 class GluedRests:
-    """How the rest of a word looks behind a gap: as pipelines show it, not as training otherwise does.
+    """How the rest of a word looks behind a gap at its beginning: as pipelines show it, not as training otherwise does.
 
     In «[MASK]입니다», every 🤗 tokenizer takes `[MASK]` out first, so that the rest becomes `입니다`, the beginning of
     a word. In training, where a token is hidden after tokenizing, the rest would be `##입니다`. Only rests of one piece
     whose characters are also a token that begins a word are rewritten. Longer rests may be tokenized differently, and
-    are left as they are.
+    are left as they are, as are rests behind a gap inside a word, which hardly anybody writes.
 
     Args:
       tokenizer: a WordPiece tokenizer; one without `##` pieces has no such rests.
@@ -47,7 +52,7 @@ class GluedRests:
                     self.beginnings[number] = vocabulary.get(token[2:], -1)
 
     def behind(self, ids: np.ndarray, is_gap: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:
-        """Where a rest of one piece stands behind a gap and can be written as the beginning of a word.
+        """Where a rest of one piece stands behind a gap that begins a word, and can be written as such a beginning.
 
         Args:
           ids: int32, the tokens before masking; the last axis is the order of the text.
@@ -57,7 +62,7 @@ class GluedRests:
           bool, like `ids`.
         """
         follows_gap, ends_word = np.zeros_like(is_gap), np.ones_like(is_gap)
-        follows_gap[..., 1:] = is_gap[..., :-1]
+        follows_gap[..., 1:] = is_gap[..., :-1] & ~self.continues[ids[..., :-1]]
         ends_word[..., :-1] = ~self.continues[ids[..., 1:]]
         return follows_gap & ends_word & ~is_chosen & (self.beginnings[ids] >= 0)
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from keras_pretrain.features.batching import Batches
-from keras_pretrain.features.masking import GLUE_PROB, IGNORED, GluedRests
+from keras_pretrain.features.masking import GLUE_PROB, IGNORED, GluedRests, describe_gluing
 from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
 from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
@@ -242,7 +242,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             "head_weights": dict(self.head_weights),
             **{name: getattr(self, name) for name in names},
             # Runs of versions that did not have it are like those without it.
-            **({"glue_prob": self.glue_prob} if self.glue_prob else {}),
+            **describe_gluing(self.glue_prob),
         }
 
     def replace_tokens(self, inputs: dict, step: int = 0) -> dict[str, tf.Tensor]:
@@ -328,7 +328,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         before = tf.zeros_like(is_gap[:, :1])
         continues = tf.gather(tf.constant(self._rests.continues), ids)
         beginnings = tf.gather(tf.constant(self._rests.beginnings), ids)
-        follows_gap = tf.concat([before, is_gap[:, :-1]], axis=1)
+        follows_gap = tf.concat([before, (is_gap & ~continues)[:, :-1]], axis=1)
         ends_word = ~tf.concat([continues[:, 1:], before], axis=1)
         is_drawn = uniform(tf.shape(ids), stream(seed, _RESTS)) < self.glue_prob
         return tf.where(follows_gap & ends_word & ~is_chosen & (beginnings >= 0) & is_drawn, beginnings, masked_ids)

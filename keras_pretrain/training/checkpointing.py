@@ -44,6 +44,9 @@ _NUM_TRAIN_STEPS = "learning_rate.config.num_train_steps"
 _STORED_RATE = "optimizer/_learning_rate/.ATTRIBUTES/VARIABLE_VALUE"  # in a TensorFlow checkpoint
 _MEANINGS = {
     "data.checksum": "the corpus, the tokenizer or the features have changed",
+    **dict.fromkeys(
+        ("data.glued_gaps", "model.glued_gaps"), "it glued gaps inside words, too, as an earlier version did"
+    ),
     "trained": "other weights are trained (`trainable`)",
     "without_weight_decay": "other weights are excluded from weight decay (`optimizer.exclude_from_weight_decay`)",
 }
@@ -550,6 +553,9 @@ def _with_implied(theirs: dict, ours: dict, checkpoint: Path) -> dict:
     """The settings of a checkpoint, completed with what versions before did not record or did not have."""
     absent = {"data.packed": False, "glue_prob": 0.0}
     theirs = {name: value for name in ours for end, value in absent.items() if name.endswith(end)} | theirs
+    for name in (name for name in ours if name.endswith("glued_gaps")):
+        if not theirs[name.replace("glued_gaps", "glue_prob")]:  # which then differs by itself
+            theirs[name] = ours[name]
     if "trained" in theirs:
         return theirs
     implied = {name: value for name, value in ours.items() if name.startswith(_NOT_RECORDED_BEFORE)}
