@@ -52,8 +52,8 @@ def main(argv=None):
 
     ray.init(runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})  # Ray Train touches tf.keras before we do
     resources = {"GPU": args.gpus_per_worker} if args.gpus_per_worker else {"CPU": 1}
-    scaling = ray.train.ScalingConfig(args.workers, use_gpu=args.gpus_per_worker > 0, resources_per_worker=resources)
-    ray.train.tensorflow.TensorflowTrainer(lambda: work(args), scaling_config=scaling).fit()
+    scaling = {"num_workers": args.workers, "use_gpu": args.gpus_per_worker > 0, "resources_per_worker": resources}
+    ray.train.tensorflow.TensorflowTrainer(lambda: work(args), scaling_config=ray.train.ScalingConfig(**scaling)).fit()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 
+_ANSWER_SECONDS = 10.0  # Ray Train's main thread executes Python every 2 s
 _SIGACTION_BYTES = 1024  # more than libc's `struct sigaction` has anywhere; only libc looks into it
 
 
@@ -22,7 +23,7 @@ def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
 
     Returns:
       A function that puts the previous handler back, also one that was set from C; `None` where the main thread did not
-      set the handler within a second.
+      set the handler within ten seconds.
     """
     previous: list[tuple] = []
 
@@ -36,7 +37,7 @@ def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
         signal.signal(number, signal.SIG_DFL if in_python is None else in_python)
         write_action(number, action)
 
-    if not run_in_main_thread(set_it, seconds=1.0):
+    if not run_in_main_thread(set_it, seconds=_ANSWER_SECONDS):
         return None
     return lambda: run_in_main_thread(put_back, seconds=1.0, even_later=True)
 

@@ -1,9 +1,12 @@
 """Private names of legacy Keras (tf_keras 2.21)."""
 
 import contextlib
+import random
+from collections.abc import Iterator
 
 import tensorflow as tf
 import tf_keras
+from tf_keras.src import backend
 
 
 def uses_weight_decay(optimizer: tf_keras.optimizers.Optimizer, variable: tf.Variable) -> bool:
@@ -14,6 +17,18 @@ def uses_weight_decay(optimizer: tf_keras.optimizers.Optimizer, variable: tf.Var
 def step_counters(model: tf_keras.Model) -> list[tf.Variable]:
     """What Keras counts the batches of training, evaluation and prediction with; not among the model's variables."""
     return [model._train_counter, model._test_counter, model._predict_counter]
+
+
+@contextlib.contextmanager
+def initializers_drawing_from(seed: int) -> Iterator[None]:
+    """In the block, initializers without a seed of their own draw from this one, as after `set_random_seed`. Unlike
+    that, it leaves Keras', TensorFlow's, numpy's and Python's generators as they were."""
+    before = getattr(backend._SEED_GENERATOR, "generator", None)
+    backend._SEED_GENERATOR.generator = random.Random(seed)
+    try:
+        yield
+    finally:
+        backend._SEED_GENERATOR.generator = before
 
 
 class AdamWByVariable(tf_keras.optimizers.AdamW):

@@ -8,6 +8,7 @@ import tf_keras
 from datasets import Dataset
 from transformers import BertConfig, PreTrainedTokenizerBase, TFBertForPreTraining
 
+from keras_pretrain.compat.tf_keras import initializers_drawing_from
 from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
@@ -102,7 +103,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         seed: int = 42,
         **config: Any,
     ) -> "BertPretrainer":
-        """A new model, with random weights.
+        """A new model, whose weights are drawn from `seed`.
 
         GELU is in its tanh form, which is cheaper than the exact one. There is no dropout, which slows pretraining
         down where the data are seen a few times at most (Geiping and Goldstein, 2022, "Cramming"); give
@@ -123,14 +124,15 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
           ValueError: no such size, or a `vocab_size` below the tokenizer's.
         """
         settings = new_model_settings(tokenizer, bert_size(size) | config)
-        model = cls(
-            BertConfig(**settings),
-            mask_prob=mask_prob,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            seed=seed,
-        )
-        if features is not None:
+        with initializers_drawing_from(seed):
+            model = cls(
+                BertConfig(**settings),
+                mask_prob=mask_prob,
+                gradient_accumulation_steps=gradient_accumulation_steps,
+                seed=seed,
+            )
             model.build_in_name_scope()
+        if features is not None:
             vocab_size = model.config.vocab_size
             model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer, vocab_size))
             start = {"initializer_range": model.config.initializer_range, "seed": seed}

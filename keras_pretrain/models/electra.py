@@ -15,6 +15,7 @@ from transformers import (
     TFElectraForPreTraining,
 )
 
+from keras_pretrain.compat.tf_keras import initializers_drawing_from
 from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.masking import GLUE_PROB, IGNORED, GluedRests, describe_gluing
 from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
@@ -144,7 +145,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def from_size(
         cls, size: str, tokenizer: PreTrainedTokenizerBase, *, features: Dataset | None = None, **settings: Any
     ) -> "ElectraPretrainer":
-        """New networks, with random weights.
+        """New networks, whose weights are drawn from `seed`.
 
         As in `BertPretrainer.from_size`, GELU is in its tanh form and there is no dropout; give
         `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs.
@@ -163,11 +164,12 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
           ValueError: no such size, or a `vocab_size` below the tokenizer's.
         """
         discriminator, generator = electra_sizes(size)
-        own = {name: settings.pop(name) for name in list(settings) if name in _SETTINGS}
+        own = {"seed": 42} | {name: settings.pop(name) for name in list(settings) if name in _SETTINGS}
         smaller, larger = (
             ElectraConfig(**new_model_settings(tokenizer, widths | settings)) for widths in (generator, discriminator)
         )
-        model = cls(smaller, larger, tokenizer, **own)
+        with initializers_drawing_from(own["seed"]):
+            model = cls(smaller, larger, tokenizer, **own)
         if features is not None:
             vocab_size = model.config.vocab_size
             frequencies = token_log_frequencies(features, tokenizer, vocab_size)

@@ -24,6 +24,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import BertConfig, ElectraConfig
 
+from tf_keras.src import backend
+
 from keras_pretrain.compat import datasets as compat_datasets
 from keras_pretrain.compat import huggingface_hub as compat_hub
 from keras_pretrain.compat import joblib as compat_joblib
@@ -163,7 +165,7 @@ def legacy_keras_switch():
             keras_3.Model  # noqa: B018
         patch.setitem(vars(tf), "keras", keras_3)
         patch.setenv("TF_USE_LEGACY_KERAS", "1")
-        with pytest.raises(ImportError, match="already used as Keras 3"):
+        with pytest.raises(ImportError, match=r"tf\.keras .*Keras 3\b.*TF_USE_LEGACY_KERAS=1"):
             legacy_keras.require_legacy_keras()
 
 
@@ -227,6 +229,32 @@ def decay_and_update_of_a_variable():
 @renaming_for("decay_and_update_of_a_variable")
 def apply_weight_decay(patch):
     rename_attribute(patch, tf_keras.optimizers.AdamW, "_apply_weight_decay")
+
+
+@canary
+def seed_of_initializers():
+    """Initializers of Keras without a seed draw from `backend._SEED_GENERATOR.generator`, which `set_random_seed`
+    sets."""
+
+    def draw():
+        return tf_keras.layers.Dense(3).kernel_initializer((2, 3)).numpy().tolist()
+
+    tf_keras.utils.set_random_seed(1)
+    with compat_keras.initializers_drawing_from(5):
+        first = draw()
+    after = draw()
+    tf_keras.utils.set_random_seed(1)
+    assert after == draw(), "the generator was not put back"
+    with compat_keras.initializers_drawing_from(5):
+        assert first == draw()
+    tf_keras.utils.set_random_seed(5)
+    assert first == draw()
+    assert first != after
+
+
+@renaming_for("seed_of_initializers")
+def seed_generator(patch):
+    patch.setattr(backend.RandomGenerator, "_create_seed", lambda self, seed: 1 if seed is None else seed)
 
 
 @canary

@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -77,6 +78,19 @@ def test_a_handler_is_set_from_another_thread():
     in_thread(other, wait)
     assert seen == [threading.main_thread()]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_a_main_thread_that_is_busy_in_c_is_waited_for():
+    """That of a worker of Ray Train executes Python every two seconds, when it is asked how it is."""
+    results = []
+
+    def other():
+        time.sleep(0.2)
+        results.append(set_handler(signal.SIGTERM, lambda *_: None))
+
+    in_thread(other, lambda _: time.sleep(2))
+    assert results[0] is not None
 
 
 @pytest.mark.parametrize("even_later", [False, True])

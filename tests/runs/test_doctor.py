@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import re
 import shutil
 from collections import namedtuple
 
@@ -75,7 +76,8 @@ def test_free_disk_is_told_of_folders_that_are_not_there_yet(monkeypatch, tmp_pa
 def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path):
     (tmp_path / "file").write_text("")
     level, text, remedy = find("disk", [tmp_path / "file" / "run"])[0]
-    assert (level, text) == ("problem", f"{tmp_path / 'file' / 'run'} cannot be written to")
+    assert (level, text.partition(" ")[0]) == ("problem", str(tmp_path / "file" / "run"))
+    assert "written" in text
     assert remedy.startswith("Choose another folder")
 
 
@@ -86,18 +88,20 @@ def test_packages_are_compared_with_the_supported_ranges(monkeypatch):
     found = find("packages")
     needed = {Requirement(each).name: Requirement(each) for each in importlib.metadata.requires("keras_pretrain")}
     assert ("problem", "datasets is missing", f"pip install '{needed['datasets']}'") in found
-    text = f"transformers 4.60.0 is outside the supported range {needed['transformers'].specifier}"
-    assert ("problem", text, f"pip install '{needed['transformers']}'") in found
+    [(level, text, remedy)] = [each for each in found if each[1].startswith("transformers 4.60.0 ")]
+    assert (level, remedy) == ("problem", f"pip install '{needed['transformers']}'")
+    assert text.endswith(f" {needed['transformers'].specifier}")
     notes = [text for level, text, _ in found if level == "note" and text.startswith("ray ")]
-    assert notes[0].endswith("on several machines: pip install 'keras_pretrain[distributed]'")
+    assert notes[0].endswith(": pip install 'keras_pretrain[distributed]'")
     assert "pytest" not in str(found)
 
 
 def test_a_package_that_is_not_installed_is_a_problem(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda name: None)
-    assert find("packages") == [
-        ("problem", "keras_pretrain itself is not installed", "pip install -e . in its source folder"),
-    ]
+    [(level, text, remedy)] = find("packages")
+    assert (level, text.partition(" ")[0]) == ("problem", "keras_pretrain")
+    assert "not installed" in text
+    assert remedy.startswith("pip install -e . ")
 
 
 def test_an_old_python_is_a_problem(monkeypatch):
@@ -119,7 +123,7 @@ def test_a_gpu_is_told_with_its_memory(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "remedy"), [(True, "CUDA's libraries"), (False, "a TensorFlow that is built with CUDA")]
+    ("cuda", "remedy"), [(True, "^Install CUDA's libraries"), (False, "^Install a TensorFlow .*CUDA")]
 )
 def test_a_gpu_that_tensorflow_does_not_see_is_a_problem(monkeypatch, cuda, remedy):
     monkeypatch.setattr(doctor, "_ask_tensorflow", lambda: (WITHOUT_GPU | {"cuda": cuda}, ""))
@@ -127,7 +131,7 @@ def test_a_gpu_that_tensorflow_does_not_see_is_a_problem(monkeypatch, cuda, reme
     monkeypatch.setattr(doctor, "_nvidia_gpus", lambda: [("NVIDIA H100", "81559 MiB")])
     ((level, text, found),) = find("GPU")
     assert (level, text.startswith("nvidia-smi sees NVIDIA H100")) == ("problem", True)
-    assert found.startswith(f"Install {remedy}: pip install 'tensorflow[and-cuda]==")
+    assert re.search(rf"{remedy}: pip install 'tensorflow\[and-cuda\]==", found)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert find("GPU") == [("note", "NVIDIA H100 is hidden by CUDA_VISIBLE_DEVICES='-1'", "")]
 
