@@ -222,7 +222,7 @@ def test_a_model_is_exported_uploaded_and_asked(first_run, hub, tmp_path, monkey
 def test_what_the_scripts_are_not_told_is_asked_for(first_run, tmp_path, capsys):
     for script, arguments, message in (
         ("export_model", ["--model", first_run], "say where to"),
-        ("export_model", ["--model", tmp_path / "none", "--saved-model", "x"], "there is no folder"),
+        ("export_model", ["--model", tmp_path / "none", "--saved-model", "x"], "--model: there is no folder"),
         ("fill_mask", ["--model", first_run, "가나다"], "there is no [MASK] in '가나다'"),
     ):
         with pytest.raises(SystemExit):

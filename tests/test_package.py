@@ -1,6 +1,7 @@
 """What `import keras_pretrain` does, each time in a Python of its own."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -47,16 +48,14 @@ def test_a_setting_that_tensorflow_takes_for_true_stays(setting):
 def test_a_contrary_setting_is_refused(setting):
     done = run_python("import keras_pretrain", TF_USE_LEGACY_KERAS=setting)
     assert done.returncode == 1
-    assert f"ImportError: TF_USE_LEGACY_KERAS is set to {setting!r}" in done.stderr
-    assert "Unset the variable or set it to 1 before Python starts." in done.stderr
+    assert re.search(rf"ImportError: TF_USE_LEGACY_KERAS .*{setting!r}.*Unset .*set it to 1\b", done.stderr)
 
 
 def test_keras_3_already_in_use_is_refused():
     done = run_python("import tensorflow as tf; tf.keras.layers.Dense; import keras_pretrain")
     assert done.returncode == 1
-    assert "ImportError: tf.keras was already used as Keras 3 in this process" in done.stderr
-    assert "Import keras_pretrain before anything that touches tf.keras" in done.stderr
-    assert "restart the kernel" in done.stderr
+    remedies = r"Import keras_pretrain before .*TF_USE_LEGACY_KERAS=1\b.*restart the kernel"
+    assert re.search(rf"ImportError: tf\.keras .*Keras 3\b.*{remedies}", done.stderr)
 
 
 def test_tensorflow_imported_first_is_fine_while_tf_keras_is_untouched():
@@ -88,7 +87,7 @@ def test_public_names_are_listed():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'keras_pretrain' has no attribute 'load_corpse'"):
+    with pytest.raises(AttributeError, match=r"'keras_pretrain' .*'load_corpse'"):
         keras_pretrain.load_corpse  # noqa: B018
 
 

@@ -125,7 +125,7 @@ def test_texts_come_in_several_forms(texts):
     [
         (DatasetDict(train=Dataset.from_dict({"text": ["가"]})), r"corpus\['train'\], not all of \['train'\]"),
         (Dataset.from_dict({"body": ["가"]}), r"'text' or 'sentences', not \['body'\]"),
-        ("가나다", "an iterable of texts, not one text"),
+        ("가나다", "train_tokenizer .*iterable.*not one text"),
         *((nothing, "no text to train") for nothing in ([], [""], [[], [" \n"]], Dataset.from_dict({"text": []}))),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -136,7 +136,7 @@ def test_what_holds_no_texts_is_explained(texts, message):
 
 
 def test_a_vocabulary_without_room_is_refused():
-    with pytest.raises(ValueError, match="beside the 5 special tokens; 5 is too small"):
+    with pytest.raises(ValueError, match=r"vocab_size .*\b5 special tokens.*\b5 is too small"):
         train_tokenizer(["가"], vocab_size=5)
 
 
@@ -168,12 +168,12 @@ def test_a_base_that_is_not_wordpiece_is_refused(tmp_path):
     slow = BertTokenizer(str(tmp_path / "vocab.txt"))
     byte_pairs = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
     for base, kind in ((slow, r"slow \(Python\)"), (byte_pairs, "BPE")):
-        with pytest.raises(ValueError, match=f"base tokenizer is {kind}; a fast WordPiece tokenizer is needed"):
+        with pytest.raises(ValueError, match=f"base tokenizer .*{kind}.*fast WordPiece"):
             train_tokenizer(["가"], base=base)
 
 
 def test_a_base_with_special_tokens_in_another_order_is_refused():
-    with pytest.raises(ValueError, match="special tokens are not in BERT's order"):
+    with pytest.raises(ValueError, match=r"special tokens .*BERT's order.*'\[CLS\]'"):
         train_tokenizer(["가"], base=make_base(tokens=SPECIAL_TOKENS[::-1]))
 
 
@@ -218,7 +218,7 @@ def test_the_cleaning_comes_with_the_texts():
     sentences = attach(Dataset.from_dict({"sentences": [["가나"]]}), cleaning="comments")
     assert cleaning_of(train_tokenizer(sentences)) == "comments"
     assert cleaning_of(train_tokenizer(sentences, cleaning="comments")) == "comments"
-    with pytest.raises(ValueError, match="cleaned with 'comments', and cleaning='prose' is given"):
+    with pytest.raises(ValueError, match=r"'comments'.*cleaning='prose'.*Leave it out"):
         train_tokenizer(sentences, cleaning="prose")
     assert cleaning_of(train_tokenizer(sentences.select([0]))) is None
     with pytest.raises(ValueError, match=r"'rough'.*'comments', 'prose', 'none'"):

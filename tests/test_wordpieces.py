@@ -49,10 +49,10 @@ def test_an_extended_tokenizer_is_the_same_after_it_was_saved(letters, tmp_path)
     ("token", "message"),
     [
         ("", "it is empty"),
-        ("##", "splits such text into"),
-        ("a b", "splits such text into"),
-        ("c++", r"splits such text into \['c', '\+', '\+'\]"),
-        ("a" * 101, "longer than the 100 characters"),
+        ("##", "'##'.*splits"),
+        ("a b", "'a b'.*splits"),
+        ("c++", r"'c\+\+'.*splits.*\['c', '\+', '\+'\]"),
+        ("a" * 101, "longer.* 100 characters"),
     ],
 )
 def test_a_token_that_would_never_be_found_is_refused(letters, token, message):
@@ -63,7 +63,7 @@ def test_a_token_that_would_never_be_found_is_refused(letters, token, message):
 def test_a_token_that_normalisation_changes_is_refused(letters, tmp_path):
     letters.save_vocabulary(str(tmp_path))
     base = type(letters)(vocab_file=str(tmp_path / "vocab.txt"), do_lower_case=True)
-    with pytest.raises(ValueError, match="makes 'bcd' of such text first"):
+    with pytest.raises(ValueError, match=r"'Bcd'.*'bcd'.*Add that"):
         extend_tokenizer(base, ["Bcd"])
 
 
@@ -91,7 +91,7 @@ def test_the_most_frequent_missing_pieces_are_found(letters):
 
 
 def test_a_count_below_one_and_an_empty_corpus_are_refused(letters):
-    with pytest.raises(ValueError, match="count must be at least 1"):
+    with pytest.raises(ValueError, match=r"count .*at least 1, not 0"):
         kp.find_new_tokens(["abc"], letters, count=0)
     with pytest.raises(ValueError, match="no text"):
         kp.find_new_tokens([" "], letters)

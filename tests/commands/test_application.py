@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import yaml
 
 from keras_pretrain.commands import main, parse
-from keras_pretrain.commands.application import _name_flags
 from keras_pretrain.runs import BertSettings
 
 
@@ -79,8 +79,15 @@ def test_a_script_takes_the_settings_that_it_names(capsys):
         ("give encoding=... or on_bad_rows='skip'", "give --encoding ... or --on-bad-rows skip"),
     ],
 )
-def test_messages_name_the_flags(said, shown):
-    assert _name_flags(said) == shown
+def test_messages_name_the_flags(said, shown, capsys):
+    @dataclass(frozen=True, kw_only=True)
+    class Refusing(BertSettings):
+        def __post_init__(self):
+            raise ValueError(said)
+
+    with pytest.raises(SystemExit):
+        parse(Refusing, [])
+    assert capsys.readouterr().err.endswith(f": error: {shown}\n")
 
 
 def test_a_table_of_models_of_which_only_some_have_a_metric():

@@ -61,6 +61,10 @@ finetune --model bert --train labelled.csv             | --output
 finetune --model bert --train labelled.csv --output o --max-length 3 | --max-length
 finetune --model bert --train labelled.csv --output o --layerwise-decay 0 | --layerwise-decay
 evaluate                             | --model
+evaluate --model bert --data empty_folder --corpus texts.txt | --suite
+evaluate --model bert --suite korean | --data
+evaluate --model bert --suite korean --data empty_folder --output o | ko_nsmc_train
+evaluate --model bert --suite swahili --data empty_folder --output o | --suite
 fill-mask --model bert               | text
 fill-mask --model bert 가나다        | [MASK]
 fill-mask --model bert --top-k 0 가[MASK] | --top-k

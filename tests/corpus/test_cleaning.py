@@ -181,7 +181,7 @@ def test_prose_removes_nothing_else(text):
 
 def test_an_unknown_cleaning_is_refused():
     for refused in (lambda: clean_text("가", "kcbert"), lambda: describe_cleaning("kcbert")):
-        with pytest.raises(ValueError, match="'kcbert'; it must be one of 'comments', 'prose', 'none'"):
+        with pytest.raises(ValueError, match=r"'kcbert'.*'comments', 'prose', 'none'"):
             refused()
     with pytest.raises(ValueError, match=r"'kcbert'.*'comments', 'prose', 'none'"):
         choose_cleaning("ko", "kcbert")
@@ -198,9 +198,9 @@ def test_the_cleaning_follows_the_language():
     ("language", "clean", "name"), [("ko", True, "comments"), ("en", True, "prose"), ("ko", False, "none")]
 )
 def test_clean_is_deprecated_and_works(language, clean, name):
-    with pytest.warns(DeprecationWarning, match=f"clean={clean} is deprecated; use cleaning='{name}'"):
+    with pytest.warns(DeprecationWarning, match=rf"\bclean={clean}\b.*deprecated.*cleaning='{name}'"):
         assert choose_cleaning(language, clean=clean) == name
-    with pytest.raises(ValueError, match="Give cleaning alone"):
+    with pytest.raises(ValueError, match=f"cleaning='{name}'.* clean={clean}.*cleaning alone"):
         choose_cleaning(language, name, clean)
 
 

@@ -149,7 +149,9 @@ def test_rows_without_text_are_skipped_and_counted(tmp_path, package_log):
     lines = [json.dumps({"text": value}) for value in values] + ['{"other": "넷"}']
     path = write(tmp_path / "rows.jsonl", "\n".join(lines))
     assert documents_of(path) == ["하나", "셋"]
-    assert package_log.messages == [f"{path} (train): 6 of 8 rows skipped: 2 empty, 4 missing or not text."]
+    [message] = package_log.messages
+    assert re.search(rf"^{re.escape(f'{path} (train)')}.*\b6 of 8 .*\b2 empty, 4 missing", message)
+    assert "bad" not in message.removeprefix(str(path))
 
 
 @pytest.mark.parametrize("names", [["a.csv"], ["a.csv", "b.csv", "c.csv"]], ids=len)
@@ -163,15 +165,15 @@ def test_bad_rows_are_skipped_and_counted_in_each_call(tmp_path, package_log, na
         assert documents == [f"{name} {text}" for name in names for text in ("하나", "여섯")]
         [message] = package_log.messages
         n = len(names)
-        assert f"{3 * n} of {5 * n} rows skipped: {n} empty, 0 missing or not text, {2 * n} bad (the first: " in message
-        assert f"{tmp_path / 'a.csv'}, line 3, has 1 field" in message
+        first = rf"{re.escape(str(tmp_path / 'a.csv'))}, line 3, .*\b1 field\b"
+        assert re.search(rf"\b{3 * n} of {5 * n} .*\b{n} empty, 0 missing.*\b{2 * n} bad.*{first}", message)
     with pytest.raises(ValueError, match=r"a\.csv, line 3, has 1 field.*first of 2 bad rows"):
         load_corpus(tmp_path)
 
 
 def test_a_corpus_of_bad_rows_is_empty(tmp_path):
     path = write(tmp_path / "a.csv", "id,text\n1\n2\n")
-    with pytest.raises(ValueError, match=r"corpus is empty: .* has 2 rows .* 2 bad \(the first: .*a\.csv, line 2"):
+    with pytest.raises(ValueError, match=r"corpus is empty.*\b2 rows .*\b2 bad .*a\.csv, line 2"):
         load_corpus(path, on_bad_rows="skip")
 
 
@@ -199,8 +201,7 @@ def test_a_folder_is_read_through_links_and_without_hidden_files(tmp_path, packa
     (folder / "gone.txt").symlink_to(tmp_path / "gone.txt")
     assert documents_of(folder) == ["안", "밖"]
     [message] = package_log.messages
-    assert message.startswith(f"{folder}: 6 files and folders left out")
-    assert message.endswith(f"(the first: {folder / '.git'}).")
+    assert re.search(rf"^{re.escape(str(folder))}: 6 .*left out.* {re.escape(str(folder / '.git'))}\)\.$", message)
     assert source_folders(folder) == [folder, folder / "deep", folder / "linked"]
     for name in ("again", "deep/above", "gone.txt"):  # with two ways upwards, glob itself finds each file in 2**40 ways
         (folder / name).unlink()
@@ -217,13 +218,13 @@ def test_a_stream_is_read(package_log, has_features):
     stream = datasets.IterableDataset.from_generator(rows, features=features)
     documents = [*DOCUMENTS, "\ufffd 반쪽"]
     assert documents_of(stream) == documents
-    assert "1 of 5 rows skipped: 0 empty, 1 missing or not text" in package_log.text
+    assert re.search(r"\b1 of 5 .*\b0 empty, 1 missing", package_log.text)
     corpus = load_corpus(datasets.IterableDatasetDict(train=stream, test=stream))
     assert [corpus[name]["text"][:] for name in ("train", "validation")] == [documents] * 2
     assert load_corpus({"train": stream, "test": Dataset.from_list(ROWS)})["validation"]["text"][:] == DOCUMENTS
-    with pytest.raises(ValueError, match="no column 'body'; its columns are id, text"):
+    with pytest.raises(ValueError, match=r"no column 'body'.*id, text"):
         load_corpus(stream, text_column="body")
-    with pytest.raises(ValueError, match=r"'id' of IterableDataset .* holds int64, not text|no text in any"):
+    with pytest.raises(ValueError, match=r"'id' of IterableDataset.*\bint64, not text|no text in any"):
         load_corpus(stream, text_column="id")
     with pytest.raises(ValueError, match=r"corpus is empty: .* IterableDataset"):
         load_corpus(stream.take(0))
@@ -249,14 +250,11 @@ def test_nothing_is_said_where_nothing_is_skipped(package_log):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        *(
-            (name, rf"no file or folder {name} \(looked from {{here}}\)")
-            for name in ("no.txt", "./no", "n/o/t", "~/no")
-        ),
-        ("keras-pretrain/no", r"no file or folder keras-pretrain/no \(looked from {here}\).* from the Hub"),
-        ("text", r"no file or folder text \(looked from {here}\)"),  # `datasets` would read all files that are here
+        *((name, rf"no file or folder {name} .*{{here}}\b") for name in ("no.txt", "./no", "n/o/t", "~/no")),
+        ("keras-pretrain/no", r"no file or folder keras-pretrain/no .*{here}\b.*\bHub\b"),
+        ("text", r"no file or folder text .*{here}\b"),  # `datasets` would read all files that are here
         ("*.txt", r"No file matches \*\.txt"),
-        (".", r"The folder \. holds no file that can be read \(\.txt, .*\.parquet\)"),
+        (".", r"folder \. .*no file\b.*\.txt, .*\.parquet"),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path, monkeypatch, source, message):
@@ -280,13 +278,13 @@ def test_an_option_out_of_range_is_named(options):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (["a.txt"], "a Dataset or a DatasetDict, not a list"),
-        ({"train": ["a"]}, "a Dataset or an IterableDataset, not list"),
-        (DatasetDict(dev=Dataset.from_list(ROWS)), r"split named 'train'; this one has \['dev'\]"),
-        (Dataset.from_list(ROWS).rename_column("text", "body"), "no column 'text'; its columns are id, body"),
-        (Dataset.from_dict({"text": [1, 2]}), "'text' of Dataset .* holds int64, not text"),
-        (Dataset.from_dict({"text": [["a"], ["b"]]}), "'text' of Dataset .* holds List.*, not text"),
-        (Dataset.from_dict({"text": ["", " "]}), "corpus is empty: Dataset .* has 2 rows and no text"),
+        (["a.txt"], "DatasetDict, not a list"),
+        ({"train": ["a"]}, "IterableDataset, not list"),
+        (DatasetDict(dev=Dataset.from_list(ROWS)), r"split.*'train'.*\['dev'\]"),
+        (Dataset.from_list(ROWS).rename_column("text", "body"), "no column 'text'.*id, body"),
+        (Dataset.from_dict({"text": [1, 2]}), "'text' of Dataset.* int64, not text"),
+        (Dataset.from_dict({"text": [["a"], ["b"]]}), r"'text' of Dataset.* ([Ll]ist|Sequence)\b.*, not text"),
+        (Dataset.from_dict({"text": ["", " "]}), "corpus is empty.* Dataset .* 2 rows .*no text"),
         (Dataset.from_dict({"text": ["one"]}), "one document.*sample_by='line'.*validation_fraction=0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -299,26 +297,26 @@ def test_a_source_that_cannot_be_used_is_explained(source, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.docx", "text", "is of an unknown kind. A corpus file ends in .txt, .*, or .parquet"),
-        ("a.csv", "id,body\n1,x\n", "has no column 'text'; its columns are id, body"),
-        ("a.tsv.gz", "id\tbody\n1\tx\n", "has no column 'text'; its columns are id, body"),
-        ("a.jsonl", '{"id": 1, "body": "x"}', "has no column 'text'; its columns are id, body"),
-        ("a.parquet", b"PAR0", "cannot be read as parquet"),
-        ("a.txt", "가나".encode() + b"\xb4\xd9", "line 1, is not UTF-8: byte 0xb4 at character 3.*encoding="),
-        ("a.txt", "가나".encode()[:5], "line 1, is not UTF-8: byte 0xeb at character 2"),
-        ("a.csv.gz", b"text\n\xff", "line 2, is not UTF-8: byte 0xff at character 1"),
-        ("a.txt", b"a" * (2**24 - 1) + "가".encode() + b"\xff", "is not UTF-8: byte 0xff at character 16777217"),
-        ("a.txt", b"a" * (2**24 - 1) + b"\xeaa", "is not UTF-8: byte 0xea at character 16777216"),
-        ("a.csv", "text\na\nb,c\n", "line 3, has 2 fields, but the header has 1.*on_bad_rows='skip'"),
+        ("a.docx", "text", r"unknown kind.*\.txt, .*\.parquet"),
+        ("a.csv", "id,body\n1,x\n", "no column 'text'.*id, body"),
+        ("a.tsv.gz", "id\tbody\n1\tx\n", "no column 'text'.*id, body"),
+        ("a.jsonl", '{"id": 1, "body": "x"}', "no column 'text'.*id, body"),
+        ("a.parquet", b"PAR0", "as parquet.*Write it again"),
+        ("a.txt", "가나".encode() + b"\xb4\xd9", "line 1, .*not UTF-8.*0xb4.*character 3.*encoding="),
+        ("a.txt", "가나".encode()[:5], "line 1, .*not UTF-8.*0xeb.*character 2"),
+        ("a.csv.gz", b"text\n\xff", "line 2, .*not UTF-8.*0xff.*character 1"),
+        ("a.txt", b"a" * (2**24 - 1) + "가".encode() + b"\xff", "not UTF-8.*0xff.*character 16777217"),
+        ("a.txt", b"a" * (2**24 - 1) + b"\xeaa", "not UTF-8.*0xea.*character 16777216"),
+        ("a.csv", "text\na\nb,c\n", r"line 3, .*\b2 fields.*header\D*1.*on_bad_rows='skip'"),
         ("a.csv", "id;text\n1;a\n", "no column 'text'.*dialect=';'"),
-        ("a.jsonl", '{"text": "x"}\n\n{"text": "y"', "line 3, is not JSON: Expecting .* at character 12"),
-        ("a.json", '[{"text": "x"},', "line 1, is not JSON: .* at character 15"),
-        ("a.jsonl", '{"text": "x"}\n["y"]', "line 2, is a list, not an object"),
-        ("a.json", '[{"text": "x"}, "y"]', "item 1, is a str, not an object"),
+        ("a.jsonl", '{"text": "x"}\n\n{"text": "y"', "line 3, .*not JSON.*character 12"),
+        ("a.json", '[{"text": "x"},', "line 1, .*not JSON.*character 15"),
+        ("a.jsonl", '{"text": "x"}\n["y"]', "line 2, .*list, not.*object"),
+        ("a.json", '[{"text": "x"}, "y"]', "item 1, .*str, not.*object"),
         *((name, "", "corpus is empty: .*{name}") for name in ("a.txt", "a.jsonl.gz")),
         ("a.csv", "text\n", "corpus is empty: .*{name}"),
         ("a.json", "[]", "corpus is empty: .*{name}"),
-        ("a.jsonl", '{"text": ""}\n{"text": null}', "corpus is empty: .*{name} .* has 2 rows and no text"),
+        ("a.jsonl", '{"text": ""}\n{"text": null}', "corpus is empty: .*{name} .* 2 rows .*no text"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "long",
 )
@@ -332,7 +330,7 @@ def test_a_file_that_cannot_be_used_is_explained(tmp_path, name, content, messag
 def test_a_broken_gzip_file_is_explained(tmp_path, cut):
     path = write(tmp_path / "a.txt.gz", "\n\n".join(DOCUMENTS))
     path.write_bytes(cut(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"{path} is not a whole gzip file"):
+    with pytest.raises(ValueError, match=f"{path} .*whole gzip file.*download it again"):
         load_corpus(path)
 
 

@@ -112,35 +112,35 @@ def test_the_limit_of_a_field_is_never_lowered(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "good", "count", "place", "reason"),
     [
-        ("a.csv", "text\nHello, world. Second sentence.\nb\n", ["b"], 1, "line 2", "2 fields, but the header has 1"),
-        ("a.csv", "id,text\n1,a\n\n2\n3,c,d\n4,d\n", ["a", "d"], 2, "line 4", "1 field, but the header has 2"),
-        ("a.tsv", "id\ttext\n1\ta\n2\tb\tc\n", ["a"], 1, "line 3", "3 fields, but the header has 2"),
+        ("a.csv", "text\nHello, world. Second sentence.\nb\n", ["b"], 1, "line 2", r"2 fields.*header\D*1"),
+        ("a.csv", "id,text\n1,a\n\n2\n3,c,d\n4,d\n", ["a", "d"], 2, "line 4", r"1 field,.*header\D*2"),
+        ("a.tsv", "id\ttext\n1\ta\n2\tb\tc\n", ["a"], 1, "line 3", r"3 fields.*header\D*2"),
         ("a.csv", 'id,text\n1,a\n2,"b" c\n3,d\n', ["a", "d"], 1, "line 3", "quoting"),
-        ("a.csv", 'id,text\n1,"a\n2,b\n3,c\n', ["b", "c"], 1, "line 2", "quotation mark that is never closed"),
-        ("a.csv", 'id,text\n1,"a\n2,b\n3,"c"\n', ["b", "c"], 1, "line 2", "quotation mark that is never closed"),
-        ("a.csv", 'id,text\n1,"a\nb",c,e\n2,d\n', ["d"], 2, "line 2", "4 fields, but the header has 2"),
+        ("a.csv", 'id,text\n1,"a\n2,b\n3,c\n', ["b", "c"], 1, "line 2", "quotation mark.*never closed"),
+        ("a.csv", 'id,text\n1,"a\n2,b\n3,"c"\n', ["b", "c"], 1, "line 2", "quotation mark.*never closed"),
+        ("a.csv", 'id,text\n1,"a\nb",c,e\n2,d\n', ["d"], 2, "line 2", r"4 fields.*header\D*2"),
         # Two stray quotes that make one field of three rows.
         ("a.csv", 'id,text\n0,x\n1,"a\n2,b\n3,c"\n4,d\n', ["x", "b", 'c"', "d"], 1, "line 3", "swallowed more rows"),
         ("a.csv", 'a,text,b\nx,"a,y\nx,b,y\nx,c",y\n', ["b", 'c"'], 1, "line 2", "swallowed more rows"),
-        ("a.csv", b"id,text\n1,a\n2,\xff\n3,c\n", ["a", "c"], 1, "line 3", "not UTF-8: byte 0xff at character 3"),
-        ("a.csv", b'id,text\n1,"a\nb\xff\nc"\n2,d\n', ["d"], 1, "line 3", "not UTF-8: byte 0xff at character 2"),
-        ("a.tsv", b"text\n\na\n" + "나".encode("cp949"), ["a"], 1, "line 4", "not UTF-8: byte 0xb3"),
+        ("a.csv", b"id,text\n1,a\n2,\xff\n3,c\n", ["a", "c"], 1, "line 3", "not UTF-8.*0xff.*character 3"),
+        ("a.csv", b'id,text\n1,"a\nb\xff\nc"\n2,d\n', ["d"], 1, "line 3", "not UTF-8.*0xff.*character 2"),
+        ("a.tsv", b"text\n\na\n" + "나".encode("cp949"), ["a"], 1, "line 4", "not UTF-8.*0xb3"),
         ("a.csv", "id,text\r\n1,a\r\n2\r\n", ["a"], 1, "line 3", "1 field"),
-        ("a.txt", b"a\n\nb\nc\xb4\nd\n\ne", ["a", "e"], 1, "line 4", "not UTF-8: byte 0xb4 at character 2"),
-        ("a.txt", "가나".encode()[:5], [], 1, "line 1", "not UTF-8: byte 0xeb at character 2"),
+        ("a.txt", b"a\n\nb\nc\xb4\nd\n\ne", ["a", "e"], 1, "line 4", "not UTF-8.*0xb4.*character 2"),
+        ("a.txt", "가나".encode()[:5], [], 1, "line 1", "not UTF-8.*0xeb.*character 2"),
         (
             "a.jsonl",
             b'{"text": "a"}\n\n{"text": "\xff"}\n{"text": "b"}',
             ["a", "b"],
             1,
             "line 3",
-            "not UTF-8: byte 0xff",
+            "not UTF-8.*0xff",
         ),
-        ("a.jsonl", '{"text": "a"}\n\n{"text": "b"', ["a"], 1, "line 3", "not JSON: Expecting .* at character 12"),
-        ("a.json", '{"text": "a"}\n["b"]\n3', ["a"], 2, "line 2", "is a list, not an object"),
-        ("a.json", '[{"text": "a"}, "b"]', ["a"], 1, "item 1", "is a str, not an object"),
-        ("a.jsonl", '{"text": "a"}\n' + "[" * 100_000, ["a"], 1, "line 2", "cannot be read as JSON"),
-        ("a.jsonl", '{"text": "a"}\n{"text": ' + "1" * 5000 + "}", ["a"], 1, "line 2", "cannot be read as JSON"),
+        ("a.jsonl", '{"text": "a"}\n\n{"text": "b"', ["a"], 1, "line 3", "not JSON.*character 12"),
+        ("a.json", '{"text": "a"}\n["b"]\n3', ["a"], 2, "line 2", "list, not.*object"),
+        ("a.json", '[{"text": "a"}, "b"]', ["a"], 1, "item 1", "str, not.*object"),
+        ("a.jsonl", '{"text": "a"}\n' + "[" * 100_000, ["a"], 1, "line 2", "read as JSON"),
+        ("a.jsonl", '{"text": "a"}\n{"text": ' + "1" * 5000 + "}", ["a"], 1, "line 2", "read as JSON"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isascii() and len(value) < 30 else "",
 )
@@ -204,7 +204,7 @@ def test_quoted_line_breaks_are_no_error(tmp_path):
 
 def test_a_file_full_of_stray_quotation_marks_ends_in_time(tmp_path):
     path = write(tmp_path / "a.csv", "id,text\n" + 'b",",a\n' * 5_000)  # each line opens a quote to the file's end
-    assert re.search(r"line \d+: too many quotation marks are never closed.*QUOTE_NONE", refusal(path, **SKIP))
+    assert re.search(r"line \d+: too many quotation marks.*QUOTE_NONE", refusal(path, **SKIP))
 
 
 def test_quotation_marks_in_tsv_are_text_and_the_log_says_so(tmp_path, package_log):
@@ -236,7 +236,7 @@ def test_another_delimiter_is_named_and_read(tmp_path, name, delimiter, dialect)
     content = f'id,text\n1,"가{delimiter} 나"\n'.replace(",", delimiter)
     path = write(tmp_path / name, content)
     message = refusal(path)
-    assert "no column 'text'; its columns are id" in message
+    assert re.search("no column 'text'.* id", message)
     assert f"dialect={dialect!r}" in message
     assert read(path, dialect=dialect)[0] == [f"가{delimiter} 나"]
     assert read(path, dialect={"delimiter": delimiter})[0] == [f"가{delimiter} 나"]
@@ -252,10 +252,10 @@ def test_a_quoted_header_of_tsv_is_explained(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,id,text\na,1,b\n", "2 columns named 'text'; its columns are text, id, text"),
-        ('id,"text\n1,2\n', "line 1, the header, has a quotation mark that is never closed"),
-        (b"\n\xff,text\n", "line 2, the header, is not UTF-8: byte 0xff at character 1.*encoding="),
-        ("id,body\n1,a\n", r"no column 'text'; its columns are id, body\. Say which .*\(text_column\)"),
+        ("text,id,text\na,1,b\n", "2 columns.*'text'.*text, id, text.*Rename"),
+        ('id,"text\n1,2\n', "line 1, the header.*quotation mark.*never closed"),
+        (b"\n\xff,text\n", "line 2, the header.*not UTF-8.*0xff.*character 1.*encoding="),
+        ("id,body\n1,a\n", "no column 'text'.*id, body.*text_column"),
     ],
 )
 def test_a_header_that_cannot_be_used_is_explained(tmp_path, content, message):
@@ -288,7 +288,7 @@ def test_a_list_of_json_is_read_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.json"
     assert "a.json, line 3, is not JSON" in refusal(write(path, '\n[{"text": "x"},\n{"text": "y"]'), **SKIP)
     message = refusal(write(path, b'\n[{"text": "x"},\n{"text": "\xff"}]'), **SKIP)
-    assert "a.json, line 3, is not UTF-8: byte 0xff at character 11" in message
+    assert re.search(r"a\.json, line 3, .*not UTF-8.*0xff.*character 11", message)
 
 
 def broken(how):
@@ -319,7 +319,7 @@ def test_a_damaged_gzip_file_is_refused_after_its_last_line(tmp_path, how, name,
     path = tmp_path / name
     path.write_bytes(content)
     message = refusal(path, sample_by="line", on_bad_rows=on_bad_rows)
-    found = re.search(r"is not a whole gzip file: it is damaged after line (\d+)", message)
+    found = re.search(r"whole gzip file.* line (\d+)", message)
     # Python hands on what it has decompressed in pieces, of which the last one can be lost.
     assert lines is None or lines - 1000 <= int(found[1]) <= lines
 
@@ -385,7 +385,7 @@ def test_nsmc_with_rows_that_are_cut(tmp_path, package_log):
     path = write(tmp_path / "ratings.tsv", "\n".join(["id\tdocument\tlabel", *lines]) + "\n")
     documents = both(path, "document", "label", 40, package_log, **SKIP)
     assert documents == [f"영화 {i}" for i in range(40) if i not in (3, 30)]
-    assert f"2 bad (the first: {path}, line 5, has 2 fields" in package_log.text
+    assert re.search(rf"\b2 bad .*{re.escape(str(path))}, line 5, .*\b2 fields", package_log.text)
     for load in (load_corpus, load_examples):
         with pytest.raises(ValueError, match=r"ratings\.tsv, line 5, .*first of 2 bad rows"):
             load(path, text_column="document")
@@ -422,7 +422,7 @@ def test_xnli_with_its_many_columns(tmp_path, package_log):
         f'그리고 그는 "엄마, {i}" 라고' for i in range(42)
     ]
     assert both(path, "sentence2", "gold_label", 42, package_log) == [f'"둘째 {i}"' for i in range(42)]
-    assert "42 rows have a field that begins and ends with a quotation mark" in package_log.text
+    assert re.search(r"\b42 rows .*quotation mark.*dialect='excel-tab'", package_log.text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "cp949"])
@@ -448,7 +448,7 @@ def test_latin_1(tmp_path, package_log):
     path = write(tmp_path / "a.csv", "text,label\n" + "".join(f"{t},{i % 2}\n" for i, t in enumerate(texts)), "latin-1")
     assert both(path, "text", "label", 40, package_log, encoding="latin-1") == texts
     assert both(path, "text", "label", 40, package_log, **SKIP) == [text for text in texts if text.startswith("tea")]
-    with pytest.raises(ValueError, match=r"a\.csv, line 2, is not UTF-8: byte 0xe9 .*first of 10 bad rows.*encoding="):
+    with pytest.raises(ValueError, match=r"a\.csv, line 2, .*not UTF-8.*0xe9.*10 bad rows.*encoding="):
         load_corpus(path)
 
 

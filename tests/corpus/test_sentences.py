@@ -1,6 +1,7 @@
 """`split_sentences` in both languages, with and without what nltk downloads."""
 
 import logging
+import re
 import subprocess
 import sys
 
@@ -82,9 +83,9 @@ def test_blank_text_has_no_sentences(language, backend):
 @pytest.mark.parametrize(
     ("language", "backend", "message"),
     [
-        ("fr", None, "'ko' and 'en', not in 'fr'"),
-        ("ko", "punkt", "'punkt' is not for 'ko'; choose one of kiwi, .*lines"),
-        ("en", "mecab", "'mecab' is not for 'en'; choose one of punkt, .*lines"),
+        ("fr", None, "'ko' and 'en', not.*'fr'"),
+        ("ko", "punkt", "'punkt'.* not for 'ko'.* kiwi, .*lines"),
+        ("en", "mecab", "'mecab'.* not for 'en'.* punkt, .*lines"),
     ],
 )
 def test_an_unknown_language_or_backend_is_named(language, backend, message):
@@ -200,7 +201,7 @@ def test_a_corpus_that_is_hardly_split_is_warned_of(characters, sentences, is_wa
     ("backend", "others"),
     [
         ("punkt", "another backend (backend='punkt_tab')"),
-        ("mecab", "backend='pecab' or backend='punct' or backend='fast'); or train"),
+        ("mecab", "backend='pecab' or backend='punct' or backend='fast');"),
         ("ours", "another backend; or"),
         ("rules", "another backend; or"),
     ],
@@ -208,10 +209,8 @@ def test_a_corpus_that_is_hardly_split_is_warned_of(characters, sentences, is_wa
 def test_the_warning_names_the_backend_the_figures_and_what_to_do(backend, others, package_log):
     warn_if_unsplit(backend, 12_000, 4)
     [message] = package_log.messages
-    assert f"The backend {backend!r} split 12,000 characters into 4 sentences, 3,000 characters each" in message
-    assert "Put line breaks between the sentences" in message
-    assert others in message
-    assert message.endswith('objective="mlm", which needs no sentences.')
+    assert re.search(rf"\bbackend {backend!r} .*\b12,000 characters.*\b4 sentences.*\b3,000 characters", message)
+    assert re.search(f'line breaks.*{re.escape(others)}.*objective="mlm"', message)
 
 
 def test_punkt_that_takes_the_last_word_for_an_abbreviation_is_warned_of(package_log):
@@ -219,7 +218,7 @@ def test_punkt_that_takes_the_last_word_for_an_abbreviation_is_warned_of(package
     found = sum(len(part) for part in map(make_splitter("punkt", texts), texts))
     assert found == len(texts)  # one sentence a document
     warn_if_unsplit("punkt", sum(map(len, texts)), found)
-    assert "split 8,035 characters into 10 sentences" in package_log.text
+    assert re.search(r"\b8,035 characters.*\b10 sentences", package_log.text)
 
 
 def test_rules_take_a_time_that_grows_with_the_length_alone():

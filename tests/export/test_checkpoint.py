@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import sys
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_training_goes_on_from_a_stock_checkpoint_with_its_own_activation(tokeni
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
-    with pytest.raises(ValueError, match="model type 'roberta'; what is needed here is 'bert'"):
+    with pytest.raises(ValueError, match=r"model type 'roberta'.*'bert'"):
         kp.BertPretrainer.from_pretrained(tmp_path)
 
 
@@ -247,7 +248,7 @@ def test_electras_two_networks_come_back(tokenizer, inputs, tmp_path):
 
 def test_a_tokenizer_too_large_for_the_model_is_refused(model, tmp_path):
     other = kp.train_tokenizer([" ".join(map(chr, range(0xAC00, 0xAC40)))] * 2, vocab_size=60)
-    with pytest.raises(ValueError, match="tokenizer has 60 tokens and the model only 15"):
+    with pytest.raises(ValueError, match=r"tokenizer .*\b60 tokens.*model.*\b15\b"):
         kp.save_checkpoint(model, other, tmp_path)
 
 
@@ -271,7 +272,7 @@ def test_a_card_that_was_edited_stays(model, tokenizer, tmp_path, package_log):
     (tmp_path / "README.md").write_text(card + "My words.")
     kp.save_checkpoint(model, tokenizer, tmp_path)
     assert (tmp_path / "README.md").read_text() == card + "My words."
-    assert "README.md is not as this package wrote it, and stays" in package_log.text
+    assert re.search(r"README\.md .*\bstays\b", package_log.text)
 
 
 def test_files_of_the_checkpoint_before_that_are_not_needed_any_more_go(model, tokenizer, tmp_path):

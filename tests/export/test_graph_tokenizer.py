@@ -124,7 +124,7 @@ def refused(tokenizer, match):
 def test_a_normaliser_that_looks_at_several_characters_is_refused(tokenizer):
     other = kp.train_tokenizer(["가 나 다"] * 2, vocab_size=8)
     other.backend_tokenizer.normalizer = normalizers.NFKC()
-    refused(other, "normalizer is NFKC, and only BertNormalizer can be reproduced")
+    refused(other, "normalizer .*NFKC.*BertNormalizer")
 
 
 def test_kept_control_characters_are_refused(tokenizer):
@@ -136,7 +136,7 @@ def test_kept_control_characters_are_refused(tokenizer):
 def test_padding_on_the_left_is_refused():
     other = kp.train_tokenizer(["가 나 다"] * 2, vocab_size=8)
     other.padding_side = "left"
-    refused(other, "pads or cuts on the left")
+    refused(other, "on the left.*right")
 
 
 def test_what_differs_in_the_end_is_refused(tokenizer, monkeypatch):
@@ -146,7 +146,7 @@ def test_what_differs_in_the_end_is_refused(tokenizer, monkeypatch):
         "keras_pretrain.export.graph_tokenizer.GraphTokenizer.tokenize",
         lambda self, texts: tf.ragged.constant([[1]] * len(texts)),
     )
-    refused(tokenizer, "Inside the graph, .* would get other tokens")
+    refused(tokenizer, "graph, '.*other tokens.*instead of")
 
 
 def test_without_tensorflow_text_the_extra_is_named(tokenizer, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import socket
 import threading
 import traceback
 
@@ -46,7 +48,7 @@ def test_a_second_upload_sends_no_large_file_again(hub, folder):
 
 def test_after_an_error_in_the_middle_the_same_call_goes_on(hub, folder):
     hub.failures["/api/models/me/my_bert/commit"] = [500]
-    with pytest.raises(ConnectionError, match="failed with status 500, and me/my_bert is not complete"):
+    with pytest.raises(ConnectionError, match=r"status 500\b.*me/my_bert is not complete.*same call"):
         kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
     assert hub.repositories["me/my_bert"]["files"] == {}
     kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
@@ -56,7 +58,7 @@ def test_after_an_error_in_the_middle_the_same_call_goes_on(hub, folder):
 
 def test_a_wrong_token_is_said_and_not_shown(hub, folder):
     wrong = "hf_" + "wrong" * 6
-    with pytest.raises(PermissionError, match=r"refused the token for me/my_bert \(401\)") as caught:
+    with pytest.raises(PermissionError, match=r"token for me/my_bert \(401\).*/settings/tokens") as caught:
         kp.push_to_hub(folder, "me/my_bert", token=wrong)
     assert wrong not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None  # the client's error has the request, and that the token
@@ -64,7 +66,7 @@ def test_a_wrong_token_is_said_and_not_shown(hub, folder):
 
 
 def test_a_token_with_a_line_break_is_refused_before_a_library_quotes_it(hub, folder):
-    with pytest.raises(ValueError, match="The token has a space, a line break") as caught:
+    with pytest.raises(ValueError, match=r"token .*line break.*copy it again") as caught:
         kp.push_to_hub(folder, "me/my_bert", token=f"{TOKEN}\n")
     assert TOKEN not in str(caught.value)
     assert hub.requests == []
@@ -77,21 +79,23 @@ def test_no_token_is_said(hub, folder, monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_said(folder, monkeypatch, hub):
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ConnectionError, match="The Hub could not be reached") as caught:
-        kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
+    with socket.socket() as taken:  # a port at which nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ConnectionError, match=r"Hub could not be reached.*me/my_bert.*same call") as caught:
+            kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
     assert TOKEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "my bert", ""])
 def test_a_name_that_is_none_is_refused(hub, folder, name):
-    with pytest.raises(ValueError, match="repo_id must be a name such as 'owner/model'"):
+    with pytest.raises(ValueError, match=r"repo_id .*'owner/model'"):
         kp.push_to_hub(folder, name, token=TOKEN)
     assert hub.requests == []
 
 
 def test_an_empty_folder_is_refused(hub, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing to upload"):
+    with pytest.raises(FileNotFoundError, match=r"nothing to upload .*/missing\b.*kp\.save_checkpoint"):
         kp.push_to_hub(tmp_path / "missing", "me/my_bert", token=TOKEN)
 
 
@@ -155,8 +159,9 @@ def test_files_that_the_folder_has_no_more_are_named_and_kept(hub, tmp_path, pac
     assert "keeps them" not in package_log.text
     write(tmp_path, {"config.json": b"{}", "generator/config.json": b"{}"})
     kp.push_to_hub(tmp_path, "me/my_electra", token=TOKEN)
-    assert "me/my_electra also has files that are not in" in package_log.text
-    assert "and keeps them: discriminator/config.json." in package_log.text
+    assert re.search(
+        rf"me/my_electra .*{tmp_path}.*keeps them: discriminator/config\.json\.$", package_log.messages[-1]
+    )
     assert "discriminator/config.json" in hub.repositories["me/my_electra"]["files"]
 
 

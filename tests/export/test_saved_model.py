@@ -116,7 +116,7 @@ def test_batches_of_any_size(signatures, size):
 
 def test_ids_longer_than_the_model_are_refused(signatures):
     ids = tf.ones((1, 513), tf.int32)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="longer than the 512 positions"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"longer.*\b512 positions"):
         signatures["encode_ids"](input_ids=ids, token_type_ids=0 * ids, attention_mask=ids)
 
 
@@ -233,10 +233,10 @@ def test_other_files_stay_and_those_in_the_way_are_refused(model, vocabulary, tm
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"max_length": 513}, "max_length is 513, and the model has 512 positions"),
-        ({"max_length": 2}, "max_length must leave room"),
-        ({"top_k": 0}, "top_k must be between 1 and the vocabulary's .* tokens, not 0"),
-        ({"top_k": 28}, "top_k must be between 1 and"),
+        ({"max_length": 513}, "max_length .*513.*512 positions"),
+        ({"max_length": 2}, "max_length .*3 at least, not 2"),
+        ({"top_k": 0}, "top_k .*1 and .* tokens, not 0"),
+        ({"top_k": 28}, "top_k .*1 and .* tokens, not 28"),
     ],
 )
 def test_settings_out_of_range_are_refused(model, vocabulary, tmp_path, settings, match):
@@ -245,5 +245,5 @@ def test_settings_out_of_range_are_refused(model, vocabulary, tmp_path, settings
 
 
 def test_a_folder_is_not_a_model(vocabulary, tmp_path):
-    with pytest.raises(ValueError, match="takes a model, not its folder: load my_bert with from_pretrained"):
+    with pytest.raises(ValueError, match=r"export_saved_model .*my_bert .*from_pretrained"):
         kp.export_saved_model("my_bert", vocabulary, tmp_path / "1")

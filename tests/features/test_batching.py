@@ -216,15 +216,15 @@ def test_ready_made_features_are_padded_to_their_longest(tokenizer):
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
-        ({"text": ["가"]}, {}, "no column input_ids, token_type_ids; their columns are text. build_features"),
-        ({"input_ids": [], "token_type_ids": []}, {}, "There are no examples"),
-        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"batch_size": 0}, "batch_size must be at least 1"),
-        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"batch_size": 2}, "1 examples do not fill one"),
-        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"seed": -1}, "seed must be 0 or above, not -1"),
+        ({"text": ["가"]}, {}, r"no column input_ids, token_type_ids.*\btext\b.*build_features"),
+        ({"input_ids": [], "token_type_ids": []}, {}, "no examples"),
+        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"batch_size": 0}, "batch_size .*at least 1, not 0"),
+        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"batch_size": 2}, r"1 examples.*batch of 2\b"),
+        ({"input_ids": [[2, 3]], "token_type_ids": [[0, 0]]}, {"seed": -1}, "seed .*0 or above, not -1"),
         ({"input_ids": [[2, 99, 3]], "token_type_ids": [[0] * 3]}, {}, "id 99, outside .* vocabulary of 15"),
         ({"input_ids": [[2, -1, 3]], "token_type_ids": [[0] * 3]}, {}, "id -1, outside"),
         ({"input_ids": [[2, 3]], "token_type_ids": [[0]]}, {}, "differ in length"),
-        ({"input_ids": [[2, 5, 3]], "token_type_ids": [[0] * 3]}, {"block_size": 2}, "3 tokens and does not fit"),
+        ({"input_ids": [[2, 5, 3]], "token_type_ids": [[0] * 3]}, {"block_size": 2}, r"3 tokens.* 2\."),
     ],
 )  # fmt: skip
 def test_wrong_features_are_refused(tokenizer, columns, settings, message):
@@ -262,5 +262,5 @@ def test_masks_of_a_large_batch_are_all_different(features, tokenizer, monkeypat
 
 def test_a_batch_that_cannot_be_divided_is_refused(features, tokenizer):
     batches = kp.to_tf_dataset(features, tokenizer, batch_size=8).keras_pretrain_batches
-    with pytest.raises(ValueError, match="A batch of 8 cannot be divided among 3 replicas"):
+    with pytest.raises(ValueError, match=r"batch of 8 .*\b3 replicas.*batch_size"):
         dataset_of_part(batches, True, 0, 1, 3)

@@ -1,6 +1,7 @@
 """Examples: what they look like, what is said about them, what is refused."""
 
 import copy
+import re
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -68,9 +69,8 @@ def test_the_report_counts_what_fell_away(tokenizer, package_log):
     sentences = Dataset.from_dict({"sentences": [["가 나", "다"], ["라"], [], ["마", "바 사", "아"]]})
     kp.build_features(sentences, tokenizer, block_size=16)
     report = package_log.messages[-1]
-    assert "with a random B" in report
-    assert "1 documents of one sentence served as random B only" in report
-    assert "from 3 documents (1 more were empty), 6 sentences, 8 tokens" in report
+    assert re.search(r"with a random B\b.*\b1 documents of one sentence.*random B only", report)
+    assert re.search(r"\b3 documents \(1 more.*\), 6 sentences, 8 tokens", report)
 
 
 def test_splits_are_built_alike_and_know_what_they_were_built_for(sentences, tokenizer):
@@ -96,11 +96,11 @@ def test_examples_that_lost_their_objective_are_asked_about(sentences, tokenizer
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "nsp"}, "objective must be one of mlm\\+nsp, mlm, rtd, not 'nsp'"),
-        ({"block_size": 4}, "block_size must be at least 5, not 4"),
-        ({"block_size": 1024}, "block_size 1024 is more than the tokenizer's model_max_length, 512"),
-        ({"short_seq_prob": 1.5}, "short_seq_prob is a probability"),
-        ({"dupe_factor": 0}, "dupe_factor must be at least 1, not 0"),
+        ({"objective": "nsp"}, r"objective .*mlm\+nsp, mlm, rtd, not 'nsp'"),
+        ({"block_size": 4}, "block_size .*at least 5, not 4"),
+        ({"block_size": 1024}, "block_size 1024 .*model_max_length, 512"),
+        ({"short_seq_prob": 1.5}, "short_seq_prob .*from 0 to 1, not 1.5"),
+        ({"dupe_factor": 0}, "dupe_factor .*at least 1, not 0"),
     ],
 )
 def test_wrong_settings_are_refused(sentences, tokenizer, settings, message):
@@ -111,9 +111,9 @@ def test_wrong_settings_are_refused(sentences, tokenizer, settings, message):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["가."]}, "needs a column 'sentences'; the columns are text. prepare_sentences makes it"),
-        ({"body": ["가."]}, "needs a column 'sentences'; the columns are body.$"),
-        ({"sentences": [[""], [" "]]}, "the corpus is empty: 2 documents and no token"),
+        ({"text": ["가."]}, r"column 'sentences'.* text\. prepare_sentences"),
+        ({"body": ["가."]}, r"column 'sentences'.* body\.$"),
+        ({"sentences": [[""], [" "]]}, "corpus is empty: 2 documents.*no token"),
     ],
 )
 def test_a_corpus_without_sentences_is_refused(tokenizer, columns, message):
@@ -132,10 +132,10 @@ def test_a_tokenizer_without_a_mask_token_is_refused(sentences, tokenizer):
 def test_a_corpus_of_single_sentences_is_recognised(tokenizer, package_log):
     documents = Dataset.from_dict({"text": ["가 나."] * 4 + ["가 나 3.5 다!"] * 4 + ["가 나. 다 라", "가\n나", " "]})
     assert choose_objective(documents) == "mlm"
-    assert "8 of 10 documents have one sentence: objective mlm" in package_log.text
+    assert re.search(r"\b8 of 10 documents .*objective mlm\b", package_log.text)
     sentences = Dataset.from_dict({"sentences": [["가 나"]] * 8 + [["가 나", "다 라"]] * 2})
     kp.build_features(sentences, tokenizer, block_size=16)
-    assert "8 of 10 documents have one sentence and make no pair" in package_log.text
+    assert re.search(r"\b8 of 10 documents .*no pair.*objective='mlm'", package_log.text)
 
 
 def test_a_corpus_of_documents_gets_pairs(sentences, package_log):
@@ -151,4 +151,4 @@ def test_the_cleaning_of_the_sentences_is_kept_with_a_tokenizer_that_has_none(se
     assert cleaning_of(tokenizer) == "prose"
     kp.build_features(attach(known, cleaning="comments"), tokenizer, block_size=24)
     assert cleaning_of(tokenizer) == "prose"
-    assert "cleaned with 'comments', and the tokenizer's text with 'prose'" in package_log.text
+    assert re.search(r"sentences .*'comments'.*tokenizer.*'prose'.*record_cleaning", package_log.text)

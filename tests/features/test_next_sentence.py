@@ -157,12 +157,12 @@ def truncate_by_loop(a_length, b_length, max_tokens, rng):
 
 
 def test_one_document_is_refused():
-    with pytest.raises(ValueError, match=r"other documents, and the corpus has 1 with text.*objective='mlm'"):
+    with pytest.raises(ValueError, match=r"other documents.*\b1 with text.*objective='mlm'"):
         pair_sentences(make_corpus([10]), max_tokens=125)
 
 
 def test_documents_of_one_sentence_alone_are_refused():
-    with pytest.raises(ValueError, match=r"two sentences or more, and each document of this corpus has one"):
+    with pytest.raises(ValueError, match=r"two sentences or more.*objective='mlm'"):
         pair_sentences(make_corpus([1] * 10), max_tokens=125)
 
 

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_after_an_exception_only_unfinished_seeds_are_trained(bert, signs, whole
         starts = Starts()
         tuned = finetune(bert, *signs, seeds=(0, 1, 2), directory=tmp_path / "run", callbacks=[starts], **FEW)
         assert starts.count == begun
-        assert f"These seeds are finished and not trained again: {known}." in package_log.messages
+        assert any(re.search(f"seeds are finished.*: {known}\\.$", message) for message in package_log.messages)
         assert_same(tuned, whole)
 
 
@@ -126,24 +127,24 @@ def test_seeds_are_added_and_left_out(bert, signs, whole, tmp_path):
         ({"learning_rate": 2e-3, "patience": 1}, "learning_rate is 0.002 and was 0.001; patience is 1 and was None"),
         ({"dropout": 0.2}, "dropout is 0.2 and was 0.1"),
         ({"class_weight": {"긍정": 1, "부정": 2}}, "class_weight is"),
-        ({"max_length": 4}, "the training examples differ; the validation examples differ"),
+        ({"max_length": 4}, "training examples differ.*validation examples differ"),
     ],
 )
 def test_other_settings_are_refused(bert, signs, run, settings, message):
-    with pytest.raises(ValueError, match=f"{message}.*another directory, or pass resume=False"):
+    with pytest.raises(ValueError, match=rf"{run} .*{message}.*resume=False"):
         finetune(bert, *signs, seeds=(0,), directory=run, **(FEW | settings))
 
 
 def test_other_data_and_another_checkpoint_are_refused(bert, signs, run, tokenizer, tmp_path):
     train, validation = signs
     for data, message in (
-        ((train.select(range(300)), validation), "settings: the training examples differ.* Choose"),
-        ((train, validation.select(range(39))), "settings: the validation examples differ. Choose"),
+        ((train.select(range(300)), validation), ": .*training examples differ.*resume=False"),
+        ((train, validation.select(range(39))), r": [\w ]*validation examples differ\. .*resume=False"),
     ):
         with pytest.raises(ValueError, match=message):
             finetune(bert, *data, seeds=(0,), directory=run, **FEW)
     other = save_bert(tokenizer, tmp_path, seed=1)
-    with pytest.raises(ValueError, match="settings: the checkpoint's weights differ"):
+    with pytest.raises(ValueError, match=r": [\w ]*checkpoint's weights differ.*resume=False"):
         finetune(other, *signs, seeds=(0,), directory=run, **FEW)
 
 
@@ -157,14 +158,14 @@ def test_a_run_that_starts_anew_deletes_only_its_own_files(bert, signs, tmp_path
     assert list(stored["results"]) == ["1"]
     (tmp_path / "finetuning.json").write_text("{}")
     for resume in (True, False):
-        with pytest.raises(FileExistsError, match=r"finetuning\.json was not written by finetune, or was changed"):
+        with pytest.raises(FileExistsError, match=r"finetuning\.json .*\bfinetune\b.*another directory"):
             finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=resume, **FEW)
 
 
 def test_a_directory_in_use_is_refused(bert, signs, run):
     descriptor = lock(run / LOCK, "")
     try:
-        with pytest.raises(BlockingIOError, match="Another process is training in"):
+        with pytest.raises(BlockingIOError, match=rf"Another process.* {run}\b.*another directory"):
             finetune(bert, *signs, seeds=(0,), directory=run, **FEW)
     finally:
         os.close(descriptor)

@@ -66,7 +66,7 @@ def test_ids_and_types_are_those_of_the_tokenizer(tokenizer, tmp_path, max_lengt
 
 
 def test_a_label_the_model_does_not_have_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="no label 'c'; it has b, a"):
+    with pytest.raises(ValueError, match=r"label 'c'.* b, a\b"):
         encode_examples(Dataset.from_dict({"text": ["가"], "label": ["c"]}), tokenizer, CONFIG)
 
 
@@ -163,8 +163,8 @@ def test_weights_are_those_of_the_classes(tokenizer):
     [
         ([], {"packed": True}, "no examples"),
         ([], {"packed": False}, "no examples"),
-        ([2], {"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ([2], {"packed": True, "multiple": 0}, "multiple must be at least 1, not 0"),
+        ([2], {"batch_size": 0}, "batch_size .*at least 1, not 0"),
+        ([2], {"packed": True, "multiple": 0}, "multiple .*at least 1, not 0"),
     ],
 )
 def test_batches_that_cannot_be_made_are_refused(tokenizer, counts, how, message):
@@ -177,7 +177,7 @@ def test_batches_that_cannot_be_made_are_refused(tokenizer, counts, how, message
 
 def test_a_class_without_a_weight_and_weights_in_fit_are_refused(tokenizer):
     encoded = encode(tokenizer, [2, 5, 6, 7])
-    with pytest.raises(ValueError, match="class 1"):
+    with pytest.raises(ValueError, match=r"class_weight .*\bclass 1\b"):
         to_tf_dataset(encoded, tokenizer, batch_size=2, packed=True, class_weight={0: 1.0})
     model = BertClassifier(BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
     model.compile("sgd", jit_compile=False)
@@ -203,7 +203,7 @@ def test_rows_are_padded_with_nothing_to_attend_to(tokenizer):
 
 
 def test_fewer_examples_than_a_batch_are_refused(tokenizer):
-    with pytest.raises(ValueError, match="2 examples do not fill one batch of 8"):
+    with pytest.raises(ValueError, match=r"\b2 examples.*batch of 8\b.*smaller batch_size"):
         kp.finetuning.to_tf_dataset(encode(tokenizer, [2, 5]), tokenizer, batch_size=8)
 
 

@@ -1,3 +1,5 @@
+import re
+
 import datasets
 import pytest
 from datasets import Dataset, DatasetDict
@@ -53,7 +55,7 @@ def test_labels_may_be_whole_numbers_or_class_labels():
 def test_other_labels_are_left_out_and_counted(package_log):
     data = load_examples(table(["a", "b"] * 4 + ["c"] * 3), validation=0.5, keep_labels=["a", "b"])
     assert set(data["train"]["label"]) | set(data["validation"]["label"]) == {"a", "b"}
-    assert "3 examples with other labels left out (c 3)" in package_log.text
+    assert re.search(r"\b3 examples .*\(c 3\)", package_log.text)
 
 
 def test_a_validation_of_its_own_is_taken(tmp_path):
@@ -67,26 +69,26 @@ def test_a_validation_of_its_own_is_taken(tmp_path):
 
 def test_repeats_are_said(package_log):
     load_examples(DatasetDict(train=table(["a", "b"]), validation=table(["a", "b", "a"])))
-    assert "2 of 3 examples of validation stand in train, too" in package_log.text
+    assert re.search(r"\b2 of 3 examples of validation .*\btrain\b.*group_column", package_log.text)
 
 
 @pytest.mark.parametrize(
     ("labels", "settings", "message"),
     [
-        (["a"] * 10, {}, "All examples of train have the label 'a'"),
-        ([0.5, 1.5] * 5, {}, "label 0.5, a number with a fraction"),
-        (["0.5", "1.5"] * 5, {}, "label '0.5', a number with a fraction"),
-        (["1e3", "2"] * 5, {}, "label '1e3', a number with a fraction"),
+        (["a"] * 10, {}, "examples of train .*label 'a'.*two"),
+        ([0.5, 1.5] * 5, {}, r"label 0\.5, .*fraction.*regression=True"),
+        (["0.5", "1.5"] * 5, {}, r"label '0\.5', .*fraction.*regression=True"),
+        (["1e3", "2"] * 5, {}, "label '1e3', .*fraction.*regression=True"),
         (["a", None] * 5, {}, "train, example 2, has no label"),
         (["a", ""] * 5, {}, "example 2, has no label"),
-        (["a", "b"] * 5, {"regression": True}, "label 'a'; for regression labels are numbers"),
-        (["1", "nan"] * 5, {"regression": True}, "label 'nan'; for regression labels are numbers"),
-        ([2.0] * 10, {"regression": True}, "All labels of train are 2.0"),
-        (["a"] * 9 + ["b"], {}, "The label 'b' has one example"),
-        (["a", "b"] * 5, {"label_column": "class"}, "no column 'class'; its columns are text, label"),
+        (["a", "b"] * 5, {"regression": True}, "label 'a'.*regression.*numbers"),
+        (["1", "nan"] * 5, {"regression": True}, "label 'nan'.*regression.*numbers"),
+        ([2.0] * 10, {"regression": True}, r"labels of train .*\b2\.0"),
+        (["a"] * 9 + ["b"], {}, "label 'b' .*one example.*Leave it out"),
+        (["a", "b"] * 5, {"label_column": "class"}, "no column 'class'.*text, label"),
         (["a", "b"] * 5, {"pair_column": "second"}, "no column 'second'"),
-        (["a", "b"] * 5, {"validation": 1.5}, "must be above 0 and below 1, not 1.5"),
-        (["a", "b"] * 5, {"keep_labels": ["a", "c"]}, "no example with the label 'c'"),
+        (["a", "b"] * 5, {"validation": 1.5}, "validation .*above 0 and below 1, not 1.5"),
+        (["a", "b"] * 5, {"keep_labels": ["a", "c"]}, "no example .*label 'c'"),
     ],
 )
 def test_unsound_labels_and_settings_are_refused(labels, settings, message):
@@ -96,25 +98,25 @@ def test_unsound_labels_and_settings_are_refused(labels, settings, message):
 
 def test_empty_texts_are_refused():
     examples = Dataset.from_dict({"text": ["글", " ", "글 둘", None], "label": ["a", "b", "a", "b"]})
-    with pytest.raises(ValueError, match=r"2 of 4 examples of train have an empty text \(the first: example 2\)"):
+    with pytest.raises(ValueError, match=r"\b2 of 4 examples of train .*empty text.*example 2\b"):
         kp.finetuning.check_examples(examples)
 
 
 def test_labels_that_training_does_not_have_are_refused():
-    with pytest.raises(ValueError, match=r"validation has labels that train has not: 'c' \(train has 'a', 'b'\)"):
+    with pytest.raises(ValueError, match=r"validation .*'c'.*\btrain .*'a', 'b'.*keep_labels"):
         load_examples(DatasetDict(train=table(["a", "b"]), validation=table(["a", "c"])))
 
 
 def test_numbers_as_text_are_refused():
-    with pytest.raises(ValueError, match="Column 'text' of train holds 5, not text"):
+    with pytest.raises(ValueError, match=r"'text' of train .*\b5, not text"):
         load_examples(Dataset.from_dict({"text": [5, 6], "label": ["a", "b"]}))
 
 
 def test_a_missing_file_and_a_file_without_columns_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no file missing"):
+    with pytest.raises(FileNotFoundError, match=r"no file missing\.csv\b"):
         load_examples("missing.csv")
     (tmp_path / "a.txt").write_text("글\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="has no columns"):
+    with pytest.raises(ValueError, match=r"a\.txt has no columns.*\.csv"):
         load_examples(tmp_path / "a.txt")
 
 
@@ -138,7 +140,7 @@ def test_encoding_and_dialect_are_of_the_file(tmp_path):
         load_examples(tmp_path / "a.csv", dialect=";")
     data = load_examples(tmp_path / "a.csv", encoding="cp949", dialect=";", validation=0.2)
     assert rows_of(data) == sorted((f"글; {i}", str(i % 2)) for i in range(10))
-    with pytest.raises(ValueError, match="on_bad_rows must be 'error' or 'skip', not 'no'"):
+    with pytest.raises(ValueError, match=r"on_bad_rows .*'error' or 'skip', not 'no'"):
         load_examples(tmp_path / "a.csv", on_bad_rows="no")
 
 
@@ -149,7 +151,8 @@ def test_bad_rows_are_refused_or_skipped_and_counted(tmp_path, package_log):
         load_examples(path)
     data = load_examples(path, validation=0.25, on_bad_rows="skip")
     assert rows_of(data) == [("글", "a")] * 4 + [("글", "b")] * 4
-    assert f"{path}: 2 of 10 rows skipped: 2 bad (the first: {path}, line 10, has 3 fields" in package_log.text
+    place = re.escape(str(path))
+    assert re.search(rf"{place}: 2 of 10 .*\b2 bad .*{place}, line 10, .*\b3 fields", package_log.text)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +161,8 @@ def test_bad_rows_are_refused_or_skipped_and_counted(tmp_path, package_log):
         ("a.csv", 'text,label\n"글\n둘",a\n글,\n', "line 4, has no label"),
         ("a.jsonl", '{"text": "글", "label": "a"}\n\n{"text": "글"}', "line 3, has no label"),
         ("a.json", '[{"text": "글", "label": "a"}, {"text": "글", "label": 0.5}]', "item 1, has the label 0.5"),
-        ("a.csv", 'text,label\n"글\n둘",a\n,b\n', "1 of 2 examples of .*a.csv have an empty text .*line 4"),
-        ("a.csv", "text,label\n글,x\n글,a\n ,b\n", "1 of 2 examples of .*a.csv have an empty text .*line 4"),
+        ("a.csv", 'text,label\n"글\n둘",a\n,b\n', r"\b1 of 2 examples of .*a\.csv .*empty text.*line 4"),
+        ("a.csv", "text,label\n글,x\n글,a\n ,b\n", r"\b1 of 2 examples of .*a\.csv .*empty text.*line 4"),
     ],
 )
 def test_what_is_wrong_with_an_example_of_a_file_is_said_with_its_line(tmp_path, name, content, place):
@@ -171,10 +174,10 @@ def test_what_is_wrong_with_an_example_of_a_file_is_said_with_its_line(tmp_path,
 
 def test_a_file_without_the_label_column_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,class\n글,a\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"columns are text, class\. Say which one holds the label"):
+    with pytest.raises(ValueError, match=r"'label'.* text, class\..*label_column"):
         load_examples(tmp_path / "a.csv")
 
 
 def test_one_group_cannot_be_split():
-    with pytest.raises(ValueError, match="All examples are of the group '1'"):
+    with pytest.raises(ValueError, match=r"group '1'.*validation"):
         load_examples(table(["a", "b"], group=[1, 1]), group_column="group")

@@ -111,15 +111,22 @@ def test_early_stopping_keeps_the_best_epoch(bert, signs):
     assert len(history["val_accuracy"]) == int(np.argmax(history["val_accuracy"])) + 3
 
 
-def test_balanced_weights_are_those_that_make_classes_equal():
-    from keras_pretrain.finetuning.training import _weigh_classes
+class Begun(Exception):
+    """Training has got its batches."""
 
-    train = Dataset.from_dict({"label": ["a"] * 6 + ["b"] * 2})
-    assert _weigh_classes("balanced", train, ["a", "b"]) == {0: 8 / 12, 1: 2.0}
-    assert _weigh_classes({"b": 3, "a": 1}, train, ["a", "b"]) == {0: 1.0, 1: 3.0}
-    assert _weigh_classes(None, train, ["a", "b"]) is None
-    with pytest.raises(ValueError, match=r"class_weight is for \['a'\]"):
-        _weigh_classes({"a": 1}, train, ["a", "b"])
+
+def test_balanced_weights_are_those_that_make_classes_equal(bert, monkeypatch):
+    def begin(*_, class_weight, **__):
+        raise Begun(class_weight)
+
+    monkeypatch.setattr("keras_pretrain.finetuning.training.packed_dataset", begin)
+    train = Dataset.from_dict({"text": ["가 나"] * 8, "label": ["a"] * 6 + ["b"] * 2})
+    for given, used in (("balanced", {0: 8 / 12, 1: 2.0}), ({"b": 3, "a": 1}, {0: 1.0, 1: 3.0}), (None, None)):
+        with pytest.raises(Begun) as begun:
+            finetune(bert, train, train, class_weight=given, **SETTINGS)
+        assert begun.value.args == (used,)
+    with pytest.raises(ValueError, match=r"class_weight .*\['a'\].*\['a', 'b'\]"):
+        finetune(bert, train, train, class_weight={"a": 1}, **SETTINGS)
 
 
 @pytest.mark.usefixtures("without_xla")
@@ -135,27 +142,27 @@ def test_class_weights_and_layerwise_decay_reach_the_training(bert, signs):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"epochs": 1.5}, "epochs must be at least 1 and a whole number, not 1.5"),
-        ({"dropout": 1.0}, "dropout must be a share"),
+        ({"epochs": 0}, "epochs .*at least 1 .*not 0"),
+        ({"epochs": 1.5}, "epochs .*whole number, not 1.5"),
+        ({"dropout": 1.0}, "dropout .*below 1, not 1.0"),
         ({"seeds": ()}, "at least one seed"),
         ({"seeds": (1, 1)}, "each once"),
         ({"seeds": (-1,)}, r"from 0 to 2147483647, not \[-1\]"),
         ({"seeds": (2**31,)}, "from 0 to 2147483647"),
-        ({"max_length": 3}, "max_length must be at least 4"),
-        ({"patience": 0}, "patience must be at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate must be above 0"),
-        ({"learning_rate": math.nan}, "learning_rate must be above 0 and finite, not nan"),
-        ({"learning_rate": math.inf}, "learning_rate must be above 0 and finite, not inf"),
-        ({"layerwise_decay": 1.5}, "layerwise_decay must be above 0 and at most 1"),
-        ({"layerwise_decay": math.nan}, "layerwise_decay must be above 0 and at most 1"),
-        ({"warmup_ratio": -0.1}, "warmup_ratio must be a share"),
-        ({"weight_decay": math.nan}, "weight_decay must be at least 0"),
-        ({"class_weight": "equal"}, "class_weight is 'balanced'"),
-        ({"class_weight": {"긍정": -1, "부정": 1}}, "weights are finite, at least 0"),
-        ({"class_weight": {"긍정": math.nan, "부정": 1}}, "weights are finite, at least 0"),
-        ({"class_weight": {"긍정": 0, "부정": 0}}, "not all 0"),
-        ({"class_weight": "balanced", "regression": True}, "regression has none"),
+        ({"max_length": 3}, "max_length .*at least 4 .*not 3"),
+        ({"patience": 0}, "patience .*at least 1 .*not 0"),
+        ({"learning_rate": -1.0}, "learning_rate .*above 0 .*not -1.0"),
+        ({"learning_rate": math.nan}, "learning_rate .*above 0 .*not nan"),
+        ({"learning_rate": math.inf}, "learning_rate .*finite, not inf"),
+        ({"layerwise_decay": 1.5}, "layerwise_decay .*above 0 and at most 1, not 1.5"),
+        ({"layerwise_decay": math.nan}, "layerwise_decay .*above 0 and at most 1, not nan"),
+        ({"warmup_ratio": -0.1}, "warmup_ratio .*from 0 to 1, not -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay .*at least 0.*not nan"),
+        ({"class_weight": "equal"}, "class_weight .*'balanced'.*not 'equal'"),
+        ({"class_weight": {"긍정": -1, "부정": 1}}, "class_weight .*finite, at least 0.*'긍정': -1"),
+        ({"class_weight": {"긍정": math.nan, "부정": 1}}, "class_weight .*finite, at least 0.*'긍정': nan"),
+        ({"class_weight": {"긍정": 0, "부정": 0}}, "class_weight .*not all 0"),
+        ({"class_weight": "balanced", "regression": True}, "class_weight .*regression has none"),
         ({"cleaning": "rough"}, r"'rough'.*'comments', 'prose', 'none'"),
     ],
 )
@@ -171,7 +178,7 @@ def test_workers_on_several_machines_are_refused(monkeypatch):
 
 
 def test_a_length_that_the_model_has_no_positions_for_is_refused(bert, signs):
-    with pytest.raises(ValueError, match="too long for the model"):
+    with pytest.raises(ValueError, match=r"\b64 tokens .*\b32 positions"):
         finetune(bert, *signs, **(SETTINGS | {"max_length": 64}))
 
 
@@ -183,20 +190,20 @@ def test_training_that_diverges_says_so(bert, signs):
 
 def test_examples_that_cannot_be_are_refused_before_training(bert, signs):
     one_class = Dataset.from_dict({"text": ["가"] * 20, "label": ["a"] * 20})
-    with pytest.raises(ValueError, match="a classifier needs two at least"):
+    with pytest.raises(ValueError, match=r"\btrain .*label 'a'.*two"):
         finetune(bert, one_class, one_class)
-    with pytest.raises(ValueError, match="validation has labels that train has not: 'a'"):
+    with pytest.raises(ValueError, match=r"validation .*: 'a' .*\btrain .*keep_labels"):
         finetune(bert, signs[0], one_class)
-    with pytest.raises(ValueError, match="must both have pairs, or neither"):
+    with pytest.raises(ValueError, match=r"train and validation .*pairs"):
         finetune(bert, signs[0], with_a_sign_on_either_side(10, 0))
 
 
 def test_predict_refuses_what_it_cannot_read(tuned):
-    with pytest.raises(ValueError, match="none of them empty"):
+    with pytest.raises(ValueError, match=r"predict .*texts, none .*empty"):
         kp.finetuning.predict(tuned.model, ["가", " "], tokenizer=tuned.tokenizer)
-    with pytest.raises(ValueError, match="There are 1 texts and 2 pairs"):
+    with pytest.raises(ValueError, match=r"\b1 texts and 2 pairs"):
         kp.finetuning.predict(tuned.model, ["가"], ["나", "다"], tokenizer=tuned.tokenizer)
-    with pytest.raises(ValueError, match="needs its tokenizer"):
+    with pytest.raises(ValueError, match=r"model object .*set tokenizer"):
         kp.finetuning.predict(tuned.model, ["가"])
 
 
@@ -229,7 +236,7 @@ def test_the_cleaning_recorded_with_the_tokenizer_is_the_default(bert, signs, to
     tuned = finetune(bert, *signs, epochs=1, tokenizer=recorded, **SETTINGS)
     assert tuned.settings["cleaning"] == "comments"
     assert tuned.tokenizer is recorded
-    assert "Texts are cleaned with 'comments'." in package_log.messages
+    assert any("cleaned with 'comments'" in message for message in package_log.messages)
     without = finetune(bert, *signs, epochs=1, tokenizer=recorded, cleaning="none", **SETTINGS)
     assert without.settings["cleaning"] == cleaning_of(without.tokenizer) == "none"
     assert cleaning_of(recorded) == "comments"

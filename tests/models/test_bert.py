@@ -132,7 +132,9 @@ def test_labels_may_stand_among_the_inputs(model, batch):
 def test_batches_without_labels_are_refused(model, batch):
     inputs, labels = batch
     nsp_only = {"next_sentence_label": labels["next_sentence_label"]}
-    with pytest.raises(ValueError, match=r"no MLM labels.*have \[.*'next_sentence_label', 'token_type_ids'\]"):
+    with pytest.raises(
+        ValueError, match=r"MLM labels: .*'labels'.*\[.*'next_sentence_label', 'token_type_ids'\].*kp\.to_tf_dataset"
+    ):
         model.fit(one_batch(inputs, nsp_only), verbose=0)
 
 
@@ -177,5 +179,5 @@ def test_given_features_the_mlm_head_starts_from_the_tokens_frequencies(features
 
 
 def test_an_unknown_size_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="no size 'huge'; choose one of tiny, mini, small, base, large"):
+    with pytest.raises(ValueError, match=r"size 'huge'.*tiny, mini, small, base, large"):
         kp.BertPretrainer.from_size("huge", tokenizer)

@@ -55,14 +55,14 @@ def no_network(*_, **__):
 def test_what_cannot_be_a_name_on_the_hub_is_a_folder_that_is_missing(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("keras_pretrain.models.loading.snapshot_download", no_network)
-    with pytest.raises(FileNotFoundError, match=r"There is no folder|has no config\.json") as caught:
+    with pytest.raises(FileNotFoundError, match=r"no folder|no config\.json") as caught:
         check_checkpoint(name)
     assert name in str(caught.value)
 
 
 def test_a_model_that_neither_the_disk_nor_the_hub_has_is_said(hub):
     for name in ("my_bert", "me/my_bert"):
-        with pytest.raises(FileNotFoundError, match=f"no folder {name} .* on the Hub no model of that name") as caught:
+        with pytest.raises(FileNotFoundError, match=rf"no folder {name} .*\bHub\b.*\btoken\b") as caught:
             check_checkpoint(name, token="hf_secret")
         assert "hf_secret" not in str(caught.value)
         assert caught.value.__context__ is None
@@ -72,9 +72,9 @@ def test_a_private_model_needs_its_token(hub, bert, tmp_path, monkeypatch):
     read_from(hub, monkeypatch)
     kp.push_to_hub(bert, "me/my_bert", private=True, token=TOKEN)
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
-    with pytest.raises(FileNotFoundError, match="no model of that name that your token may read"):
+    with pytest.raises(FileNotFoundError, match=r"me/my_bert .*\bHub\b.*\btoken\b"):
         check_checkpoint("me/my_bert", cache_dir=tmp_path)
-    with pytest.raises(FileNotFoundError, match="me/my_bert has no such revision"):
+    with pytest.raises(FileNotFoundError, match=r"me/my_bert .*no such revision"):
         check_checkpoint("me/my_bert", cache_dir=tmp_path, token=TOKEN, revision="v1")
     found = check_checkpoint("me/my_bert", cache_dir=tmp_path, token=TOKEN)
     assert not list(tmp_path.rglob(WEIGHTS))  # not before they are needed
@@ -84,12 +84,12 @@ def test_a_private_model_needs_its_token(hub, bert, tmp_path, monkeypatch):
 
 
 def test_offline_a_model_that_is_not_in_the_cache_is_said():
-    with pytest.raises(FileNotFoundError, match="are you offline"):
+    with pytest.raises(FileNotFoundError, match=r"me/my_bert .*offline"):
         check_checkpoint("me/my_bert")
 
 
 def test_a_file_is_no_checkpoint(bert):
-    with pytest.raises(FileNotFoundError, match="is a file, not a checkpoint's folder"):
+    with pytest.raises(FileNotFoundError, match=r"/config\.json is a file.*folder"):
         check_checkpoint(bert / "config.json")
 
 
@@ -100,7 +100,7 @@ def test_the_parts_of_an_electra(electra):
     assert [each.folder for each in find_electra(electra)] == [electra, electra / "generator"]
     assert [each.folder for each in find_electra(electra, electra)] == [electra, electra / "generator"]
     assert check_checkpoint(electra, ("electra",)).name == str(electra)
-    with pytest.raises(ValueError, match="has no generator/ beside the discriminator"):
+    with pytest.raises(ValueError, match=r"/generator .*no generator/.*name the generator's checkpoint"):
         find_electra(electra / "generator")
 
 
@@ -141,13 +141,17 @@ BREAKAGES = {
     "other type": (write("config.json", b'{"model_type": "t5"}'), ValueError, r"model type 't5'; .* 'bert'"),
     "no weights": (remove(WEIGHTS), FileNotFoundError, "has no weights"),
     "no tokenizer": (remove("tokenizer.json", "vocab.txt"), FileNotFoundError, r"has no tokenizer .* give another"),
-    "cut off": (cut_off, ValueError, r"model.safetensors of .* is cut off or damaged"),
-    "empty": (write(WEIGHTS, b""), ValueError, "no header of the safetensors"),
-    "not safetensors": (write(WEIGHTS, b"\x10" + bytes(50)), ValueError, "no header of the safetensors"),
-    "pointer": (write(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\n"), ValueError, "pointer of Git LFS"),
-    "no layout": (without_layout, ValueError, "does not say whose layout"),
-    "missing shard": (lose_shard, FileNotFoundError, r"lacks weights that .* lists: model-00001-of-00001"),
-    "h5": (lambda folder: (folder / WEIGHTS).rename(folder / "tf_model.h5"), ValueError, "is not in HDF5's format"),
+    "cut off": (cut_off, ValueError, r"model\.safetensors of .* cut off"),
+    "empty": (write(WEIGHTS, b""), ValueError, r"model\.safetensors of .* no header"),
+    "not safetensors": (write(WEIGHTS, b"\x10" + bytes(50)), ValueError, r"model\.safetensors of .* no header"),
+    "pointer": (
+        write(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\n"),
+        ValueError,
+        "model.safetensors of .*Git LFS.*`git lfs pull`",
+    ),
+    "no layout": (without_layout, ValueError, "layout.*'format', 'pt' or 'tf'"),
+    "missing shard": (lose_shard, FileNotFoundError, r"lacks .*index\.json.*: model-00001-of-00001"),
+    "h5": (lambda folder: (folder / WEIGHTS).rename(folder / "tf_model.h5"), ValueError, "tf_model.h5 of .*HDF5"),
 }
 
 
@@ -172,7 +176,7 @@ def test_a_broken_checkpoint_is_refused(broken, name):
 
 def test_a_broken_tokenizer_is_refused(broken):
     (broken / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"The tokenizer of {broken} cannot be read"):
+    with pytest.raises(ValueError, match=f"tokenizer of {broken} .*save it again"):
         evaluate_mlm(broken, None)
 
 
@@ -264,7 +268,9 @@ def test_every_loader_reads_every_format(hub, kind, file_format, where, tokenize
     np.testing.assert_allclose(
         classifier.encoder(IDS).last_hidden_state, encoder(IDS).last_hidden_state, rtol=1e-5, atol=1e-6
     )
-    monkeypatch.setattr("keras_pretrain.evaluation.build_features", lambda *_, **__: (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr(
+        "keras_pretrain.evaluation.mlm.build_features", lambda *_, **__: (_ for _ in ()).throw(KeyError)
+    )
     with pytest.raises(KeyError):  # the model and its tokenizer are there
         evaluate_mlm(name, sentences.select(range(1)), **cache)
 

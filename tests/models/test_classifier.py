@@ -124,7 +124,7 @@ def test_a_label_that_is_no_class_is_refused():
     model = make("bert")
     model.compile("sgd", jit_compile=False)
     inputs, labels = batch()
-    with pytest.raises(tf.errors.InvalidArgumentError, match="A label of the batch is none of"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"label of the batch .*\b3 classes"):
         model.evaluate(tf.data.Dataset.from_tensors((inputs, labels + 1)), verbose=0)
 
 
@@ -172,7 +172,7 @@ def test_the_encoder_of_an_electra_pretrainer_is_its_discriminators(tokenizer, t
 def test_a_checkpoint_whose_encoder_is_not_that_of_its_config_is_refused(tokenizer, tmp_path, change):
     kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path)
     BertConfig(**(WIDTHS | change)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="of the bert encoder that its config describes"):
+    with pytest.raises(ValueError, match=rf"{tmp_path} lacks \d+ weights of the bert encoder.*config"):
         load_classifier(tmp_path, labels=["a", "b"])
 
 
@@ -184,11 +184,11 @@ def test_a_checkpoint_without_a_pooler_gets_a_new_one_by_seed(tokenizer, tmp_pat
 
 
 def test_checkpoints_that_cannot_be_fine_tuned_are_refused(tokenizer, tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no folder"):
+    with pytest.raises(FileNotFoundError, match=f"no folder {tmp_path / 'missing'}"):
         load_classifier(tmp_path / "missing", labels=["a", "b"])
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ValueError, match="model type 'gpt2'; what is needed here is 'bert' or 'electra'"):
+    with pytest.raises(ValueError, match=r"model type 'gpt2'.*'bert' or 'electra'"):
         load_classifier(tmp_path, labels=["a", "b"])
     kp.save_checkpoint(kp.BertPretrainer(BertConfig(**WIDTHS)), tokenizer, tmp_path / "encoder")
-    with pytest.raises(ValueError, match="has no classification head; give the labels"):
+    with pytest.raises(ValueError, match=r"/encoder .*no classification head.*give the labels"):
         load_classifier(tmp_path / "encoder")

@@ -367,15 +367,15 @@ def test_from_size_takes_features_settings_and_config(tokenizer, features):
     np.testing.assert_allclose(np.exp(model.generator.generator_lm_head.bias.numpy()).sum(), 1.0, rtol=1e-5)
     row = model.discriminator.electra.embeddings.weight.numpy()[5]
     assert np.linalg.norm(row) == pytest.approx(0.02 * 8, rel=1e-5)
-    with pytest.raises(ValueError, match="no size 'mini'; choose one of tiny, small, base, large"):
+    with pytest.raises(ValueError, match=r"size 'mini'.*tiny, small, base, large"):
         kp.ElectraPretrainer.from_size("mini", tokenizer)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vocab_size": 20}, "generator's vocabulary has 20 tokens and the discriminator's 15"),
-        ({"embedding_size": 8}, "cannot be tied: the generator's embedding_size is 8, the discriminator's 16"),
+        ({"vocab_size": 20}, "generator's vocabulary .*20 tokens.*discriminator's 15"),
+        ({"embedding_size": 8}, "generator's embedding_size is 8, the discriminator's 16.*tie_embeddings=False"),
         ({"max_position_embeddings": 64}, "generator's max_position_embeddings is 64, the discriminator's 40"),
     ],
 )
@@ -388,10 +388,10 @@ def test_networks_that_do_not_match_are_refused(tokenizer, changes, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"mask_prob": 0.0}, "mask_prob is a share, above 0 and at most 1, not 0.0"),
-        ({"replace_prob": 1.5}, "replace_prob is a share"),
-        ({"temperature": 0.0}, "temperature must be above 0, not 0.0"),
-        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1, not 0"),
+        ({"mask_prob": 0.0}, "mask_prob .*above 0 and at most 1, not 0.0"),
+        ({"replace_prob": 1.5}, "replace_prob .*above 0 and at most 1, not 1.5"),
+        ({"temperature": 0.0}, "temperature .*above 0, not 0.0"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps .*at least 1, not 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(tokenizer, setting, message):
@@ -405,13 +405,13 @@ def test_checkpoints_that_are_no_pair_are_refused(tokenizer, tmp_path):
     generator.rename(tmp_path / "generator")
     (tmp_path / "pair").rename(discriminator)
     generator = tmp_path / "generator"
-    with pytest.raises(ValueError, match="has no generator/ beside the discriminator: name the generator's checkpoint"):
+    with pytest.raises(ValueError, match=r"/discriminator .*no generator/.*name the generator's checkpoint"):
         kp.ElectraPretrainer.from_pretrained(discriminator)
-    with pytest.raises(ValueError, match=r"discriminator is an ELECTRA discriminator, and was given as the generator"):
+    with pytest.raises(ValueError, match=r"/discriminator .*ELECTRA discriminator.*as the generator"):
         kp.ElectraPretrainer.from_pretrained(generator, discriminator)
     kp.ElectraPretrainer.from_pretrained(discriminator, generator)
     (generator / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="model type 'bert'; what is needed here is 'electra'"):
+    with pytest.raises(ValueError, match=r"model type 'bert'.*'electra'"):
         kp.ElectraPretrainer.from_pretrained(discriminator, generator)
 
 
@@ -435,7 +435,7 @@ def test_the_layout_of_older_versions_is_read_and_replaced(tokenizer, batch, tmp
 
 def test_embeddings_that_were_trained_apart_are_not_tied_in_silence(tokenizer, tmp_path):
     kp.save_checkpoint(make(tokenizer, tie_embeddings=False), tokenizer, tmp_path)
-    with pytest.raises(ValueError, match=r"word_embeddings differ by up to .* Give tie_embeddings=False to keep both"):
+    with pytest.raises(ValueError, match=r"word_embeddings differ .*tie_embeddings=False"):
         kp.ElectraPretrainer.from_pretrained(tmp_path)
     loaded = kp.ElectraPretrainer.from_pretrained(tmp_path, tie_embeddings=False)
     assert loaded.generator.electra.embeddings.weight is not loaded.discriminator.electra.embeddings.weight
@@ -453,9 +453,9 @@ def test_the_progress_bar_shows_the_figures_of_the_history(tokenizer, features, 
 def test_ids_and_lengths_without_an_embedding_are_refused(tokenizer, batch):
     model = make(tokenizer)
     ids = tf.tensor_scatter_nd_update(batch["input_ids"], [[2, 3]], [15])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="input_ids must be from 0 to 14"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"input_ids .*from 0 to 14\b"):
         model.fit(one_batch(batch | {"input_ids": ids}), verbose=0)
-    with pytest.raises(ValueError, match="batches are 48 tokens long, and the model has 40 positions"):
+    with pytest.raises(ValueError, match=r"batches .*\b48 tokens.*\b40 positions.*smaller block_size"):
         model.fit(one_batch({"input_ids": tf.fill((2, 48), 5)}), verbose=0)
-    with pytest.raises(ValueError, match="Blocks of 48 tokens are too long for the model, which has 40 positions"):
+    with pytest.raises(ValueError, match=r"Blocks of 48 tokens.*\b40 positions.*smaller block_size"):
         model.require_fit(tokenizer, 48)

@@ -90,7 +90,7 @@ def test_labels_that_are_no_class_are_refused(tokenizer, batch, labels):
     ((name, label),) = labels.items()
     first = tf.where(right[name] != -100)[:1]
     wrong = {**right, name: tf.tensor_scatter_nd_update(right[name], first, [label])}
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"'{name}' are to be -100 or from 0 to"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"'{name}' .*-100 or from 0 to.*kp\.to_tf_dataset"):
         step(make(tokenizer), (inputs, wrong))
 
 
@@ -142,18 +142,18 @@ def test_accumulation_gives_the_update_of_the_whole_batch(tokenizer, batch, part
 
 
 def test_a_batch_that_cannot_be_parted_is_refused(tokenizer, batch):
-    with pytest.raises(ValueError, match="A batch of 8 cannot be computed in 3 equal parts"):
+    with pytest.raises(ValueError, match=r"batch of 8 .*\b3 equal parts.*gradient_accumulation_steps"):
         step(make(tokenizer, gradient_accumulation_steps=3), batch)
-    with pytest.raises(ValueError, match="gradient_accumulation_steps must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"gradient_accumulation_steps .*at least 1, not 0"):
         make(tokenizer, gradient_accumulation_steps=0)
 
 
 def test_more_labels_than_there_is_room_for_are_refused(tokenizer, features):
     model = make(tokenizer)
     too_many = next(iter(kp.to_tf_dataset(features, tokenizer, batch_size=BATCH, mask_prob=0.5)))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more labels than the 4 that mask_prob=0.15"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels .*\b4 .*mask_prob=0\.15"):
         step(model, too_many)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Give BertPretrainer the mask_prob"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"BertPretrainer .*mask_prob"):
         model.evaluate(tf.data.Dataset.from_tensors(too_many), verbose=0)
     assert np.isfinite(step(make(tokenizer, mask_prob=0.5), too_many)["loss"])
 
@@ -197,20 +197,20 @@ def test_ids_beyond_the_vocabulary_are_refused(tokenizer, batch):
     """Under XLA training would go on without a word."""
     inputs, labels = batch
     inputs = {**inputs, "input_ids": tf.tensor_scatter_nd_update(inputs["input_ids"], [[2, 3]], [15])}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="input_ids must be from 0 to 14"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"input_ids .*from 0 to 14\b"):
         step(make(tokenizer), (inputs, labels))
 
 
 def test_batches_longer_than_the_models_positions_are_refused(tokenizer, batch):
-    with pytest.raises(ValueError, match="batches are 32 tokens long, and the model has 16 positions"):
+    with pytest.raises(ValueError, match=r"batches .*\b32 tokens.*\b16 positions.*smaller block_size"):
         step(make(tokenizer, max_position_embeddings=16), batch)
 
 
 def test_a_tokenizer_or_block_that_the_model_cannot_take_is_refused_early(tokenizer):
     model = kp.BertPretrainer(BertConfig(vocab_size=10, **SETTINGS))
-    with pytest.raises(ValueError, match="tokenizer has 15 tokens and the model only 10"):
+    with pytest.raises(ValueError, match=r"tokenizer .*\b15 tokens.*model.*\b10\b"):
         model.require_fit(tokenizer, 16)
-    with pytest.raises(ValueError, match="Blocks of 32 tokens are too long for the model, which has 16 positions"):
+    with pytest.raises(ValueError, match=r"Blocks of 32 tokens.*\b16 positions.*smaller block_size"):
         make(tokenizer, max_position_embeddings=16).require_fit(tokenizer, 32)
 
 
@@ -243,14 +243,14 @@ def test_the_stock_collator_works_with_room_for_all(tokenizer, features):
 @pytest.mark.parametrize("setting", [{"loss": "mse"}, {"metrics": ["accuracy"]}])
 def test_losses_and_metrics_of_others_are_refused(tokenizer, setting):
     model = make(tokenizer)
-    with pytest.raises(ValueError, match=f"losses and metrics of its own; leave out {next(iter(setting))}"):
+    with pytest.raises(ValueError, match=f"BertPretrainer .*leave out {next(iter(setting))}"):
         model.compile("adam", **setting)
 
 
 def test_an_optimizer_of_keras_3_is_refused(tokenizer):
     import keras
 
-    with pytest.raises(ValueError, match=r"Adam is an optimizer of Keras 3.*tf_keras\.optimizers"):
+    with pytest.raises(ValueError, match=r"\bAdam .*Keras 3\b.*tf_keras\.optimizers"):
         make(tokenizer, optimizer=keras.optimizers.Adam())
 
 

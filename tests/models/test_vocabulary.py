@@ -136,7 +136,7 @@ def test_tokens_that_are_there_already_change_nothing(letters):
 def test_a_compiled_model_and_a_tokenizer_that_does_not_fit_are_refused(letters):
     model = kp.BertPretrainer(BertConfig(vocab_size=20, **WIDTHS))
     model.compile("adam")
-    with pytest.raises(ValueError, match="compiled already"):
+    with pytest.raises(ValueError, match=r"compiled already.*add tokens first"):
         kp.add_tokens(model, letters, ["bcd"])
-    with pytest.raises(ValueError, match="has 20 tokens and the model only 10"):
+    with pytest.raises(ValueError, match=r"tokenizer .*\b20 tokens.*model.*\b10\b"):
         kp.add_tokens(kp.BertPretrainer(BertConfig(vocab_size=10, **WIDTHS)), letters, ["bcd"])

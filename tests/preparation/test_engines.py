@@ -54,12 +54,12 @@ def test_ray_replaces_a_worker_that_dies(ray_engine, tmp_path):
 
 
 def test_a_local_worker_that_dies_is_named(tmp_path):
-    with pytest.raises(RuntimeError, match="A worker process ended before its work was done; most often the machine"):
+    with pytest.raises(RuntimeError, match=r"worker process ended.*smaller num_proc"):
         list(LocalEngine(2).run(dying_once(tmp_path), range(8)))
     assert sorted(LocalEngine(2).run(dying_once(tmp_path), range(8))) == list(range(8))
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray.data", None)
-    with pytest.raises(ImportError, match=r"needs Ray: pip install 'keras_pretrain\[distributed\]'"):
+    with pytest.raises(ImportError, match=r"'ray'.*pip install 'keras_pretrain\[distributed\]'"):
         RayEngine()

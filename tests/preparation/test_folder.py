@@ -4,13 +4,15 @@ import csv
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
+from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 from transformers import BertTokenizer
@@ -100,9 +102,16 @@ SCRIPT = """
 import sys
 import test_folder
 from keras_pretrain.features import blocks
-from keras_pretrain.preparation import documents
+from keras_pretrain.preparation import LocalEngine, documents
 documents._BLOCK_CHARACTERS, blocks._BLOCK_TOKENS = (1000, 1000), (300, 300)
-test_folder.prepare(sys.argv[1], sys.argv[2])
+
+class Telling(LocalEngine):
+    def run(self, function, tasks, expand=None):
+        for record in super().run(function, tasks, expand):
+            yield record  # after which its shard is moved to its folder
+            print(record.name.rpartition("/")[0], flush=True)
+
+test_folder.prepare(sys.argv[1], sys.argv[2], engine=Telling(1))
 """
 
 
@@ -113,9 +122,10 @@ def test_a_killed_preparation_goes_on_and_ends_with_the_same_files(corpus, prepa
     ends = []
     for stage in ("sentences", "tokens/train", "train"):
         command = [sys.executable, "-c", SCRIPT, corpus, directory]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            while process.poll() is None and len(list((directory / stage).glob("*.arrow"))) < 3:
-                time.sleep(0.001)
+        pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        with subprocess.Popen(command, **pipes, text=True, env=environment) as process:
+            of_the_stage = (line for line in process.stdout if line.strip() == stage)
+            assert len(list(islice(of_the_stage, 3))) == 3, process.stderr.read()
             process.send_signal(signal.SIGKILL)
             ends.append(process.wait())
             assert ends[-1] in (0, -signal.SIGKILL), process.stderr.read()
@@ -147,7 +157,7 @@ class Failing(LocalEngine):
 def test_wherever_it_breaks_off_it_goes_on(at, corpus, prepared, tmp_path):
     with pytest.raises(Interrupted):
         prepare(corpus, tmp_path / "broken", engine=Failing(at))
-    with pytest.raises(FileNotFoundError, match="holds no prepared corpus"):
+    with pytest.raises(FileNotFoundError, match=r"/broken .*no prepared corpus.*report\.json"):
         kp.load_prepared(tmp_path / "broken")
     prepare(corpus, tmp_path / "broken")
     assert contents(tmp_path / "broken") == contents(tmp_path / "prepared")
@@ -269,13 +279,13 @@ def test_a_folder_that_is_prepared_anew_is_not_taken_for_the_old_one(corpus, pre
     directory = tmp_path / "prepared"
     with pytest.raises(Interrupted):
         prepare(corpus, directory, tokenizer=tokenizer, engine=Failing(16))
-    with pytest.raises(FileNotFoundError, match="was not finished; the same command goes on"):
+    with pytest.raises(FileNotFoundError, match=r"/prepared .*not finished.*same command"):
         kp.load_prepared(directory)
 
 
 def test_another_tokenizer_in_the_folder_is_found(prepared, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "prepared" / "tokenizer")
-    with pytest.raises(ValueError, match="is not the tokenizer that the examples were made with"):
+    with pytest.raises(ValueError, match=r"/prepared/tokenizer is not the tokenizer.*examples"):
         kp.load_prepared(tmp_path / "prepared")
 
 
@@ -309,29 +319,29 @@ def test_an_output_among_the_input_is_refused(corpus, tmp_path):
 def test_a_second_process_is_refused(corpus, prepared, tmp_path):
     with open(tmp_path / "prepared" / ".lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError, match="Another process is preparing"):
+        with pytest.raises(BlockingIOError, match=f"Another process.* {tmp_path / 'prepared'}\\b.*another folder"):
             prepare(corpus, tmp_path / "prepared")
 
 
 def test_a_slow_tokenizer_is_refused(corpus, prepared, tmp_path):
     slow = BertTokenizer(str(tmp_path / "prepared" / "tokenizer" / "vocab.txt"))
-    with pytest.raises(ValueError, match=r"slow one \(BertTokenizer, in Python\)"):
+    with pytest.raises(ValueError, match=r"slow.*\bBertTokenizer\b.*fast"):
         prepare(corpus, tmp_path / "other", tokenizer=slow)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "nsp"}, "objective must be one of"),
-        ({"block_size": 3}, "block_size must be at least 5"),
-        ({"block_size": 1000}, "more than the tokenizer's model_max_length"),
-        ({"vocab_size": 5}, "vocab_size must leave room"),
+        ({"objective": "nsp"}, "objective must be .*'nsp'"),
+        ({"block_size": 3}, "block_size .*at least 5, not 3"),
+        ({"block_size": 1000}, "block_size 1000 .*model_max_length"),
+        ({"vocab_size": 5}, r"vocab_size .*\b5\b.*too small"),
         ({"validation_fraction": 1.0}, "validation_fraction must be"),
-        ({"text_column": "body"}, "has no column 'body'; its columns are text"),
+        ({"text_column": "body"}, r"no column 'body'.* text\. "),
         ({"sample_by": "page"}, "sample_by must be"),
-        ({"num_proc": 0}, "num_proc must be at least 1"),
-        ({"dupe_factor": 0}, "dupe_factor must be at least 1"),
-        ({"language": "de"}, "in 'ko' and 'en'"),
+        ({"num_proc": 0}, "num_proc .*at least 1, not 0"),
+        ({"dupe_factor": 0}, "dupe_factor .*at least 1, not 0"),
+        ({"language": "de"}, "'ko' and 'en'.*'de'"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_read(settings, message, corpus, tmp_path):
@@ -345,8 +355,8 @@ def test_wrong_settings_are_refused_before_anything_is_read(settings, message, c
     [
         (b"text\n" + b"A cat. A dog.\n" * 5000 + "고양이\n".encode("cp949"), "corpus.csv, line 5002, .*encoding="),
         (b"text\n  \n\n", "The corpus is empty"),
-        (b"text\nOne cat. One dog.\n", "has one document, and validation needs another"),
-        ("text\n" + "".join(f"Cat {i} sees it.\n" for i in range(50)), "documents of two sentences or more"),
+        (b"text\nOne cat. One dog.\n", "one document, and validation.*validation_fraction=0"),
+        ("text\n" + "".join(f"Cat {i} sees it.\n" for i in range(50)), "two sentences.*objective='mlm'"),
     ],
 )
 def test_a_corpus_that_cannot_be_prepared_is_named(content, message, tmp_path):
@@ -359,24 +369,24 @@ def test_rows_without_text_are_counted(corpus, small_blocks, package_log, tmp_pa
     with corpus.open("a") as file:
         file.write('""\n" "\n')
     assert prepare(corpus, tmp_path / "out").report["skipped_rows"] == {"empty": 2, "missing": 0, "bad": 0}
-    assert "2 of 122 rows skipped: 2 empty" in package_log.text
+    assert re.search(r"\b2 of 122 .*\b2 empty", package_log.text)
 
 
 def test_a_folder_that_is_not_whole_is_named(prepared, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no prepared corpus: it has no report.json"):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} .*no prepared corpus.*report\.json"):
         kp.load_prepared(tmp_path)
     directory = tmp_path / "prepared"
     first = directory / "train" / prepared.report["train"]["files"][0]
     first.unlink()
-    with pytest.raises(FileNotFoundError, match=f"is not whole: 1 files are missing, first {first}"):
+    with pytest.raises(FileNotFoundError, match=rf"{directory} .*not whole.*\b1 files .* {first}"):
         kp.load_prepared(directory)
 
 
 def test_another_model_is_refused(prepared, tokenizer):
     prepared.require_fit("mlm+nsp", prepared.tokenizer)
-    with pytest.raises(ValueError, match=r"was prepared for the objective 'mlm\+nsp', not 'rtd'"):
+    with pytest.raises(ValueError, match=r"objective 'mlm\+nsp', not 'rtd'.*objective='rtd'"):
         prepared.require_fit("rtd")
-    with pytest.raises(ValueError, match="with another tokenizer than the model's"):
+    with pytest.raises(ValueError, match=r"another tokenizer.*model's folder as tokenizer"):
         prepared.require_fit("mlm+nsp", tokenizer)
 
 
@@ -389,7 +399,7 @@ def test_rows_that_cannot_be_read_are_counted_or_refused(corpus, small_blocks, p
     prepared = prepare(corpus, tmp_path / "out", on_bad_rows="skip")
     assert prepared.report["skipped_rows"] == {"empty": 0, "missing": 0, "bad": 1}
     assert prepared.report["documents"] == 120
-    assert f"1 of 121 rows skipped: 0 empty, 0 missing or not text, 1 bad (the first: {corpus}" in package_log.text
+    assert re.search(rf"\b1 of 121 .*\b0 empty, 0 missing.*\b1 bad .* {re.escape(str(corpus))}", package_log.text)
 
 
 def in_memory(source, cache, **changed):
@@ -447,7 +457,7 @@ def test_duplicates_across_a_split_of_the_users_are_counted(small_blocks, packag
     texts = [f"Number {i} the cat sees it.\nNumber {i} the dog eats it." for i in range(60)]
     parts = {"train": Dataset.from_dict({"text": texts[:40]}), "validation": Dataset.from_dict({"text": texts[35:]})}
     assert prepare(DatasetDict(parts), tmp_path / "out").report["duplicates_across_splits"] == 5
-    assert "5 validation documents stand in the training split, too" in package_log.text
+    assert re.search(r"\b5 validation documents.*training split", package_log.text)
 
 
 def test_a_dry_run_writes_nothing_and_says_what_it_would(corpus, small_blocks, tmp_path):
@@ -467,7 +477,7 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would(corpus, small_blocks, t
 def test_a_folder_of_something_else_is_refused(corpus, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "model")
     before = contents(tmp_path / "model")
-    with pytest.raises(FileExistsError, match=r"something else than a prepared corpus.*empty or does not exist"):
+    with pytest.raises(FileExistsError, match=r"/model .*something else.*folder that is empty"):
         prepare(corpus, tmp_path / "model", overwrite=True)
     assert contents(tmp_path / "model") == before
 
@@ -483,7 +493,7 @@ def test_a_file_that_was_changed_is_neither_used_nor_replaced(corpus, small_bloc
     shard = next((directory / "sentences").iterdir())
     content = shard.read_bytes()
     shard.write_bytes(content + b"mine")
-    with pytest.raises(FileExistsError, match=f"{shard.name} was changed since it was written. Delete it"):
+    with pytest.raises(FileExistsError, match=f"{shard.name} was changed.*Delete it"):
         prepare(corpus, directory)
     assert shard.read_bytes() == content + b"mine"
     shard.unlink()
@@ -491,18 +501,16 @@ def test_a_file_that_was_changed_is_neither_used_nor_replaced(corpus, small_bloc
 
 
 def test_a_full_disk_is_named_and_loses_nothing(corpus, small_blocks, prepared, monkeypatch, tmp_path):
-    from keras_pretrain.preparation import shards
+    open_file, left = pa.OSFile, iter(range(20))
 
-    write, left = shards._write, iter(range(20))
-
-    def full(*arguments):
-        if next(left, None) is None:
+    def open_on_a_full_disk(path, mode):
+        if mode == "wb" and next(left, None) is None:
             raise OSError(28, "No space left on device")
-        write(*arguments)
+        return open_file(path, mode)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_write", full)
-        with pytest.raises(OSError, match=r"The disk of .*broken is full. What is finished is kept"):
+        patch.setattr(pa, "OSFile", open_on_a_full_disk)
+        with pytest.raises(OSError, match=r"disk .*/broken is full.*make room"):
             prepare(corpus, tmp_path / "broken")
     prepare(corpus, tmp_path / "broken")
     assert contents(tmp_path / "broken") == contents(tmp_path / "prepared")

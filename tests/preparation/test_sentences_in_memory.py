@@ -1,5 +1,7 @@
 """`prepare_sentences`: the right sentences in the right order, once, and never half of them."""
 
+import re
+
 import datasets
 import pytest
 from datasets import Dataset, DatasetDict
@@ -137,7 +139,7 @@ def test_clean_still_works_and_names_what_replaces_it(tmp_path):
     assert warned[0].filename == __file__
     with pytest.warns(DeprecationWarning, match="use cleaning='comments'"):
         assert list(prepare(corpus, tmp_path, clean=True)["sentences"]) == [["를 쓴다."]]
-    with pytest.raises(ValueError, match="Give cleaning alone"):
+    with pytest.raises(ValueError, match=r"cleaning='prose'.* clean=True.*cleaning alone"):
         prepare(corpus, tmp_path, clean=True, cleaning="prose")
     with pytest.raises(ValueError, match=r"'rough'.*'comments', 'prose', 'none'"):
         prepare(corpus, tmp_path, cleaning="rough")
@@ -223,14 +225,13 @@ def test_a_document_that_the_splitter_fails_on_is_kept_and_counted(tmp_path, mon
     monkeypatch.setattr(module, "make_splitter", lambda *_: failing)
     whole = " ".join(clean_text(TEXTS[1]).split())
     assert list(prepare(SMALL, tmp_path)["sentences"]) == [SENTENCES[0], [whole], SENTENCES[2]]
-    assert "1 documents could not be split into sentences by 'fast'" in package_log.text
-    assert "RuntimeError: analysis failed" in package_log.text
+    assert re.search(r"\b1 documents .*'fast'.*RuntimeError: analysis failed", package_log.text)
 
 
 def test_a_corpus_that_is_hardly_split_is_warned_of(tmp_path, package_log):
     corpus = Dataset.from_dict({"text": ["No end of this " * 200]})
     prepare(corpus, tmp_path, language="en", backend="punkt")
-    assert "'punkt' split 2,999 characters into 1 sentence" in package_log.text
+    assert re.search(r"'punkt' .*\b2,999 characters.*\b1 sentence\b", package_log.text)
 
 
 def test_the_cache_says_what_is_in_it_and_is_cleared(tmp_path):
@@ -290,12 +291,12 @@ def test_another_training_part_splits_validation_anew(tmp_path):
         (
             SMALL.rename_column("text", "body"),
             {},
-            r"no column 'text'; its columns are body\. load_corpus\(.*text_column",
+            r"no column 'text'.*\bbody\b.*load_corpus\(.*text_column",
         ),
         (DatasetDict(train=SMALL, dev=SMALL.rename_column("text", "body")), {}, r"corpus \(dev\) has no column 'text'"),
-        (SMALL, {"num_proc": 0}, "num_proc must be at least 1, not 0"),
-        (SMALL, {"language": "fr"}, "'ko' and 'en', not in 'fr'"),
-        (SMALL, {"backend": "punkt"}, "'punkt' is not for 'ko'; choose one of kiwi"),
+        (SMALL, {"num_proc": 0}, "num_proc .*at least 1, not 0"),
+        (SMALL, {"language": "fr"}, "'ko' and 'en', not.*'fr'"),
+        (SMALL, {"backend": "punkt"}, "'punkt'.* not for 'ko'.* kiwi"),
     ],
     ids=["column", "column of a split", "num_proc", "language", "backend"],
 )
@@ -315,5 +316,5 @@ def test_rows_without_text_do_not_follow_from_load_corpus(tmp_path):
 
 
 def test_a_row_that_holds_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"A row of 'text' holds nothing. load_corpus leaves such rows out"):
+    with pytest.raises(ValueError, match=r"'text' holds nothing.*load_corpus"):
         prepare(Dataset.from_dict({"text": ["가.", None]}), tmp_path)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -210,14 +211,14 @@ def test_a_failed_save_is_a_warning_and_leaves_the_last_one(
 
     monkeypatch.setattr(folders, "seal", full_disk)
     train(make(tokenizer), features, tokenizer, tmp_path, interrupt=12)
-    assert "Step 10 could not be saved: [Errno 28] No space left on device. The last checkpoint is" in package_log.text
+    assert re.search(r"Step 10 .*\[Errno 28\].* checkpoint .*step-0000000005", package_log.text)
     assert saved(tmp_path) == ["step-0000000005"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "step-0000000005").iterdir()} == before
 
 
 def test_too_small_a_disk_is_said_at_the_start(tokenizer, all_features, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"has 0.00 GiB left, and 3 checkpoints take .* Make room, or keep fewer"):
+    with pytest.raises(OSError, match=r" 0\.00 GiB.*\b3 checkpoints.*keep fewer"):
         train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path)
 
 
@@ -230,16 +231,16 @@ def test_a_folder_that_cannot_be_written_to_is_said_at_the_start(tokenizer, all_
 @pytest.mark.parametrize(
     ("steps", "settings", "objective", "message"),
     [
-        (12, {}, "mlm+nsp", r"num_train_steps is 12 and was 24 \(a run can be extended, but not shortened\)"),
+        (12, {}, "mlm+nsp", "num_train_steps is 12 and was 24 .*not shortened"),
         (24, {"seed": 7}, "mlm+nsp", "model.seed is 7 and was 42"),
-        (24, {}, "mlm", "the corpus, the tokenizer or the features have changed"),
+        (24, {}, "mlm", "corpus.*tokenizer.*features.*changed"),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(
     tokenizer, all_features, tmp_path, steps, settings, objective, message
 ):
     train(make(tokenizer), all_features["mlm+nsp"], tokenizer, tmp_path, interrupt=6)
-    with pytest.raises(ValueError, match=rf"holds another run: .*{message}.*pass resume=False, which deletes"):
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds another run: .*{message}.*resume=False"):
         train(make(tokenizer, steps=steps, **settings), all_features[objective], tokenizer, tmp_path)
 
 
@@ -247,14 +248,14 @@ def test_models_and_data_that_it_cannot_resume_are_refused(tokenizer, all_featur
     checkpointing = kp.callbacks.Checkpointing(tmp_path)
     data = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH)
     for others in (data.take(2), data.repeat(3), data.shuffle(4)):
-        with pytest.raises(ValueError, match=r"needs the data of kp.to_tf_dataset"):
+        with pytest.raises(ValueError, match=r"Checkpointing .*kp\.to_tf_dataset.*repeated"):
             make(tokenizer).fit(others, callbacks=[checkpointing], verbose=0)
     validation = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH, training=False)
-    with pytest.raises(ValueError, match="These batches are for validation"):
+    with pytest.raises(ValueError, match=r"validation.*training=True to kp\.to_tf_dataset"):
         make(tokenizer).fit(validation, callbacks=[checkpointing], verbose=0)
     stock = TFBertForPreTraining(BertConfig(vocab_size=15, **WIDTHS))
     stock.compile("adam")
-    with pytest.raises(ValueError, match="pretrainers, not with TFBertForPreTraining"):
+    with pytest.raises(ValueError, match=r"Checkpointing .*pretrainers.*\bTFBertForPreTraining"):
         stock.fit(data, callbacks=[checkpointing], verbose=0)
 
 
@@ -287,9 +288,7 @@ def test_a_loss_that_is_no_number_is_not_saved(tokenizer, all_features, tmp_path
     data = kp.to_tf_dataset(first(features, 64), tokenizer, batch_size=BATCH)
     validation = kp.to_tf_dataset(first(features, 16), tokenizer, batch_size=BATCH, training=False)
     fit = {"steps_per_epoch": 8, "epochs": 3, "validation_data": validation, "verbose": 0}
-    with pytest.raises(
-        FloatingPointError, match=r"loss is nan, after step 6. The last good checkpoint is .*0000000005"
-    ):
+    with pytest.raises(FloatingPointError, match=r"loss is nan, after step 6\..* checkpoint .*0000000005"):
         model.fit(data.repeat(), callbacks=[kp.callbacks.Checkpointing(tmp_path, every_steps=5), Spoil()], **fit)
     assert saved(tmp_path) == ["step-0000000005"]
 
@@ -314,9 +313,7 @@ class Climb(tf.keras.callbacks.Callback):
 def test_a_loss_that_explodes_ends_the_run_and_what_led_there_is_not_saved(tokenizer, all_features, tmp_path):
     data = kp.to_tf_dataset(first(all_features["mlm"], 64), tokenizer, batch_size=BATCH)
     callbacks = [Climb(45), kp.callbacks.Checkpointing(tmp_path, every_steps=5)]
-    with pytest.raises(
-        FloatingPointError, match=r"has exploded: it is .*, was 2.7 at .*after step 62. .*0000000045\. The"
-    ):
+    with pytest.raises(FloatingPointError, match=r"exploded.* was 2\.7 .*after step 62\..*0000000045\. "):
         make(tokenizer).fit(data.repeat(), epochs=5, steps_per_epoch=16, callbacks=callbacks, verbose=0)
     assert sorted(saved(tmp_path)) == ["step-0000000040", "step-0000000045"]
 
@@ -338,7 +335,7 @@ def test_what_is_known_of_the_loss_is_taken_up(tokenizer, all_features, tmp_path
 def test_two_processes_in_one_folder_are_refused(tokenizer, all_features, tmp_path):
     held = os.open(tmp_path / ".lock", os.O_WRONLY | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
-    with pytest.raises(BlockingIOError, match="Another process is training in"):
+    with pytest.raises(BlockingIOError, match=rf"Another process.* {tmp_path}\b.*another directory"):
         train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path)
     os.close(held)
     train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path)
@@ -364,7 +361,9 @@ def test_sigterm_in_a_validation_saves_the_epoch_and_gives_the_handler_back(toke
 def test_an_optimizer_of_the_old_kind_is_refused(tokenizer, all_features, tmp_path):
     model = make(tokenizer)
     model.compile(tf.keras.optimizers.legacy.Adam())
-    with pytest.raises(ValueError, match=r"cannot resume a Adam of tf_keras\.optimizers\.legacy"):
+    with pytest.raises(
+        ValueError, match=r"Checkpointing .*\bAdam of tf_keras\.optimizers\.legacy.*kp\.create_optimizer"
+    ):
         train(model, all_features["mlm"], tokenizer, tmp_path)
 
 
@@ -375,7 +374,7 @@ def test_settings_out_of_range_are_refused(setting, tmp_path):
 
 
 def test_a_metric_that_does_not_exist_is_named(tokenizer, all_features, tmp_path):
-    with pytest.raises(ValueError, match=r"no metric 'val_los' to monitor; there are .*val_loss"):
+    with pytest.raises(ValueError, match=r"no metric 'val_los'.*\bval_loss\b"):
         train(make(tokenizer), all_features["mlm"], tokenizer, tmp_path, monitor="val_los")
 
 

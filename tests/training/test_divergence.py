@@ -1,5 +1,7 @@
 """Losses as runs have them, with and without an end in disaster."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -53,8 +55,7 @@ def test_an_explosion_is_found_within_the_window():
     losses[500:] += np.arange(100) ** 2
     step, wrong = follow(losses)
     assert 500 < step <= 532
-    assert wrong.startswith("The loss has exploded: it is ")
-    assert ", was 3" in wrong
+    assert re.search("loss has exploded.*, was 3", wrong)
 
 
 def test_a_fall_back_to_the_start_is_found():

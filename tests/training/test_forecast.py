@@ -1,6 +1,7 @@
 """`measure`: sensible figures, one compilation, and no trace in the training that follows."""
 
 import random
+import re
 import subprocess
 import sys
 
@@ -95,9 +96,8 @@ def test_what_was_compiled_is_not_compiled_again(tokenizer, all_features, withou
     assert model.train_function is function
     assert function.experimental_get_tracing_count() == 1
     assert model.test_function.experimental_get_tracing_count() == 1
-    assert [text.split(" for ")[0] for text in package_log.messages] == [
-        "Compiling the training step", "Compiling the validation step",
-    ]  # fmt: skip
+    compiled = [re.search(r"^Compiling.* (\w+) step\b", text)[1] for text in package_log.messages]
+    assert compiled == ["training", "validation"]
 
 
 def test_another_optimizer_keeps_the_compiled_pass(tokenizer, all_features, without_xla, package_log):
@@ -142,12 +142,12 @@ def test_what_cannot_be_measured_is_refused(tokenizer, all_features):
     model = make(tokenizer, "mlm+nsp")
     train, validation = make_data(all_features["mlm+nsp"], tokenizer, "mlm+nsp")
     for settings in ({"steps": 1}, {"validation_batches": 0}):
-        with pytest.raises(ValueError, match="steps must be at least 2 and validation_batches at least 1"):
+        with pytest.raises(ValueError, match=r"\bsteps .*\b2\b.*validation_batches .*\b1\b.*not \d+ and \d+"):
             measure(model, train, validation, **settings)
-    with pytest.raises(ValueError, match="length of the validation dataset is not known"):
+    with pytest.raises(ValueError, match=r"length.*validation.*kp\.to_tf_dataset"):
         measure(model, train, validation.filter(lambda *_: True))
     model.compile(tf.keras.optimizers.legacy.Adam())
-    with pytest.raises(ValueError, match=r"Adam of tf_keras\.optimizers\.legacy cannot be put back"):
+    with pytest.raises(ValueError, match=r"\bAdam of tf_keras\.optimizers\.legacy .*kp\.create_optimizer"):
         measure(model, train)
 
 

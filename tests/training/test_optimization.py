@@ -151,7 +151,7 @@ def test_a_layerwise_optimizer_can_be_made_again_from_its_config():
 
 def test_variables_without_layers_are_refused():
     optimizer = kp.create_optimizer(num_train_steps=10, layerwise_decay=0.9)
-    with pytest.raises(ValueError, match=r"encoder with numbered layers.*dense/kernel.*Leave layerwise_decay at 1"):
+    with pytest.raises(ValueError, match=r"layerwise_decay .*numbered layers.*dense/kernel.*layerwise_decay at 1"):
         optimizer.build([tf.Variable(1.0, name="dense/kernel")])
 
 
@@ -193,25 +193,25 @@ def test_biases_and_layer_norms_are_not_decayed(tokenizer):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_train_steps": 0}, "num_train_steps must be at least 1, not 0"),
-        ({"num_train_steps": 10, "warmup_ratio": 2}, "warmup_ratio is a share, from 0 to 1, not 2"),
-        ({"num_train_steps": 10, "learning_rate": 0}, "learning_rate must be above 0 and finite, not 0"),
-        ({"num_train_steps": 10, "learning_rate": math.nan}, "learning_rate must be above 0 and finite, not nan"),
-        ({"num_train_steps": 10, "learning_rate": math.inf}, "learning_rate must be above 0 and finite, not inf"),
-        ({"num_train_steps": 10, "weight_decay": -1}, "weight_decay must be 0 or above"),
-        ({"num_train_steps": 10, "weight_decay": math.nan}, "weight_decay must be 0 or above"),
-        ({"num_train_steps": 10, "beta_1": 1}, "beta_1 must be at least 0 and below 1"),
-        ({"num_train_steps": 10, "beta_2": math.nan}, "beta_2 must be at least 0 and below 1"),
-        ({"num_train_steps": 10, "epsilon": 0}, "epsilon must be above 0"),
-        ({"num_train_steps": 10, "clipnorm": 0}, "clipnorm must be above 0, or None"),
-        ({"num_train_steps": 10, "clipnorm": math.inf}, "clipnorm must be above 0, or None"),
-        ({"num_train_steps": 10, "warmup_ratio": math.nan}, "warmup_ratio is a share"),
-        ({"num_train_steps": 10, "size": "huge"}, "size must be one of tiny, mini, .* for 'bert', not 'huge'"),
-        ({"num_train_steps": 10, "size": "mini", "kind": "electra"}, "size must be one of tiny, small"),
-        ({"num_train_steps": 10, "size": "mini", "kind": "gpt"}, "kind must be one of bert, electra, not 'gpt'"),
-        ({"num_train_steps": 10, "schedule": "cosin"}, "no schedule 'cosin'; there are linear, cosine, constant"),
-        ({"num_train_steps": 10, "layerwise_decay": 0}, "layerwise_decay must be above 0 and at most 1, not 0"),
-        ({"num_train_steps": 10, "layerwise_decay": 1.1}, "layerwise_decay must be above 0 and at most 1, not 1.1"),
+        ({"num_train_steps": 0}, "num_train_steps .*at least 1, not 0"),
+        ({"num_train_steps": 10, "warmup_ratio": 2}, "warmup_ratio .*from 0 to 1, not 2"),
+        ({"num_train_steps": 10, "learning_rate": 0}, "learning_rate .*above 0 .*not 0"),
+        ({"num_train_steps": 10, "learning_rate": math.nan}, "learning_rate .*above 0 .*not nan"),
+        ({"num_train_steps": 10, "learning_rate": math.inf}, "learning_rate .*finite, not inf"),
+        ({"num_train_steps": 10, "weight_decay": -1}, "weight_decay .*0 or above.*not -1"),
+        ({"num_train_steps": 10, "weight_decay": math.nan}, "weight_decay .*0 or above.*not nan"),
+        ({"num_train_steps": 10, "beta_1": 1}, "beta_1 .*at least 0 and below 1.*not 1"),
+        ({"num_train_steps": 10, "beta_2": math.nan}, "beta_2 .*at least 0 and below 1.*not nan"),
+        ({"num_train_steps": 10, "epsilon": 0}, "epsilon .*above 0.*not 0"),
+        ({"num_train_steps": 10, "clipnorm": 0}, "clipnorm .*above 0, or None.*not 0"),
+        ({"num_train_steps": 10, "clipnorm": math.inf}, "clipnorm .*above 0, or None.*not inf"),
+        ({"num_train_steps": 10, "warmup_ratio": math.nan}, "warmup_ratio .*from 0 to 1, not nan"),
+        ({"num_train_steps": 10, "size": "huge"}, "size .*tiny, mini, .*'bert', not 'huge'"),
+        ({"num_train_steps": 10, "size": "mini", "kind": "electra"}, "size .*tiny, small, .*'electra', not 'mini'"),
+        ({"num_train_steps": 10, "size": "mini", "kind": "gpt"}, "kind .*bert, electra, not 'gpt'"),
+        ({"num_train_steps": 10, "schedule": "cosin"}, "schedule 'cosin'.*linear, cosine, constant"),
+        ({"num_train_steps": 10, "layerwise_decay": 0}, "layerwise_decay .*above 0 and at most 1, not 0"),
+        ({"num_train_steps": 10, "layerwise_decay": 1.1}, "layerwise_decay .*above 0 and at most 1, not 1.1"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

@@ -5,10 +5,33 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from transformers import BertTokenizerFast
 
 import keras_pretrain as kp
 from keras_pretrain.features.masking import IGNORED
-from keras_pretrain.training.previews import _join_wordpieces
+
+
+def answer(ids, is_replaced, probability):
+    """What `ElectraPretrainer.replace_tokens` gives, for a model that does nothing else."""
+    seen = {"sampled_ids": ids, "is_replaced": is_replaced, "probability": probability}
+    return {name: tf.constant(value) for name, value in seen.items()}
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """A function that shows wordpieces as a preview does, those of `replaced` marked."""
+
+    def show(tokens, replaced=()):
+        tokens = ["[CLS]", *tokens, "[SEP]"]
+        (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[MASK]", *tokens]), encoding="utf-8")
+        tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+        ids = np.array([tokenizer.convert_tokens_to_ids(tokens)])
+        preview = kp.callbacks.ReplacedTokensPreview({"input_ids": ids, "token_type_ids": 0 * ids}, tokenizer)
+        seen = answer(ids, [[token in replaced for token in tokens]], np.zeros(ids.shape))
+        preview.set_model(SimpleNamespace(replace_tokens=lambda inputs: seen))
+        return preview.render().split("\n")[0].removeprefix("  actual  ")
+
+    return show
 
 
 @pytest.mark.parametrize(
@@ -19,12 +42,12 @@ from keras_pretrain.training.previews import _join_wordpieces
         (["##를", "##", "가"], "를 ## 가"),
     ],
 )
-def test_wordpieces_read_as_text(tokens, text):
-    assert _join_wordpieces(tokens) == text
+def test_wordpieces_read_as_text(shown, tokens, text):
+    assert shown(tokens) == text
 
 
-def test_marked_pieces_stand_in_guillemets():
-    assert _join_wordpieces(["파일", "##을", "연다"], [None, ("«", "»"), ("«", "»")]) == "파일«을» «연다»"
+def test_marked_pieces_stand_in_guillemets(shown):
+    assert shown(["파일", "##을", "연다"], ["##을", "연다"]) == "파일«을» «연다»"
 
 
 @pytest.fixture
@@ -88,7 +111,7 @@ def test_the_actual_line_has_the_originals_of_random_replacements_too(batch, kor
 
 
 def test_a_preview_of_every_zeroth_step_is_refused(batch, korean_tokenizer):
-    with pytest.raises(ValueError, match="every_steps must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"every_steps .*at least 1, not 0"):
         kp.callbacks.FillMaskPreview(batch, korean_tokenizer, every_steps=0)
 
 
@@ -96,15 +119,30 @@ def test_masked_batches_are_put_back_for_electra(batch, korean_tokenizer):
     inputs, labels = batch
     preview = kp.callbacks.ReplacedTokensPreview(batch, korean_tokenizer)
     original = np.where(labels["labels"] != IGNORED, labels["labels"], inputs["input_ids"])
-    np.testing.assert_array_equal(preview._inputs["input_ids"], original[:1])
+    seen = []
+    preview.set_model(
+        SimpleNamespace(
+            replace_tokens=lambda inputs: (seen.append(inputs), answer(original[:1], [[0] * 8], [[0.0] * 8]))[1]
+        )
+    )
+    preview.render()
+    np.testing.assert_array_equal(seen[0]["input_ids"], original[:1])
 
 
 def test_batches_and_models_of_the_other_kind_are_refused(batch, korean_tokenizer):
-    with pytest.raises(ValueError, match=r"needs masked batches with 'labels'.*there is ReplacedTokensPreview"):
+    with pytest.raises(ValueError, match=r"FillMaskPreview .*'labels'.*ReplacedTokensPreview"):
         kp.callbacks.FillMaskPreview(batch[0], korean_tokenizer)
     for kind, model, message in (
-        (kp.callbacks.FillMaskPreview, SimpleNamespace(replace_tokens=None), "for ELECTRA there is"),
-        (kp.callbacks.ReplacedTokensPreview, SimpleNamespace(), "the model is a SimpleNamespace: for BERT there is"),
+        (
+            kp.callbacks.FillMaskPreview,
+            SimpleNamespace(replace_tokens=None),
+            "BERT fills in.*ELECTRA.*ReplacedTokensPreview",
+        ),
+        (
+            kp.callbacks.ReplacedTokensPreview,
+            SimpleNamespace(),
+            "ElectraPretrainer.*SimpleNamespace.*BERT.*FillMaskPreview",
+        ),
     ):
         preview = kind(batch, korean_tokenizer)
         preview.set_model(model)

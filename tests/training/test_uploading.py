@@ -1,5 +1,7 @@
 """Uploads in the background, to a server on loopback."""
 
+import re
+
 import pytest
 from hub_server import TOKEN
 
@@ -17,7 +19,7 @@ def model(tokenizer):
 def make(model, tokenizer, tmp_path):
     def make(**settings):
         callback = kp.callbacks.PushToHub(
-            tmp_path / "my_bert", tokenizer, "me/my_bert", token=TOKEN, retry_seconds=0.0, **settings
+            tmp_path / "my_bert", tokenizer, "me/my_bert", **({"token": TOKEN, "retry_seconds": 0.0} | settings)
         )
         callback.set_model(model)
         model.optimizer.iterations.assign(0)
@@ -63,16 +65,16 @@ def test_an_upload_that_fails_is_a_warning_and_is_tried_again(hub, make, package
     assert hub.repositories["me/my_bert"]["messages"] == ["End of training, step 10"]
     warnings = [record.getMessage() for record in package_log.records if record.levelname == "WARNING"]
     assert len(warnings) == 2
-    assert all("failed and is tried again: The Hub failed with status 500" in warning for warning in warnings)
+    assert all(re.search(r"step 10 .*me/my_bert .*tried again.*\b500\b", warning) for warning in warnings)
 
 
 def test_a_refused_token_ends_no_training_and_is_not_shown(hub, make, package_log, tmp_path, capfd):
-    callback = make(tries=2)
-    wrong = callback._token = "hf_" + "wrong" * 6
+    wrong = "hf_" + "wrong" * 6
+    callback = make(tries=2, token=wrong)
     end_epoch(callback, 0)
     callback.on_train_end()
     assert hub.repositories == {}
-    assert "The last model is not on the Hub. It is in" in package_log.text
+    assert re.search(r"last model is not on the Hub\..*my_bert.*kp\.push_to_hub", package_log.text)
     assert wrong not in package_log.text + "".join(capfd.readouterr())
     assert not any(wrong.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
@@ -82,9 +84,10 @@ def test_the_end_of_training_waits_no_longer_than_it_may(hub, make, package_log)
     hub.gate.clear()
     end_epoch(callback, 0)
     callback.on_train_end()
-    assert "The last model is not on the Hub yet" in package_log.text
+    assert re.search(r"last model is not on the Hub yet.*my_bert.*kp\.push_to_hub", package_log.text)
     hub.gate.set()
-    callback._upload.join(10)
+    callback.wait_seconds = 10.0
+    callback.on_train_end()
     assert hub.repositories["me/my_bert"]["messages"] == ["Epoch 1, step 10"]
 
 
@@ -100,16 +103,17 @@ def test_an_upload_that_was_not_waited_for_sends_nothing_of_a_newer_model(hub, m
     newer = kp.BertPretrainer.from_size("tiny", tokenizer, num_hidden_layers=1)
     kp.save_checkpoint(newer, tokenizer, tmp_path / "my_bert")
     hub.gate.set()
-    callback._upload.join(30)
+    callback.wait_seconds = 30.0
+    callback.on_train_end()
     files = hub.repositories["me/my_bert"]["files"]
     assert {name: data for name, data in files.items() if name != "README.md"} == first
     assert first["model.safetensors"] != (tmp_path / "my_bert" / "model.safetensors").read_bytes()
 
 
 def test_what_is_wrong_is_said_before_training(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="repo_id must be a name"):
+    with pytest.raises(ValueError, match=r"repo_id .*'owner/model'"):
         kp.callbacks.PushToHub(tmp_path, tokenizer, "my bert", token=TOKEN)
-    with pytest.raises(ValueError, match="every_epochs and tries must be at least 1"):
+    with pytest.raises(ValueError, match=r"every_epochs and tries .*at least 1, not 0 and \d"):
         kp.callbacks.PushToHub(tmp_path, tokenizer, "me/my_bert", token=TOKEN, every_epochs=0)
 
 
@@ -117,5 +121,5 @@ def test_another_models_tokenizer_is_refused_before_the_first_epoch(model, tmp_p
     other = kp.train_tokenizer([" ".join(map(chr, range(0xAC00, 0xAC40)))] * 2, vocab_size=60)
     callback = kp.callbacks.PushToHub(tmp_path, other, "me/my_bert", token=TOKEN)
     callback.set_model(model)
-    with pytest.raises(ValueError, match="tokenizer has 60 tokens and the model only 15"):
+    with pytest.raises(ValueError, match=r"tokenizer .*\b60 tokens.*model.*\b15\b"):
         callback.on_train_begin()
