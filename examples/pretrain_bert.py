@@ -8,13 +8,15 @@ from transformers import AutoTokenizer
 
 import keras_pretrain as kp
 from keras_pretrain.commands import parse
+from keras_pretrain.export.answers import fill_gaps
 
 TAKES = (
     "corpus", "corpus_name", "text_column", "language", "cleaning", "init_from", "objective", "size", "vocab_size",
     "block_size", "batch_size", "passes", "steps", "steps_per_epoch", "learning_rate", "schedule", "seed", "num_proc",
     "output", "checkpoint_every", "resume", "overwrite", "tensorboard",
 )  # fmt: skip
-PROMPTS = {"ko": "컴퓨터는 데이터를 [MASK]에 저장한다.", "en": "The function returns a [MASK] object."}
+PROMPTS = {"ko": "질문 하나에는 한 가지 내용만 담는 것이 [MASK]이다.", "en": "Names refer to [MASK]."}
+NEXT = ("evaluate --model", "serve", "fill-mask '여러 사람이 [MASK]를 함께 쓴다.' --model")
 
 
 def main(argv=None):
@@ -30,7 +32,6 @@ def main(argv=None):
     batching = {"batch_size": args.batch_size, "seed": args.seed}
     train = kp.to_tf_dataset(features["train"], tokenizer, **batching)
     validation = kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching)
-
     if args.init_from:
         model = kp.BertPretrainer.from_pretrained(args.init_from, seed=args.seed)
     else:
@@ -49,11 +50,10 @@ def main(argv=None):
     )
     kp.runs.write_metrics(args, history, documents=corpus)
     kp.save_checkpoint(model, tokenizer, args.output, overwrite=args.overwrite)
-    from transformers import pipeline
-
-    print(f"\n{args.output} is ready. {PROMPTS[args.language]}")
-    for answer in pipeline("fill-mask", model=str(args.output), framework="tf")(PROMPTS[args.language]):
-        print(f"  {answer['score']:.3f}  {answer['sequence']}")
+    ((gap,),) = fill_gaps(args.output, [PROMPTS[args.language]], 3)
+    print(f"\n{args.output} is ready, with training_curves.png. A text that it has not seen:\n{preview.render()}")
+    print("A text of the sample:", PROMPTS[args.language], *(f"\n  {each.probability:.0%} {each.word}" for each in gap))
+    print("Next:", *(f"\n  keras-pretrain {verb} {args.output}" for verb in NEXT))
 
 
 if __name__ == "__main__":

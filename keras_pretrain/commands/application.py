@@ -17,7 +17,6 @@ import yaml
 from cyclopts import App, Parameter
 
 from keras_pretrain.commands import verbs
-from keras_pretrain.compat.start_up import import_tensorflow
 from keras_pretrain.runs.settings import Settings, read_yaml
 from keras_pretrain.system import enable_logging
 
@@ -88,7 +87,7 @@ def parse(
     status = _guarded(read, script, tokens)
     if status or not isinstance(result[0], Settings):  # --help
         raise SystemExit(status)
-    import_tensorflow()
+    verbs.begin()
     completed = getattr(result[0], "completed", None)
     return completed() if completed else cast(_Record, result[0])
 

@@ -1,8 +1,10 @@
 """What each verb does. TensorFlow and the like are imported when a verb begins."""
 
 import json
+import shlex
 import sys
 import time
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,11 +21,12 @@ from keras_pretrain.runs.settings import (
     Settings,
     require_source,
 )
+from keras_pretrain.system import require_packages
 
 begun = time.perf_counter()  # of the command; `--hours` counts from here
 
 
-def _begin() -> None:
+def begin() -> None:
     """Import what every verb needs, quietly; without progress bars in a file or a pipe, where each is many lines."""
     import_tensorflow()
     import datasets
@@ -38,7 +41,7 @@ def prepare(settings: PrepareSettings) -> None:
     """Prepare a corpus of any size once, for as many pretraining runs as you like."""
     import keras_pretrain as kp
 
-    _begin()
+    begin()
     names = (
         "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "language", "cleaning",
         "backend", "tokenizer", "vocab_size", "objective", "block_size", "seed", "num_proc", "overwrite", "dry_run",
@@ -63,23 +66,33 @@ def prepare(settings: PrepareSettings) -> None:
 
 def bert(settings: BertSettings) -> None:
     """Pretrain a BERT on your own documents, or continue from one: text in, a fill-mask model out."""
-    _begin()
+    begin()
     from keras_pretrain.runs.run import Run
 
     Run(settings, begun=begun).carry_out()
+    _say_next(settings)
 
 
 def electra(settings: ElectraSettings) -> None:
     """Pretrain an ELECTRA on your own documents, or continue from one: text in, an encoder to fine-tune out."""
-    _begin()
+    begin()
     from keras_pretrain.runs.run import Run
 
     Run(settings, begun=begun).carry_out()
+    _say_next(settings)
+
+
+def _say_next(settings: BertSettings | ElectraSettings) -> None:
+    """Commands to go on with."""
+    output = shlex.quote(str(settings.output))
+    verbs = [f"serve {output}", f"finetune --model {output} --train labelled.csv --output classifier"]
+    verbs.append(f"push --model {output} --repo NAME/MODEL --private")
+    print("Next:", *(f"\n  keras-pretrain {verb}" for verb in verbs))
 
 
 def adapt(settings: AdaptSettings) -> None:
     """Adapt a pretrained BERT or ELECTRA to your own text, and compare it before and after."""
-    _begin()
+    begin()
     from keras_pretrain.runs.adaptation import AdaptationRun
 
     AdaptationRun(settings, begun=begun).carry_out()
@@ -87,7 +100,7 @@ def adapt(settings: AdaptSettings) -> None:
 
 def finetune(settings: FinetuneSettings) -> None:
     """Fine-tune a pretrained encoder on labelled texts, or pairs of texts: a classifier or a regressor out."""
-    _begin()
+    begin()
     from keras_pretrain.runs.finetuning import run_finetuning
 
     run_finetuning(settings)
@@ -102,10 +115,17 @@ def evaluate(
     label_column: str = "label",
     block_size: Annotated[int | None, Parameter()] = None,
     seed: int = 42,
+    suite: str | None = None,
+    data: Path | None = None,
+    tasks: tuple[str, ...] = (),
+    seeds: int = 3,
+    untrained: bool = False,
+    output: Path = Path("output/suite"),
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
     json_file: Path | None = None,
     debug: bool = False,
 ) -> None:
-    """Evaluate checkpoints: masked language models on text, classifiers on labelled texts.
+    """Evaluate checkpoints: masked language models on text, classifiers on labelled texts, or encoders on a suite.
 
     Args:
       model: Folders or names on the Hub, compared at the same masked positions.
@@ -116,29 +136,63 @@ def evaluate(
       label_column: For a classifier, the column that holds the label.
       block_size: The most tokens of an example. Default: the run's, else 128.
       seed: Of the masks.
+      suite: Instead of a corpus, hidden words and fine-tuned tasks: korean, english, or a YAML file in their form.
+      data: The folder of the suite's files.
+      tasks: Those of the suite's tasks that are fine-tuned. Default: all.
+      seeds: Runs of each task of the suite; 0 leaves the tasks out.
+      untrained: With a suite, also compare an encoder like the first one with random weights.
+      output: The suite's fine-tuning, of which finished seeds are not trained again.
+      precision: Of the suite's matrix products.
       json_file: Also write the metrics there.
       debug: Show the traceback of an error.
     """
-    _begin()
-    from keras_pretrain.runs.evaluating import evaluate_checkpoints, table
-
     _require_nonnegative("seed", seed)
-    if corpus is not None:
-        require_source("corpus", corpus)
     if json_file is not None and (json_file.exists() or not json_file.parent.is_dir()):
         raise FileExistsError(f"`json_file`: {json_file} exists already, or its folder does not. Choose another name.")
-    metrics = evaluate_checkpoints(
-        model,
-        corpus,
-        text_column=text_column,
-        pair_column=pair_column,
-        label_column=label_column,
-        block_size=block_size,
-        seed=seed,
-    )
-    print(table(metrics))
+    if suite is None:
+        _refuse_given("suite", data=data, tasks=tasks or None, untrained=untrained or None)
+        if corpus is not None:
+            require_source("corpus", corpus)
+        begin()
+        from keras_pretrain.runs.evaluating import evaluate_checkpoints, table
+
+        metrics = evaluate_checkpoints(
+            model,
+            corpus,
+            text_column=text_column,
+            pair_column=pair_column,
+            label_column=label_column,
+            block_size=block_size,
+            seed=seed,
+        )
+        print(table(metrics))
+    else:
+        _refuse_given("corpus", pair_column=pair_column, block_size=block_size)
+        if corpus is not None or data is None:
+            raise ValueError("`suite` takes the folder of its files as `data`, and no `corpus`.")
+        begin()
+        from keras_pretrain.runs.suite import evaluate_suite, suite_table
+
+        metrics = evaluate_suite(
+            model,
+            data,
+            suite,
+            tasks=tasks or None,
+            seeds=seeds,
+            untrained=untrained,
+            output=output,
+            precision=precision,
+        )
+        print(suite_table(metrics))
     if json_file is not None:
         json_file.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _refuse_given(needed: str, **given: object) -> None:
+    """Refuse arguments that have an effect only together with another one."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"`{name}` has no effect without `{needed}`: give that, too.")
 
 
 def fill_mask(
@@ -163,7 +217,7 @@ def fill_mask(
             raise ValueError(f"There is no [MASK] in {text!r}. Write [MASK] where the gap is.")
     if not (Path(model) / "saved_model.pb").exists():
         _check("model", model)
-    _begin()
+    begin()
     from keras_pretrain.export.answers import fill_gaps
 
     for text, gaps in zip(texts, fill_gaps(model, list(texts), top_k, rests=rests), strict=True):
@@ -190,7 +244,7 @@ def export(
       debug: Show the traceback of an error.
     """
     _check("model", model)
-    _begin()
+    begin()
     from keras_pretrain.export.saved_model import export_checkpoint
 
     folder = export_checkpoint(model, output, max_length=max_length, top_k=top_k, overwrite=overwrite)
@@ -216,6 +270,50 @@ def push(
     print(f"Uploaded: {push_to_hub(model, repo, private=private, message=message)}")
 
 
+def serve(
+    folder: Path, /, *, host: str = "127.0.0.1", port: int = 8765,
+    open_page: Annotated[bool, Parameter(name="--open", negative="--no-open")] = False, debug: bool = False,
+) -> int:  # fmt: skip
+    """Show a checkpoint, or a run while it trains, as a page in the browser.
+
+    Args:
+      folder: Of a checkpoint or of a run.
+      host: The address to listen on; by default no other machine reaches the page.
+      port: 0 is any free one.
+      open_page: Open the page in the browser.
+      debug: Show the traceback of an error.
+    """
+    require_packages("the page", ("starlette", "uvicorn"), "demo")
+    from keras_pretrain.serving.contents import inspect_folder
+
+    contents = inspect_folder(folder)
+    from keras_pretrain.serving.application import is_loopback, listen, make_application, make_server
+
+    try:
+        with listen(host, port) as listening:
+            print(f"Loading {folder} …", flush=True)
+            begin()
+            answerer = None
+            if contents.encodes is not None:
+                import tensorflow as tf
+
+                tf.config.set_visible_devices([], "GPU")  # the GPU's memory is for a run that trains
+                from keras_pretrain.serving.answering import Answerer
+
+                answerer = Answerer(contents)
+            application = make_application(contents, answerer, host)
+            address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+            if not is_loopback(host):
+                print("Everybody who reaches this machine can use the page. Private settings of a run are left out.")
+            print(f"{address} shows {folder}. Ctrl-C ends it.", flush=True)
+            if open_page:
+                webbrowser.open(address)
+            make_server(application).run(sockets=[listening])
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def doctor(*, folder: Path = Path(), debug: bool = False) -> int:
     """Say what this machine is, and what would stand in the way of a run.
 
@@ -223,7 +321,7 @@ def doctor(*, folder: Path = Path(), debug: bool = False) -> int:
       folder: Where the output would lie.
       debug: Show the traceback of an error.
     """
-    _begin()
+    begin()
     from keras_pretrain.runs.doctor import examine
 
     examination = examine([folder])
@@ -257,5 +355,6 @@ FUNCTIONS: dict[str, Callable[..., int | None]] = {
     "fill-mask": fill_mask,
     "export": export,
     "push": push,
+    "serve": serve,
     "doctor": doctor,
 }

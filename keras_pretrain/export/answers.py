@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.evaluation import load_masked_lm
@@ -63,30 +64,49 @@ def fill_gaps(
         if rests == "continuation":
             raise ValueError("A SavedModel reads rests as beginnings: give the checkpoint, or leave rests out.")
         return _ask_saved_model(model, texts, top_k)
-    return _ask_checkpoint(model, texts, top_k, rests)
-
-
-def _ask_checkpoint(model: str | os.PathLike[str], texts: list[str], top_k: int, rests: str) -> list:
-    network, tokenizer = load_masked_lm(model)
-    if rests == "continuation" and not tokenizer.is_fast:
-        raise ValueError("rests='continuation' needs a fast tokenizer, and this checkpoint has none. Leave rests out.")
-    as_continuation = rests == "continuation" or (rests == "auto" and not getattr(network.config, "glue_prob", 0))
-    answers, continuations = [], 0
-    for text in texts:
-        ids, count = _encode(tokenizer, text, as_continuation)
-        continuations += count
-        places = np.flatnonzero(np.array(ids) == tokenizer.mask_token_id)
-        probabilities = tf.nn.softmax(tf.gather(network(tf.constant([ids])).logits[0], places))
-        values, tokens = (each.numpy() for each in tf.math.top_k(probabilities, top_k))
-        names = [tokenizer.convert_ids_to_tokens(each.tolist()) for each in tokens]
-        answers.append(_answers(text, names, values.tolist()))
-    if continuations and rests == "auto":
+    filler = GapFiller(*load_masked_lm(model), rests)
+    answers = [filler.fill(text, top_k) for text in texts]
+    if filler.continuations and rests == "auto":
         logger.info(
             "Rests of words behind a gap are read as continuations (%d), as the checkpoint was trained; a fill-mask "
             "pipeline reads them as beginnings. Training with glue_prob teaches that.",
-            continuations,
+            filler.continuations,
         )
     return answers
+
+
+class GapFiller:
+    """A masked language model that was loaded once, for `fill_gaps` and whoever asks text by text.
+
+    Args:
+      network, tokenizer: as `evaluation.load_masked_lm` returns them.
+      rests: as for `fill_gaps`.
+
+    Attributes:
+      continuations: how many rests of words were read as continuations so far.
+
+    Raises:
+      ValueError: continuations with a tokenizer that is not a fast one.
+    """
+
+    def __init__(self, network: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, rests: str = "auto") -> None:
+        if rests == "continuation" and not tokenizer.is_fast:
+            raise ValueError(
+                "rests='continuation' needs a fast tokenizer, and this checkpoint has none. Leave rests out."
+            )
+        trained_so = not getattr(network.config, "glue_prob", 0)
+        self.network, self.tokenizer, self.continuations = network, tokenizer, 0
+        self._as_continuation = rests == "continuation" or (rests == "auto" and trained_so)
+
+    def fill(self, text: str, top_k: int = 5) -> list[list[Answer]]:
+        """For each gap of the text that is not truncated, `Answer`s, the best first."""
+        ids, count = _encode(self.tokenizer, text, self._as_continuation)
+        self.continuations += count
+        places = np.flatnonzero(np.array(ids) == self.tokenizer.mask_token_id)
+        probabilities = tf.nn.softmax(tf.gather(self.network(tf.constant([ids])).logits[0], places))
+        values, tokens = (each.numpy() for each in tf.math.top_k(probabilities, top_k))
+        names = [self.tokenizer.convert_ids_to_tokens(each.tolist()) for each in tokens]
+        return _answers(text, names, values.tolist())
 
 
 def _answers(text: str, names: list[list[str]], probabilities: list[list[float]]) -> list[list[Answer]]:

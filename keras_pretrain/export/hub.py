@@ -21,10 +21,12 @@ from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED, OwnedFolder
 
 logger = logging.getLogger(__name__)
 
-# What a run leaves beside its model, with paths and names of this machine, and what was not finished.
+# What a run leaves beside its model, with paths and names of this machine or text of its corpus, and what was not
+# finished.
 _NOT_UPLOADED = [
-    "run/*", "*/run/*", "run-*/*", "*/run-*/*", "run.yaml", "*/run.yaml", "*events.out.tfevents.*", f"*{UNFINISHED}*",
-    f"*{MANIFEST}", LOCK, f"*/{LOCK}", *ignored_by_uploads(),
+    "run/*", "*/run/*", "run-*/*", "*/run-*/*", "run.yaml", "*/run.yaml", "previews*.txt",
+    "*/previews*.txt", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}",
+    *ignored_by_uploads(),
 ]  # fmt: skip
 _LARGE = 1 << 20  # bytes from which a file is linked, not copied
 
@@ -58,9 +60,9 @@ def push_to_hub(
     and named in the log. `HF_ENDPOINT`, set before Python starts, names another server than huggingface.co.
 
     The folder may be written to again while the upload runs: what is uploaded is the folder as it was at the call. The
-    checkpoints of a run (`run/`), its record (`run.yaml`) and its files for TensorBoard are not uploaded. Paths of this
-    machine in `metrics.json` and the config files are left out, and model cards that you did not edit name the
-    repository in their examples.
+    checkpoints of a run (`run/`), its record (`run.yaml`), its previews and its files for TensorBoard are not uploaded.
+    Paths of this machine in `metrics.json` and the config files are left out, and model cards that you did not edit
+    name the repository in their examples.
 
     Args:
       directory: the folder.

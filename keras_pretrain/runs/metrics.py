@@ -86,7 +86,7 @@ def write_metrics(
     if not metrics.get("tokens_per_second", 1):  # nothing was left to train: how fast it was is known from before
         report |= _speed_before(Path(settings.output) / METRICS)
     try:
-        text = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False)
         folder = OwnedFolder(settings.output, "metrics", overwrite=settings.overwrite)
         folder.write_text(METRICS, text + "\n")
         write_record(settings)
@@ -123,11 +123,11 @@ def _speed_before(file: Path) -> dict:
         return {}
 
 
-def _finite(value: object) -> object:
-    """As JSON has it: Python's `NaN` and `Infinity` are not JSON."""
+def as_json(value: object) -> Any:
+    """As JSON has it: Python's `NaN` and `Infinity` are not JSON, and become `None`."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, dict):
-        return {str(name): _finite(each) for name, each in value.items()}
+        return {str(name): as_json(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
+        return [as_json(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

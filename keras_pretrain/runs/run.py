@@ -111,8 +111,8 @@ class Run:
         metrics = Run(BertSettings(corpus="my_texts.jsonl.gz", size="small", output=Path("my_bert"))).carry_out()
 
     The output folder holds the checkpoint, `run.yaml` (the record of settings), `metrics.json`, `history.csv`,
-    `training_curves.png` and `run/`, the checkpoints of the run. The same settings continue a run that was
-    interrupted; more `steps` extend it.
+    `training_curves.png`, `previews.txt` and `run/`, the checkpoints of the run. The same settings continue a run that
+    was interrupted; more `steps` extend it.
 
     Args:
       settings: a `BertSettings`, `ElectraSettings` or `AdaptSettings`.
@@ -411,7 +411,7 @@ class Run:
         for phase, (train, validation) in zip(phases, data, strict=True):
             if phase.name:
                 logger.info("%d steps of %d blocks of %d tokens.", phase.steps, phase.batch_size, phase.block_size)
-            self.preview = self._make_preview(validation)
+            self.preview = self._make_preview(phase, validation)
             callbacks = for_run(
                 settings.output,
                 [self.preview],
@@ -447,10 +447,13 @@ class Run:
     def _validation_every(self) -> int:
         return cast(int, self.settings.validation_every)  # `_decide` has chosen it
 
-    def _make_preview(self, validation: tf.data.Dataset) -> FillMaskPreview | ReplacedTokensPreview:
+    def _make_preview(self, phase: Phase, validation: tf.data.Dataset) -> FillMaskPreview | ReplacedTokensPreview:
         every, settings = max(1, cast(int, self.settings.steps) // 5), self.settings
         kind = ReplacedTokensPreview if isinstance(self.model, ElectraPretrainer) else FillMaskPreview
-        return kind(validation, self.tokenizer, every, log_dir=settings.tensorboard)
+        path = self.output / f"previews{phase.name}.txt"
+        return kind(
+            validation, self.tokenizer, every, log_dir=settings.tensorboard, path=path, overwrite=settings.overwrite
+        )
 
     def save(self, figures: dict) -> None:
         """Write metrics, checkpoint and card: the card has its facts from the metrics."""
@@ -507,7 +510,8 @@ class _Recording(tf_keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         output = Path(self._settings.output).expanduser()
         earlier = [(path, "checkpointing") for path in output.glob("run-*") if path.is_dir()]
-        for path, writer in [*earlier, (output, "history"), (output, "curves")] if self._deletes else ():
+        earlier += [(output, writer) for writer in ("history", "curves", "previews")]
+        for path, writer in earlier if self._deletes else ():
             folder = OwnedFolder(path, writer)
             folder.delete(folder.names())
         write_record(self._settings)

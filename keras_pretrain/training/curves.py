@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,9 @@ def draw_training_curves(history: str | os.PathLike[str], picture: str | os.Path
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # needs no display
     from matplotlib.figure import Figure
 
-    columns = _read(Path(history))
+    columns = read_history(history)
     steps = columns.pop("step")
-    panels = _panels(columns)
+    panels = panels_of(columns)
     figure = Figure(figsize=(9, 2.5 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
@@ -94,7 +95,7 @@ def _draw(axes: "Axes", title: str, names: list[str], columns: dict, steps: list
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _panels(columns: dict) -> dict[str, list[str]]:
+def panels_of(columns: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
     """Which columns stand in which part of the picture. Each loss has one of its own: their scales differ."""
     drawn = [name for name, values in columns.items() if any(value is not None for value in values)]
     shares = ("accuracy", "auc", "precision", "recall", "sampled_original")
@@ -107,11 +108,15 @@ def _panels(columns: dict) -> dict[str, list[str]]:
     return {title: names for title, names in panels.items() if names}
 
 
-def _read(path: Path) -> dict[str, list[float | None]]:
-    """The columns; `None` where Keras wrote "NA"."""
-    with path.open(newline="") as file:
+def read_history(history: str | os.PathLike[str]) -> dict[str, list[float | None]]:
+    """The columns of a `CSVHistory`'s file but `epoch`; `None` where Keras wrote "NA".
+
+    Raises:
+      ValueError: a file without a column `step` or without rows.
+    """
+    with Path(history).open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or "step" not in rows[0]:
-        raise ValueError(f"{path} has no rows with a column 'step': give a file that CSVHistory wrote.")
+        raise ValueError(f"{history} has no rows with a column 'step': give a file that CSVHistory wrote.")
     names = [name for name in rows[0] if name != "epoch"]
     return {name: [None if row[name] in ("NA", "") else float(row[name]) for row in rows] for name in names}

@@ -1,8 +1,13 @@
 """What the model makes of one sentence, every so many steps."""
 
 import importlib.util
+import itertools
+import logging
 import os
-from typing import cast
+import re
+import sys
+from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from keras_pretrain.features.batching import batches_behind
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.features.packing import unpack
+from keras_pretrain.folders import OwnedFolder
 
+logger = logging.getLogger(__name__)
+
+_MARKED = re.compile("«[^»]*»")
 _NO_SPACE_BEFORE = set(".,!?:;%)]}…”’")
 _NO_SPACE_AFTER = set("([{“‘")
 
@@ -27,6 +36,8 @@ class _Preview(tf_keras.callbacks.Callback):
         every_steps: int = 100,
         max_tokens: int = 40,
         log_dir: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> None:
         super().__init__()
         if every_steps < 1:
@@ -46,9 +57,16 @@ class _Preview(tf_keras.callbacks.Callback):
         self._unglued = np.asarray(unglued["input_ids"][row])
         self._shown_at = 0  # the step of the last look
         self._writer: tf.summary.SummaryWriter | None = None
+        self.path = None if path is None else Path(path).expanduser()
+        self._overwrite = overwrite
+        self._kept: list[tuple[int, str]] = []
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._shown_at = int(tf_keras.backend.get_value(self.model.optimizer.iterations))
+        if self.path is not None:
+            self._folder = OwnedFolder(self.path.parent, "previews", overwrite=self._overwrite)
+            self._folder.require_replaceable([self.path.name])
+            self._kept = [(step, text) for step, text in read_previews(self.path) if step <= self._shown_at]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         step = int(
@@ -57,9 +75,11 @@ class _Preview(tf_keras.callbacks.Callback):
         if step // self.every_steps > self._shown_at // self.every_steps:
             self._shown_at = step
             text = self.render()
-            print(f"\nstep {step}\n{text}", flush=True)
+            print(f"\nstep {step}\n{in_colour(text) if has_colour(sys.stdout) else text}", flush=True)
             if self.log_dir is not None:
                 self._write(self.log_dir, text, step)
+            if self.path is not None:
+                self._keep(self.path, text, step)
 
     def render(self) -> str:
         raise NotImplementedError
@@ -74,6 +94,13 @@ class _Preview(tf_keras.callbacks.Callback):
         with self._writer.as_default():
             tf.summary.text("preview", "\n".join(f"    {line}" for line in text.split("\n")), step=step)
         self._writer.flush()
+
+    def _keep(self, path: Path, text: str, step: int) -> None:
+        self._kept.append((step, text))
+        try:
+            self._folder.write_text(path.name, "".join(f"step {step}\n{text}\n\n" for step, text in self._kept))
+        except OSError as error:  # the training matters more; the next preview's file has this one, too
+            logger.warning("The preview of step %d could not be written: %s", step, error)
 
     def _shown(self) -> np.ndarray:
         """The positions that are shown."""
@@ -100,9 +127,12 @@ class FillMaskPreview(_Preview):
       every_steps: batches between two looks.
       max_tokens: a longer sentence is not chosen where there is a shorter one, and is cut.
       log_dir: where TensorBoard looks; given, it shows the lines as text, too.
+      path: a text file that keeps the lines of all looks, also of those before a resumed run went on.
+      overwrite: replace a file that this callback did not write, or that was changed since.
 
     Raises:
       ValueError: batches that are not masked; at the start of `fit`, a model without a fill-mask head.
+      FileExistsError: at the start of `fit`, such a file at `path` without `overwrite`.
       ImportError: `log_dir` without the package tensorboard.
     """
 
@@ -158,10 +188,11 @@ class ReplacedTokensPreview(_Preview):
     Args:
       batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches. If they are masked, what was masked is
         put back, as `ElectraPretrainer` does.
-      tokenizer, every_steps, max_tokens, log_dir: as for `FillMaskPreview`.
+      tokenizer, every_steps, max_tokens, log_dir, path, overwrite: as for `FillMaskPreview`.
 
     Raises:
       ValueError: at the start of `fit`, when the model is no `ElectraPretrainer`.
+      FileExistsError: as for `FillMaskPreview`.
       ImportError: `log_dir` without the package tensorboard.
     """
 
@@ -195,6 +226,44 @@ class ReplacedTokensPreview(_Preview):
         alarms = "1 false alarm" if false_alarms == 1 else f"{false_alarms or 'no'} false alarms"
         summary = f"  {found} of {is_replaced.sum()} replaced tokens found, {alarms}"
         return "\n".join([*(f"  {name}  {line}" for name, line in lines.items()), summary])
+
+
+def has_colour(stream: IO[str]) -> bool:
+    """Whether a stream is a terminal with colours; `NO_COLOR` (no-color.org) turns them off."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def in_colour(text: str) -> str:
+    """A preview with its gaps in yellow, and what stands in «» in colour: green where the model is right, else red. It
+    is right where the line `actual` has the same, and on the line `judged` where there is no exclamation mark."""
+    lines = text.split("\n")
+    actual = next((_MARKED.findall(line) for line in lines if line.startswith("  actual")), [])
+
+    def paint(line: str) -> str:
+        if line.startswith("  actual"):
+            return line
+        number = itertools.count()
+
+        def colour(found: re.Match[str]) -> str:
+            is_right = not found[0].endswith("!»")
+            if line.startswith("  filled"):
+                place = next(number)
+                is_right = actual[place : place + 1] == [found[0]]
+            return f"\033[{32 if is_right else 31}m{found[0]}\033[0m"
+
+        return _MARKED.sub(colour, line).replace("[MASK]", "\033[33m[MASK]\033[0m")
+
+    return "\n".join(map(paint, lines))
+
+
+def read_previews(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """The step and the lines of each look that a preview has written to its file; empty where there is no such file."""
+    try:
+        blocks = Path(path).read_text(encoding="utf-8").split("\n\n")
+        found = [block.partition("\n") for block in blocks if block.startswith("step ")]
+        return [(int(first.removeprefix("step ")), lines) for first, _, lines in found]
+    except (FileNotFoundError, ValueError):  # of another origin: `on_train_begin` refuses it, or it may be replaced
+        return []
 
 
 def require_tensorboard() -> None:

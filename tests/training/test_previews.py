@@ -1,5 +1,8 @@
 """What a user sees of the model while it trains."""
 
+import io
+import pty
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +12,7 @@ from transformers import BertTokenizerFast
 
 import keras_pretrain as kp
 from keras_pretrain.features.masking import IGNORED
+from keras_pretrain.training.previews import has_colour, in_colour
 
 
 def answer(ids, is_replaced, probability):
@@ -189,3 +193,20 @@ def test_the_electra_preview_shows_what_was_replaced_and_what_was_made_of_it(bat
         "  judged  !데이터 75%! «데이터 91%» «베이스를 12%!»",
         "  1 of 2 replaced tokens found, 1 false alarm",
     ]
+
+
+def test_right_and_wrong_have_colours_where_the_terminal_has_them(monkeypatch):
+    text = "  masked  a [MASK] b\n  filled  «a» b «c»\n  actual  «a» b «d»\n  judged  «e 91%» d «f 12%!»"
+    painted = in_colour(text)
+    assert re.sub(r"\033\[\d+m", "", painted) == text
+    found = re.findall(r"\033\[(\d+)m(.+?)\033\[0m", painted)
+    yellow, green, red = "33", "32", "31"
+    assert found == [(yellow, "[MASK]"), (green, "«a»"), (red, "«c»"), (green, "«e 91%»"), (red, "«f 12%!»")]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    main, terminal = pty.openpty()
+    with open(main), open(terminal, "w") as stream:
+        assert has_colour(stream)
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert not has_colour(stream)
+    assert not has_colour(io.StringIO())

@@ -1,0 +1,135 @@
+"""`report_run`: how a run is going, by the files that it writes."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_pretrain.export.privacy import public_metrics
+from keras_pretrain.runs.metrics import METRICS, as_json
+from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, read_yaml
+from keras_pretrain.serving.contents import HISTORY, read_record
+from keras_pretrain.training.curves import panels_of, read_history
+from keras_pretrain.training.previews import read_previews
+
+_PREVIEWS = 3  # that are shown
+_SPEED = ("tokens_per_second", "padding", "waiting", "learning_rate")
+
+
+def report_run(folder: Path, *, is_public: bool = False) -> dict[str, Any]:
+    """What the page shows of a run, as JSON has it.
+
+    Args:
+      folder: of the run.
+      is_public: leave out settings that are private, such as paths and names of this machine.
+
+    Returns:
+      `kind`; `step` of `steps` (`None` where no record states it); `panels` of curves, each with a `title` and its
+      `series`, of a `name` and `points` `(step, value)`; `speed`, the last value of what `RunFigures` adds to the logs;
+      `seconds_left`, at the pace so far; `seconds_since`, since the last row of the history was written; the last
+      `previews`, the latest first; `metrics` of a run that is over; `settings`.
+    """
+    settings = read_record(folder)
+    phases = settings.plan() if isinstance(settings, PretrainingSettings) and settings.steps else []
+    parts = [phase.name for phase in phases] or _parts(folder)
+    history = _join(folder, parts, phases)
+    steps = sum(phase.steps for phase in phases) if phases else None
+    left = steps - history.step if steps else 0
+    since = None if history.written is None else max(0.0, time.time() - history.written)
+    shown = {} if settings is None else settings.public() if is_public else read_yaml(folder / RECORD)
+    return as_json(
+        {
+            "kind": None if settings is None else settings.kind,
+            "step": history.step,
+            "steps": steps,
+            "panels": [
+                {"title": title, "series": [{"name": name, "points": history.curves[name]} for name in names]}
+                for title, names in panels_of(history.curves).items()
+            ],
+            "speed": history.speed,
+            "seconds_left": None if not left or since is None else history.seconds_left(folder, left, since),
+            "seconds_since": since,
+            "previews": [{"step": at, "text": text} for at, text in _previews(folder, parts)],
+            "metrics": {} if left else _metrics(folder),
+            "settings": {name: value for name, value in shown.items() if value is not None and name != "kind"},
+        }
+    )
+
+
+@dataclass
+class _History:
+    """The files of all phases as one.
+
+    Attributes:
+      curves: the points `(step, value)` of each column.
+      step: the steps done.
+      phase: the one that is trained, or was last, if the record has phases; `phase_step`: its steps done.
+      written: when its last row was.
+    """
+
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    step: int = 0
+    phase: Phase | None = None
+    phase_step: int = 0
+    written: float | None = None
+
+    @property
+    def speed(self) -> dict[str, float]:
+        return {name: self.curves[name][-1][1] for name in _SPEED if name in self.curves}
+
+    def seconds_left(self, folder: Path, steps: int, since: float) -> float | None:
+        """By the longer of two paces: the speed of the training steps alone, and the clock since the record was
+        written, which happens whenever a phase begins or goes on. In a run that was resumed, the latter counts too many
+        steps.
+        """
+        if self.phase is None or self.written is None or not self.phase_step:
+            return None
+        speed = self.speed
+        positions = self.phase.batch_size * self.phase.block_size
+        tokens = positions * (1 - speed.get("padding", 0.0))
+        in_steps = tokens / speed["tokens_per_second"] if speed.get("tokens_per_second") else 0.0
+        by_clock = (self.written - (folder / RECORD).stat().st_mtime) / self.phase_step
+        return max(0.0, steps * max(in_steps, by_clock) - since)
+
+
+def _parts(folder: Path) -> list[str]:
+    """Of a run without a record, what its phases append to the names of their files."""
+    return sorted(file.stem.removeprefix("history") for file in folder.glob(HISTORY.format("*")))
+
+
+def _join(folder: Path, parts: list[str], phases: list[Phase]) -> _History:
+    joined, begun = _History(), 0
+    for number, part in enumerate(parts):
+        file = folder / HISTORY.format(part)
+        try:
+            table, joined.written = read_history(file), file.stat().st_mtime
+        except (FileNotFoundError, ValueError):  # this phase is still to come, or another writer's file
+            break
+        steps = [int(step or 0) for step in table.pop("step")]
+        for name, values in table.items():
+            points = [(begun + step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+            finite = [point for point in points if math.isfinite(point[1])]
+            if finite:
+                joined.curves.setdefault(name, []).extend(finite)
+        joined.phase_step, joined.step = steps[-1], begun + steps[-1]
+        joined.phase = phases[number] if phases else None
+        begun += phases[number].steps if phases else steps[-1]
+    return joined
+
+
+def _previews(folder: Path, parts: list[str]) -> list[tuple[int, str]]:
+    looks = [look for part in parts for look in read_previews(folder / f"previews{part}.txt")]
+    return looks[: -_PREVIEWS - 1 : -1]
+
+
+def _metrics(folder: Path) -> dict[str, float]:
+    """The numbers of a finished run's `metrics.json`."""
+    try:
+        metrics = public_metrics(json.loads((folder / METRICS).read_text(encoding="utf-8")))
+        return {
+            name: value for name, value in metrics.items() if isinstance(value, (int, float)) and "seed" not in name
+        }
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
