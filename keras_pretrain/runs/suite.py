@@ -151,7 +151,7 @@ def evaluate_suite(
     files = _find_files(chosen, Path(data).expanduser())
     texts = None if chosen.text is None else _load_text(chosen.text, files)
     examples = {name: _load_task(task, files) for name, task in chosen.tasks.items()}
-    precision, folder = precision_of_products(precision), Path(output).expanduser()
+    of_products, folder = precision_of_products(precision), Path(output).expanduser()
     if untrained:
         name = str(_save_untrained(next(iter(found.values())), folder))
         found["untrained"] = check_checkpoint(name)
@@ -159,7 +159,7 @@ def evaluate_suite(
     for number, (label, checkpoint) in enumerate(found.items(), 1):
         logger.info("%s (%d of %d)", label, number, len(found))
         name = label if label in models else str(checkpoint.folder)
-        figures[label] = {} if texts is None else _evaluate_text(name, texts, chosen.cleaning, precision)
+        figures[label] = {} if texts is None else _evaluate_text(name, texts, chosen.cleaning, of_products)
         for task, settings in chosen.tasks.items():
             logger.info("%s: %d seeds of %s", label, seeds, task)
             tuned = finetune(
@@ -170,7 +170,7 @@ def evaluate_suite(
                 cleaning=chosen.cleaning,
                 seeds=range(seeds),
                 directory=folder / _key(checkpoint) / task,
-                precision=precision,
+                precision=precision,  # "auto" goes on in that of finished seeds
                 verbose=2,
                 **{each: getattr(settings, each) for each in _FINETUNING},
             )
