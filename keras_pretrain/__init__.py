@@ -1,7 +1,7 @@
 """Pretrain BERT and ELECTRA on your own text, with TensorFlow and `model.fit`.
 
 The names below follow the data: documents → sentences → tokenizer → examples → batches → model → checkpoint.
-Nothing heavy (TensorFlow, transformers, kss) is imported before one of them is first used.
+Heavy libraries (TensorFlow, transformers, kss) are imported when one of these names is first used.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from keras_pretrain.compat.legacy_keras import require_legacy_keras
 
-if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with the tables below
+if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the tables below
     from keras_pretrain import evaluation as evaluation
     from keras_pretrain import finetuning as finetuning
     from keras_pretrain import prepared as prepared

@@ -1,4 +1,5 @@
-"""`OwnedFolder`: records what this package writes into a folder, so that nothing else is ever replaced or deleted."""
+"""`OwnedFolder`: records the files that this package writes into a folder, so that other files are never replaced or
+deleted."""
 
 import contextlib
 import json
@@ -17,14 +18,14 @@ MANIFEST = ".keras_pretrain-manifest"
 LOCK = ".lock"
 UNFINISHED = ".unfinished-"
 _FORMAT = 1
-_ALWAYS_HASHED = 1 << 20  # bytes; a longer file with its recorded size and time counts as unchanged without reading
+_ALWAYS_HASHED = 1 << 20  # bytes; of longer files, size and time are compared, not the content
 
 
 class OwnedFolder:
     """A folder whose manifest names each file that this package wrote there.
 
-    Only such a file, and only while its content is what was written, is ever replaced or deleted. All writers of the
-    package share the manifest: preparation, checkpoints, history, curves, cards and exports.
+    A file is replaced or deleted only if it is in the manifest and its content has not changed since. All writers of
+    the package share the manifest (preparation, checkpoints, history, curves, cards and exports).
 
     The manifest (`.keras_pretrain-manifest`) is a journal of JSON lines. New files are written to a staging folder
     beside their places, recorded, and then moved there. A process that is killed leaves either the old files or a
@@ -33,32 +34,32 @@ class OwnedFolder:
     when a process dies.
 
     Args:
-      path: the folder; it is made when something is first written.
-      writer: who writes, for example `"preparation"`; recorded with each file.
+      path: the folder; it is created by the first write.
+      writer: the name of the part of the package that writes, for example `"preparation"`; recorded with each file.
       overwrite: also replace files that the manifest does not name or that have changed since. Deleting never does.
 
     Raises:
-      FileExistsError: there is a manifest of a later version, or a file of that name that is none.
+      FileExistsError: the manifest is from a later version, or a file with its name is not a manifest.
     """
 
     def __init__(self, path: str | os.PathLike[str], writer: str, *, overwrite: bool = False) -> None:
         self.path = Path(path).expanduser()
         self.writer = writer
         self.overwrite = overwrite
-        self._stamps: dict[str, list[list]] = {}  # of each file, its seal each time it was written
+        self._stamps: dict[str, list[list]] = {}  # for each file, its seal from each time it was written
         self._writers: dict[str, str] = {}
-        self._staged: dict[str, dict] = {}  # staging folders that are not done with, and what is to be moved from them
-        self._read_to = 0  # bytes of the manifest; 0 means that there is none
+        self._staged: dict[str, dict] = {}  # staging folders still in use, and the files to move from them
+        self._read_to = 0  # bytes of the manifest; 0 if it does not exist
         self._read()
 
     @property
     def writers(self) -> set[str]:
-        """Who has written into the folder."""
+        """The writers whose files are in the folder."""
         self._read()
         return set(self._writers.values())
 
     def names(self, below: str = "") -> list[str]:
-        """The files of this writer that exist (in a sub-folder `below`), relative to the folder, sorted."""
+        """The existing files of this writer (in the sub-folder `below`), as sorted paths relative to the folder."""
         self._read()
         prefix = f"{below}/" if below else ""
         mine = (name for name, writer in self._writers.items() if writer == self.writer and name.startswith(prefix))
@@ -77,9 +78,9 @@ class OwnedFolder:
         return bool(digests) and _digest(path) in digests
 
     def foreign(self) -> list[str]:
-        """Everything in the folder that this package does not own, relative to it, sorted.
+        """Everything in the folder that this package does not own, as sorted relative paths.
 
-        Left out are the manifest, the lock, and staging folders. An empty sub-folder counts, too.
+        The manifest, the lock and staging folders are left out; empty sub-folders are included.
         """
         found = []
         for folder, folders, files in os.walk(self.path):
@@ -91,10 +92,11 @@ class OwnedFolder:
         return sorted(name for name in found if name not in (MANIFEST, LOCK) and not self.owns(name))
 
     def require_replaceable(self, names: Iterable[str]) -> None:
-        """Refuse to write over files that are not this package's.
+        """Raise an error if a write would replace files that this package does not own.
 
         Raises:
-          FileExistsError: one of the files exists and is not owned, and `overwrite` is off; or a folder has its name.
+          FileExistsError: one of the files exists and is not owned, and `overwrite` is off; or a folder has the name of
+            one of the files.
         """
         foreign = [name for name in names if self._is_in_the_way(name, self.overwrite)]
         if foreign:
@@ -111,7 +113,7 @@ class OwnedFolder:
         return os.path.lexists(path) and not overwrite and not self.owns(name)
 
     def finish_interrupted(self) -> None:
-        """Complete or undo what a killed process left, unless another process is writing."""
+        """Complete or undo the writes of a killed process, unless another process is writing."""
         if self._read_to:
             with self._shared_lock():
                 pass
@@ -120,11 +122,12 @@ class OwnedFolder:
     def writing(
         self, *, last: str = "\0", replace_all: bool = False, remove_first: str | None = None
     ) -> Iterator[Path]:
-        """A staging folder to write files to; all of them are moved to their places when the block ends without error.
+        """Open a staging folder to write files to. If the block ends without an error, all of them are moved to their
+        places.
 
         Args:
-          last: the ending of the files that are moved last, which tell readers that the others are there.
-          replace_all: afterwards delete what the same writer wrote before and has not written now.
+          last: the ending of the files that are moved last; they tell readers that the other files are complete.
+          replace_all: afterwards delete the earlier files of the same writer that were not written now.
           remove_first: a file to delete before anything is moved, so that no reader sees new files beside an old one.
         """
         with self.staging() as stage:
@@ -141,7 +144,7 @@ class OwnedFolder:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """A staging folder for files that `move` takes from it one after the other; deleted at the end."""
+        """Open a staging folder, from which `move` takes files one after the other. It is deleted at the end."""
         is_new, is_first = not self.path.exists(), not self._read_to
         self.path.mkdir(parents=True, exist_ok=True)
         with self._shared_lock():
@@ -151,7 +154,7 @@ class OwnedFolder:
             try:
                 yield stage
             finally:
-                self._close(stage.name, overwrite=self.overwrite)  # completes a move that was interrupted
+                self._close(stage.name, overwrite=self.overwrite)  # completes an interrupted move
                 if is_first and not self._stamps and not self._staged:  # nothing was moved, and nobody else is writing
                     (self.path / MANIFEST).unlink(missing_ok=True)
                     self._read_to = 0
@@ -161,15 +164,15 @@ class OwnedFolder:
     def move(
         self, stage: Path, names: Collection[str], *, remove_first: str | None = None, stamps: dict | None = None
     ) -> None:
-        """Record files of a staging folder, and move them to their places in this order.
+        """Record files of a staging folder, and move them to their places in the given order.
 
         Args:
-          names: relative to the staging folder, and to the folder afterwards.
+          names: the paths of the files, relative to the staging folder and later to the folder.
           remove_first: as for `writing`.
           stamps: the result of `seal` for each name, if another process has sealed the files.
 
         Raises:
-          FileExistsError: as `require_replaceable`, before anything is moved.
+          FileExistsError: as `require_replaceable`; raised before anything is moved.
         """
         self.require_replaceable(names)
         stamps = stamps or {name: seal(stage / name) for name in names}
@@ -180,10 +183,10 @@ class OwnedFolder:
         self._complete(stage.name, stamps, overwrite=self.overwrite)
 
     def delete(self, names: Iterable[str]) -> list[str]:
-        """Delete owned files of this writer, and folders that this leaves empty.
+        """Delete owned files of this writer, and folders that become empty.
 
         Returns:
-          The other files, which were kept.
+          The files that were kept because this writer does not own them.
         """
         kept = []
         for name in names:
@@ -199,7 +202,7 @@ class OwnedFolder:
         return kept
 
     def adopt(self, names: Iterable[str]) -> None:
-        """Record existing files as this package's: files of an older version, which kept no manifest."""
+        """Record existing files as owned: files that an older version wrote without a manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
         stamps = {name: seal(self.path / name) for name in names}
         if stamps:
@@ -207,13 +210,14 @@ class OwnedFolder:
                 self._append({"files": stamps, "writer": self.writer}, sync=True)
 
     def _complete(self, staging: str, names: Iterable[str], *, overwrite: bool) -> None:
-        """Move recorded files from a staging folder to their places, but not over what became somebody else's."""
+        """Move recorded files from a staging folder to their places, but do not replace a file that was changed by
+        others meanwhile."""
         folders = set()
         for name in names:
             source, target = self.path / staging / name, self.path / name
             if source.exists() and self._is_in_the_way(name, overwrite):
                 logger.warning("%s was changed while it was to be replaced, and stays.", target)
-            elif source.exists():  # else it was moved before the process died
+            elif source.exists():  # if it is missing, it was moved before the process died
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
                 folders.add(target.parent)
@@ -221,19 +225,19 @@ class OwnedFolder:
             sync(folder)
 
     def _close(self, staging: str, *, overwrite: bool) -> None:
-        """Move what is recorded of a staging folder, and delete the rest."""
-        if staging.startswith(UNFINISHED) and os.sep not in staging:  # a damaged manifest must delete nothing else
+        """Move the recorded files of a staging folder to their places, and delete the rest."""
+        if staging.startswith(UNFINISHED) and os.sep not in staging:  # nothing else may be deleted
             self._complete(staging, self._staged.get(staging, ()), overwrite=overwrite)
             shutil.rmtree(self.path / staging, ignore_errors=True)
         self._append({"done": staging}, sync=False)
 
     @contextlib.contextmanager
     def _shared_lock(self) -> Iterator[None]:
-        """Protect staging folders of this process; before that, finish what killed processes left."""
-        import fcntl  # not on Windows, where reading works
+        """Protect the staging folders of this process; first complete or undo the writes of killed processes."""
+        import fcntl  # missing on Windows, where reading works
 
         with open(self.path / MANIFEST, "a+b") as manifest:
-            with contextlib.suppress(BlockingIOError):  # another writer is at work: it or a later one will do it
+            with contextlib.suppress(BlockingIOError):  # another writer is active: it or a later one will do this
                 fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._read()
                 for staging in list(self._staged):
@@ -246,19 +250,19 @@ class OwnedFolder:
         self._read()
         if not self._read_to:
             line = json.dumps({"keras_pretrain_manifest": _FORMAT}) + "\n" + line
-        if path.stat().st_size > self._read_to:  # a line that a killed process did not finish
+        if path.stat().st_size > self._read_to:  # an unfinished line of a killed process
             line = "\n" + line
-        # One write at the end of the file: processes that append at the same time do not mix their lines.
+        # A single write at the end of the file, so that processes that append at the same time do not mix their lines.
         with open(path, "ab", buffering=0) as file:
             data = line.encode()
-            while data:  # a disk that is nearly full takes a part, and then none
+            while data:  # a nearly full disk accepts only a part
                 data = data[os.write(file.fileno(), data) :]
             if sync:
                 os.fsync(file.fileno())
         self._read()
 
     def _read(self) -> None:
-        """Read the lines of the manifest that are new."""
+        """Read the new lines of the manifest."""
         try:
             with open(self.path / MANIFEST, "rb") as file:
                 file.seek(self._read_to)
@@ -269,7 +273,7 @@ class OwnedFolder:
         if lines and not self._read_to:
             self._check_header(lines[0])
         for line in lines:
-            with contextlib.suppress(ValueError):  # not finished by a killed process
+            with contextlib.suppress(ValueError):  # incomplete, from a killed process
                 self._take_in(json.loads(line))
         self._read_to += sum(map(len, lines))
 
@@ -300,7 +304,7 @@ class OwnedFolder:
 
 
 def seal(path: Path) -> list:
-    """Wait until a file is on the disk; returns what it is recognized by: size, time (ns) and digest."""
+    """Wait until a file is on the disk; returns its seal, by which it is recognized: size, time (ns) and digest."""
     sync(path)
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, _digest(path)]
@@ -316,7 +320,7 @@ def sync(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()  # ten times as fast as a cryptographic one: a checkpoint has gigabytes
+    digest = xxhash.xxh3_128()  # ten times as fast as a cryptographic digest; checkpoints have gigabytes
     with open(path, "rb") as file:
         while part := file.read(1 << 20):  # Python 3.10 has no `hashlib.file_digest`
             digest.update(part)

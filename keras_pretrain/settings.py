@@ -1,4 +1,4 @@
-"""What a dataset was made with, kept on the dataset object itself."""
+"""The settings with which a dataset was made, kept on the dataset object itself."""
 
 from datasets import Dataset
 
@@ -6,14 +6,14 @@ _ATTRIBUTE = "_keras_pretrain_settings"
 
 
 def attach(dataset: Dataset, **settings: object) -> Dataset:
-    """Keep settings, such as `cleaning="prose"`, with a dataset.
+    """Attach settings, such as `cleaning="prose"`, to a dataset.
 
     They are a plain Python attribute of this object: a copy or a pickle of it has them, but `map`, `select`, `filter`,
-    `concatenate_datasets` and saving give a dataset without them. Code that needs a setting that is lost asks the user
-    for it. (`DatasetInfo` would be saved, and would go on with a dataset whose rows have been changed since.)
+    `concatenate_datasets` and saving give a dataset without them. Code that needs a lost setting asks the user for it.
+    (`DatasetInfo` is not used, because it is saved, and stays with a dataset whose rows have changed.)
 
     Args:
-      dataset: is changed in place; settings that it has already and that are not named here stay.
+      dataset: the dataset; it is changed in place. Settings that it already has and that are not named here are kept.
       **settings: what to keep.
 
     Returns:
@@ -24,5 +24,5 @@ def attach(dataset: Dataset, **settings: object) -> Dataset:
 
 
 def settings_of(dataset: object) -> dict:
-    """The settings that were attached to a dataset, as a new dictionary; empty where there are none."""
+    """The settings attached to a dataset, as a new dictionary; empty if there are none."""
     return dict(getattr(dataset, _ATTRIBUTE, None) or {})

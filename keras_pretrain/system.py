@@ -1,4 +1,4 @@
-"""What is asked of the operating system in more than one place."""
+"""Functions for logging, and for processors, memory, locks and packages of the system."""
 
 import logging
 import os
@@ -13,15 +13,15 @@ _PACKAGE = "keras_pretrain"
 
 
 def enable_logging(level: int | str = "INFO", stream: TextIO | None = None) -> None:
-    """Show the reports of this package: counts, choices, forecasts and warnings, a line each, without a prefix.
+    """Show the reports of this package: counts, choices, forecasts and warnings. Each is a line without a prefix.
 
-    Importing the package sets up no logging. Without this call, its loggers (`keras_pretrain` and those below it) are
-    as the application has configured them, and Python shows warnings alone. The commands and the examples make this
-    call. A second call replaces the first.
+    Importing the package sets up no logging. Without this call, its loggers (`keras_pretrain` and those below it)
+    follow the application's configuration; without one, Python shows only warnings. The commands and the examples make
+    this call. A second call replaces the first.
 
     Args:
-      level: of the reports: `"INFO"`, `"WARNING"`, `"ERROR"`, or a number of the module `logging`.
-      stream: where they go; by default standard output, whatever it is when a line is written.
+      level: the level of the reports: `"INFO"`, `"WARNING"`, `"ERROR"`, or a number of the module `logging`.
+      stream: the stream to write to. Default: the standard output at the time of each line.
 
     Raises:
       ValueError: an unknown level.
@@ -30,11 +30,11 @@ def enable_logging(level: int | str = "INFO", stream: TextIO | None = None) -> N
     package.setLevel(level)
     handler = _Reports(stream)
     package.handlers = [each for each in package.handlers if not isinstance(each, _Reports)] + [handler]
-    package.propagate = False  # or an application's own handler would show each line a second time
+    package.propagate = False  # otherwise an application's own handler would show each line again
 
 
 class _Reports(logging.StreamHandler):
-    """Writes to a stream, or to the standard output of the moment, which notebooks and tests replace."""
+    """Writes to a stream, or to the current standard output, because notebooks and tests replace it."""
 
     def __init__(self, stream: TextIO | None):
         super().__init__(stream)
@@ -46,30 +46,30 @@ class _Reports(logging.StreamHandler):
 
 
 def available_processors() -> int:
-    """How many processors this process may use, at least 1.
+    """The number of processors that this process may use, at least 1.
 
-    The fewest of: the machine's, those that the process is bound to, a container's quota (cgroups v1 and v2, rounded
-    up), and the environment variable `LOKY_MAX_CPU_COUNT`.
+    The minimum of the machine's processors, the processors that the process is bound to, a container's quota (cgroups
+    v1 and v2, rounded up), and the environment variable `LOKY_MAX_CPU_COUNT`.
     """
-    from joblib import cpu_count  # here: `import keras_pretrain` stays quick
+    from joblib import cpu_count  # here, so that `import keras_pretrain` stays fast
 
     return cpu_count()
 
 
 def memory_bytes() -> int:
-    """How much memory this machine has."""
+    """The memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def lock(path: Path, message: str) -> int:
     """Lock a file for this process; returns its descriptor, which holds the lock until it is closed.
 
-    The system takes the lock from a process that is killed.
+    If the process is killed, the system releases the lock.
 
     Raises:
-      BlockingIOError: another process holds it; with `message`.
+      BlockingIOError: another process holds the lock; the text of the error is `message`.
     """
-    import fcntl  # not on Windows, where the rest of this module works
+    import fcntl  # missing on Windows, where the rest of this module works
 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
@@ -83,7 +83,7 @@ def lock(path: Path, message: str) -> int:
 
 
 def installed_version(distribution: str) -> str | None:
-    """The version of an installed package, by the name that pip knows it by; `None` where it is not installed."""
+    """The version of an installed package, given its name for pip; `None` if it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -91,16 +91,16 @@ def installed_version(distribution: str) -> str | None:
 
 
 def require_packages(purpose: str, distributions: tuple[str, ...], extra: str, instead: str = "") -> None:
-    """Refuse, before work starts, what needs a package that is not installed.
+    """Raise an error, before work starts, if a required package is not installed.
 
     Args:
-      purpose: what they are needed for.
-      distributions: the packages, by the names that pip knows them by.
-      extra: of this package, which installs them.
-      instead: a sentence about what works without them.
+      purpose: the task that needs the packages, for the message.
+      distributions: the packages, by their names for pip.
+      extra: the extra of this package that installs them.
+      instead: a sentence that describes the alternative without the packages.
 
     Raises:
-      ModuleNotFoundError: names the first package that is missing, and the extra.
+      ModuleNotFoundError: a package is missing; the message names the first one, and the extra.
     """
     missing = next((name for name in distributions if installed_version(name) is None), None)
     if missing is not None:
@@ -109,7 +109,7 @@ def require_packages(purpose: str, distributions: tuple[str, ...], extra: str, i
 
 
 def can_draw(what: str) -> bool:
-    """Whether matplotlib is installed; a line in the log says what is not drawn without it."""
+    """Whether matplotlib is installed. If it is not, the log says what will not be drawn."""
     if installed_version("matplotlib") is None:
         logger.info("%s are not drawn: that needs matplotlib (pip install '%s[plots]').", what, _PACKAGE)
         return False

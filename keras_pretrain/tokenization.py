@@ -1,4 +1,4 @@
-"""Texts → a WordPiece tokenizer, the same one every time."""
+"""Trains a WordPiece tokenizer on texts, with a reproducible result."""
 
 import logging
 import os
@@ -19,10 +19,10 @@ from keras_pretrain.settings import settings_of
 logger = logging.getLogger(__name__)
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of BERT's vocabularies
-TOKENIZER_CHARACTERS = 20_000_000  # of a larger corpus, a sample of so many is what a tokenizer is trained on
+TOKENIZER_CHARACTERS = 20_000_000  # on a larger corpus, a tokenizer is trained on a sample of this size
 _CONTINUING = "##"
 
-# What `train_tokenizer` reads: texts, documents as lists of texts, or a dataset with one of the two as a column.
+# The input of `train_tokenizer`: texts, documents as lists of texts, or a dataset with a column of either.
 Texts: TypeAlias = Iterable[str | Iterable[str]] | Dataset
 
 
@@ -47,30 +47,30 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Train a BERT WordPiece tokenizer.
 
-    From nothing it is cased and keeps accents (stripping them would take Hangul syllables apart); with a `base`, its
-    normalisation, pre-tokenization and special tokens stay and the vocabulary is new, as `train_new_from_iterator`
-    does. Special tokens come first, `[PAD]` = 0.
+    Without a `base`, the tokenizer is cased and keeps accents (stripping them would split Hangul syllables). With a
+    `base`, its normalisation, pre-tokenization and special tokens are kept and only the vocabulary is new, as with
+    `train_new_from_iterator`. Special tokens come first, `[PAD]` = 0.
 
-    The same texts give the same vocabulary: the Rust trainer alone numbers the pieces in the order of a hash table
-    that differs from run to run, so characters are numbered here first, by how often they occur. Where the vocabulary
-    has no room for all of them, the rarest become `[UNK]`.
+    The same texts give the same vocabulary. The Rust trainer would number pieces in the order of a hash table, which
+    differs between runs; so characters are numbered here first, by their frequency. If the vocabulary is too small for
+    all characters, the rarest become `[UNK]`.
 
     Args:
-      texts: an iterable, read once, of texts or lists of texts; or a `Dataset` with a column `text` or `sentences`. Of
-        a `Dataset` of sentences with more than 20 million characters, so many are drawn at random: more words change
-        little in a vocabulary, and counting them takes memory.
-      vocab_size: number of tokens, the special ones included; fewer where the texts do not hold as many.
+      texts: an iterable, read once, of texts or lists of texts; or a `Dataset` with a column `text` or `sentences`.
+        From a `Dataset` of sentences with more than 20 million characters, a random sample of this size is used,
+        because more words change a vocabulary little, and counting them takes memory.
+      vocab_size: number of tokens, with the special ones; the result has fewer if the texts have too few words.
       base: a tokenizer with a WordPiece model, or its name or folder.
       cleaning: how the texts were cleaned, one of the names of `clean_text`. It is recorded with the tokenizer (see
-        `record_cleaning`); the texts are not cleaned here. A `Dataset` of `prepare_sentences` knows its own. Where
-        neither says it, nothing is recorded, whatever the `base` has.
+        `record_cleaning`); the texts are not cleaned here. A `Dataset` from `prepare_sentences` records its own.
+        Without either, nothing is recorded, even if the `base` has a record.
 
     Returns:
       A `BertTokenizerFast` (with a `base`, one of the base's class) with `model_max_length` 512 or the base's.
 
     Raises:
-      ValueError: no text, a vocabulary too small for the special tokens, a base that is not WordPiece, or an unknown
-        cleaning or one that is not the texts'.
+      ValueError: no text, a vocabulary too small for the special tokens, a base that is not WordPiece, or a cleaning
+        that is unknown or not the cleaning of the texts.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.tokenize("데이터를 모은다")
@@ -92,13 +92,13 @@ def train_tokenizer(
 
 
 def record_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> None:
-    """Record with a tokenizer how its model's texts are cleaned.
+    """Record with a tokenizer how to clean the texts of its model.
 
     Fine-tuning, evaluation and prediction then clean their texts in the same way. `save_pretrained` writes it to
     `tokenizer_config.json` (`"cleaning"`), and `AutoTokenizer` reads it back.
 
     Args:
-      tokenizer: any of 🤗's; changed in place.
+      tokenizer: any 🤗 tokenizer; it is changed in place.
       cleaning: one of the names of `clean_text`; `None` removes the record.
 
     Raises:
@@ -112,12 +112,12 @@ def record_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) ->
 
 
 def cleaning_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The cleaning that `record_cleaning` recorded with a tokenizer; `None` where there is none."""
+    """The cleaning that `record_cleaning` recorded with a tokenizer; `None` if there is none."""
     return saved_settings(tokenizer).get("cleaning")
 
 
 def keep_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> None:
-    """Record a cleaning with a tokenizer that has none; warn where it has another. `None`: nothing is known."""
+    """Record a cleaning with a tokenizer that has none; warn if it has another one. `None`: nothing is known."""
     recorded = cleaning_of(tokenizer)
     if recorded is None:
         record_cleaning(tokenizer, cleaning)
@@ -129,7 +129,8 @@ def keep_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> N
 
 
 def choose_text_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None = None) -> str:
-    """How a text is cleaned before a tokenizer reads it: as asked for, else as recorded with the tokenizer, else not.
+    """Choose the cleaning of a text for a tokenizer: the given one, else the one recorded with the tokenizer, else
+    none.
 
     Raises:
       ValueError: an unknown cleaning.
@@ -152,10 +153,10 @@ def _choose_recorded(given: str | None, known: str | None) -> str | None:
 
 
 def empty_tokenizer(vocab_size: int) -> BertTokenizerFast:
-    """BERT's tokenizer, cased, with the special tokens alone: what becomes one of `vocab_size` tokens.
+    """BERT's cased tokenizer with only the special tokens; training adds tokens up to `vocab_size`.
 
     Raises:
-      ValueError: that leaves no room beside the special tokens.
+      ValueError: `vocab_size` has no room for more than the special tokens.
     """
     _check_room(vocab_size, len(SPECIAL_TOKENS))
     vocabulary = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
@@ -176,7 +177,7 @@ def _check_room(vocab_size: int, special_tokens: int) -> None:
 
 
 def _empty_copy(base: str | os.PathLike[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The base tokenizer with its special tokens alone, numbered from 0."""
+    """The base tokenizer with only its special tokens, numbered from 0."""
     if isinstance(base, (str, os.PathLike)):
         base = AutoTokenizer.from_pretrained(base)
     backend = getattr(base, "backend_tokenizer", None)
@@ -193,7 +194,8 @@ def _empty_copy(base: str | os.PathLike[str] | PreTrainedTokenizerBase) -> PreTr
 
 
 def count_chunks(texts: Texts) -> Counter:
-    """How often each run of characters between white space occurs: all that training needs, and far smaller."""
+    """Count each run of characters between white space. Training needs only these counts, which are far smaller than
+    the texts."""
     chunks: Counter[str] = Counter()
     for text in tqdm(_each_text(texts), desc="Counting words", unit=" texts", delay=2):
         for part in cut_at_blanks(text):
@@ -232,7 +234,7 @@ def _train_vocabulary(
         min_frequency=2,
         show_progress=False,
         continuing_subword_prefix=_CONTINUING,
-        # Not special at all, but these get their numbers before the trainer's hash table can give others.
+        # These are not special tokens, but special tokens get their numbers before the trainer's hash table is used.
         special_tokens=[*special_tokens, *alphabet],
     )
     fresh = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -243,7 +245,7 @@ def _train_vocabulary(
 
 
 def count_words(backend: Tokenizer, chunks: Counter) -> Counter:
-    """The words as the tokenizer's own normaliser and pre-tokenizer see them."""
+    """The words after the tokenizer's own normaliser and pre-tokenizer."""
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
         normalized = backend.normalizer.normalize_str(chunk) if backend.normalizer else chunk
@@ -254,10 +256,10 @@ def count_words(backend: Tokenizer, chunks: Counter) -> Counter:
 
 
 def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
-    """Characters as they stand at the beginning (`가`) and inside (`##가`) of words, most frequent first.
+    """Characters in the forms for the beginning (`가`) and the inside (`##가`) of words, the most frequent first.
 
     Returns:
-      The `limit` most frequent at most, and the characters that were left out altogether.
+      At most the `limit` most frequent forms, and the characters of which no form is included.
     """
     frequency: Counter[str] = Counter()
     forms: dict[str, set[str]] = {}
@@ -269,7 +271,7 @@ def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
     room = limit
     ranked = sorted(frequency, key=lambda character: (-frequency[character], character))
     for position, character in enumerate(ranked):
-        # The trainer adds the plain form of every character it sees, so that one counts always.
+        # The trainer adds the plain form of every character that it sees, so the plain form is always counted.
         tokens = sorted({character, *forms[character]})
         if len(tokens) > room:
             return kept, ranked[position:]
@@ -281,11 +283,12 @@ def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
 def sample_documents(
     documents: Callable[[], Iterator[list[str]]], characters: int = TOKENIZER_CHARACTERS, seed: int = 0
 ) -> Iterator[list[str]]:
-    """Documents to train a tokenizer on: all of a small corpus, and of a large one a share drawn at random.
+    """Documents to train a tokenizer on: all documents of a small corpus, or a random share of a large one.
 
     Args:
-      documents: gives the documents, lists of sentences, from the beginning; called twice, the first time to count.
-      characters: about how many the sample has.
+      documents: a function that returns the documents (lists of sentences) from the start; it is called twice, the
+        first time to count.
+      characters: approximate number of characters of the sample.
       seed: the same documents and seed give the same sample.
     """
     total = sum(len(sentence) for document in documents() for sentence in document)
@@ -296,7 +299,7 @@ def sample_documents(
 
 
 def _repeated(words: Counter, removal: dict) -> Iterator[str]:
-    """Texts in which each word occurs as often as it was counted, a million characters a text at most."""
+    """Yield texts in which each word occurs as often as it was counted; a text has at most a million characters."""
     for word, count in sorted(words.items()):
         word = word.translate(removal) if removal else word
         at_once = max(1, 1_000_000 // (len(word) + 1))

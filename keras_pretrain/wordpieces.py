@@ -1,4 +1,4 @@
-"""Add words to a tokenizer: find those that are frequent in a corpus, and extend the vocabulary by them."""
+"""Adds words to a tokenizer: finds words that are frequent in a corpus, and extends the vocabulary."""
 
 import copy
 from collections import Counter
@@ -13,10 +13,10 @@ _CONTINUING = "##"
 
 
 def find_new_tokens(texts: Texts, tokenizer: PreTrainedTokenizerBase, *, count: int = 1000) -> list[str]:
-    """The most frequent wordpieces of a corpus that a vocabulary lacks.
+    """Find the most frequent wordpieces of a corpus that are missing in a vocabulary.
 
-    A vocabulary is trained on the corpus with the tokenizer's normalization; its pieces that occur in the corpus and
-    are unknown to the tokenizer are counted.
+    A new vocabulary is trained on the corpus with the tokenizer's normalization. Its pieces that the tokenizer does not
+    have are counted in the corpus.
 
     Args:
       texts: as for `train_tokenizer`.
@@ -33,7 +33,8 @@ def find_new_tokens(texts: Texts, tokenizer: PreTrainedTokenizerBase, *, count: 
         raise ValueError(f"count must be at least 1, not {count}.")
     chunks = count_chunks(texts)
     repeated = ([chunk] * times for chunk, times in sorted(chunks.items()))
-    # Much of a corpus' vocabulary is known already: train twice the size of the old one to have enough to choose from.
+    # The tokenizer already has many of the corpus' wordpieces, so train a vocabulary of twice the old size to find
+    # enough new ones.
     trained = train_tokenizer(repeated, vocab_size=2 * len(tokenizer) + 2 * count, base=tokenizer)
     known = tokenizer.get_vocab()
     frequency: Counter[str] = Counter()
@@ -60,7 +61,7 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, new_tokens: Iterable[st
 
     Raises:
       ValueError: a tokenizer that is not WordPiece, or a token that it would never find: an empty one, one that
-        normalisation changes, or one that is split before wordpieces are looked up.
+        normalisation changes, or one that is split before the lookup of wordpieces.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not isinstance(backend.model, models.WordPiece):
@@ -84,7 +85,8 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, new_tokens: Iterable[st
 
 
 def old_pieces(token: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids that a tokenizer splits a wordpiece into, longest match first; one `[UNK]` if it cannot.
+    """The ids of the pieces into which a tokenizer splits a wordpiece, by longest match first; a single `[UNK]` if it
+    cannot.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.convert_ids_to_tokens(old_pieces("데이터다", tokenizer))

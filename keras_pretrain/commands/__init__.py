@@ -1,7 +1,8 @@
-"""The command `keras-pretrain VERB`. Nothing outside this package knows a flag.
+"""The command `keras-pretrain VERB`. No code outside this package depends on the flags.
 
-cyclopts makes arguments, help and their checks from the signatures and docstrings of the records and functions: unlike
-argparse-like tools it writes flags with hyphens, answers `--help` in a tenth of a second, and its errors are one line.
+cyclopts makes the arguments, their help and their checks from the signatures and docstrings of the records and
+functions. Unlike tools that resemble argparse, it writes flags with hyphens, answers `--help` in a tenth of a second,
+and reports an error in one line.
 """
 
 from keras_pretrain.commands.application import main, parse

@@ -1,4 +1,4 @@
-"""`main` and `parse`: from a command line to a status, and to a record of settings."""
+"""`main` turns a command line into an exit status; `parse` turns it into a record of settings."""
 
 import dataclasses
 import inspect
@@ -21,7 +21,7 @@ from keras_pretrain.runs.settings import Settings, read_yaml
 from keras_pretrain.system import enable_logging
 
 _NAME = "keras-pretrain"
-# What a user can get wrong, in an argument, a file or a checkpoint. Anything else is a defect of ours.
+# Exceptions that a user's argument, file or checkpoint can cause. Any other exception is a bug in this package.
 _USER_ERRORS = (cyclopts.CycloptsError, ValueError, OSError, ImportError, FloatingPointError)
 _PARSING: dict[str, Any] = {
     "result_action": "return_value",
@@ -36,11 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     """Carry out `keras-pretrain VERB ...`.
 
     Args:
-      argv: the arguments; by default those of the process.
+      argv: the arguments. Default: the arguments of the process.
 
     Returns:
-      The exit status: 0; 1 for a problem that `doctor` found; 2 where the user got something wrong, which is one line
-      on standard error; 130 after Ctrl-C. `--debug` shows tracebacks.
+      The exit status: 0; 1 for a problem that `doctor` found; 2 for a mistake of the user, reported in one line on
+      standard error; 130 after Ctrl-C. `--debug` shows tracebacks.
 
     Raises:
       SystemExit: 143, after a SIGTERM while a model trains.
@@ -60,19 +60,19 @@ def parse(
     takes: Collection[str] | None = None,
     **defaults: object,
 ) -> _Record:
-    """Read a record of settings from the command line of a script; what is wrong ends it with status 2 and one line.
+    """Read a record of settings from the command line of a script; an error ends the script with status 2 and one line.
 
     The script then shows the package's reports (`enable_logging`).
 
     Args:
       record: a class of `keras_pretrain.runs`, or a dataclass of your own that extends one.
-      argv: the arguments; by default those of the process.
+      argv: the arguments. Default: the arguments of the process.
       description: shown by `--help`.
-      takes: the settings that the script takes; by default all.
-      **defaults: other defaults than the record's.
+      takes: the names of the settings that the script takes. Default: all.
+      **defaults: defaults that replace the record's own.
 
     Returns:
-      The record, with all that was not given chosen.
+      The record, in which the settings that were not given have been chosen.
     """
     enable_logging()
     tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
@@ -108,7 +108,7 @@ def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
 _RENAMED = {
     "validation_fraction": "validation", "dupe_factor": "passes", "num_train_steps": "steps", "repo_id": "repo",
 }  # fmt: skip
-_INTERNAL = ("planned_steps",)  # settings of a record that nobody types
+_INTERNAL = ("planned_steps",)  # settings of a record that have no flag
 _DEFAULTS = Parameter(consume_multiple=True, negative_iterable=())
 
 
@@ -140,7 +140,7 @@ def _application() -> App:
 
 
 def _command(arguments: type, function: Callable, record: type[Settings], defaults: dict | None = None) -> Callable:
-    """A function whose signature cyclopts reads: the arguments, and what every verb takes."""
+    """Make a function whose signature cyclopts reads: the arguments, and those that every verb takes."""
 
     def command(*, settings: object = None, options: Options = Options()) -> object:
         given = {each.name: getattr(settings or arguments(), each.name) for each in fields(arguments)}
@@ -162,7 +162,7 @@ def _command(arguments: type, function: Callable, record: type[Settings], defaul
 
 
 def _with_config(tokens: list[str], verb: str) -> list[str]:
-    """The tokens, with the settings of `--config FILE` as flags for all that was not typed."""
+    """The tokens, plus flags for the settings in `--config FILE` that were not typed."""
     file = None
     for i, token in enumerate(tokens):
         if token == "--config" and i + 1 < len(tokens):
@@ -170,7 +170,7 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
         elif token.startswith("--config="):
             file = token.partition("=")[2]
     typed = {_name_of(token).removeprefix("no_") for token in tokens if token.startswith("--")}
-    if {"hours", "steps"} <= typed:  # a record may have both: the steps that fitted into the hours
+    if {"hours", "steps"} <= typed:  # a record may have both `hours` and the steps chosen for them
         raise ValueError("`hours` and `steps` exclude each other: give one of them.")
     takes: type | Callable = verbs.FUNCTIONS.get(verb) or verbs.RECORDS.get(verb, (Options,))[0]
     _refuse_fractions(tokens, takes)
@@ -205,7 +205,7 @@ def _as_flags(name: str, value: object) -> list[str]:
 
 
 def _guarded(function: Callable, name: str, tokens: list[str]) -> int:
-    """Call a function; what the user got wrong is one line on standard error."""
+    """Call a function, and report a mistake of the user in one line on standard error."""
     try:
         return function() or 0
     except KeyboardInterrupt:
@@ -230,7 +230,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _name_flags(text: str) -> str:
-    """Arguments of Python as the flags that the command has: `resume=False` is `--no-resume`."""
+    """Rename Python arguments to the flags of the command: `resume=False` becomes `--no-resume`."""
     takers: list[type | Callable] = [*(record for record, _ in verbs.RECORDS.values()), *verbs.FUNCTIONS.values()]
     names = sorted({*_RENAMED}.union(*map(_names_of, takers)), key=len, reverse=True)
 
@@ -256,7 +256,7 @@ def _names_of(takes: type | Callable) -> dict[str, object]:
 
 
 def _refuse_fractions(tokens: list[str], takes: type | Callable) -> None:
-    """cyclopts would round 1.5 to 2 where a whole number is wanted."""
+    """cyclopts would round 1.5 to 2 for an integer setting."""
     whole = {
         name for name, kind in _names_of(takes).items() if re.fullmatch(r"(<class ')?int('>)?( \| None)?", str(kind))
     }

@@ -1,4 +1,4 @@
-"""What each verb does. TensorFlow and the like are imported when a verb begins."""
+"""What each verb does. Heavy libraries such as TensorFlow are imported when a verb starts."""
 
 import json
 import shlex
@@ -23,22 +23,23 @@ from keras_pretrain.runs.settings import (
 )
 from keras_pretrain.system import require_packages
 
-begun = time.perf_counter()  # of the command; `--hours` counts from here
+begun = time.perf_counter()  # start of the command, from which `--hours` counts
 
 
 def begin() -> None:
-    """Import what every verb needs, quietly; without progress bars in a file or a pipe, where each is many lines."""
+    """Import what every verb needs, without messages; in a file or pipe, turn off progress bars, which would fill many
+    lines."""
     import_tensorflow()
     import datasets
     import transformers
 
-    transformers.logging.set_verbosity_error()  # that all weights were used is no news
+    transformers.logging.set_verbosity_error()  # hides the message that all weights were used
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
 
 
 def prepare(settings: PrepareSettings) -> None:
-    """Prepare a corpus of any size once, for as many pretraining runs as you like."""
+    """Prepare a corpus of any size once, for any number of pretraining runs."""
     import keras_pretrain as kp
 
     begin()
@@ -65,7 +66,7 @@ def prepare(settings: PrepareSettings) -> None:
 
 
 def bert(settings: BertSettings) -> None:
-    """Pretrain a BERT on your own documents, or continue from one: text in, a fill-mask model out."""
+    """Pretrain a BERT on your own documents, or continue from one; the result is a fill-mask model."""
     begin()
     from keras_pretrain.runs.run import Run
 
@@ -74,7 +75,7 @@ def bert(settings: BertSettings) -> None:
 
 
 def electra(settings: ElectraSettings) -> None:
-    """Pretrain an ELECTRA on your own documents, or continue from one: text in, an encoder to fine-tune out."""
+    """Pretrain an ELECTRA on your own documents, or continue from one; the result is an encoder to fine-tune."""
     begin()
     from keras_pretrain.runs.run import Run
 
@@ -83,7 +84,7 @@ def electra(settings: ElectraSettings) -> None:
 
 
 def _say_next(settings: BertSettings | ElectraSettings) -> None:
-    """Commands to go on with."""
+    """Suggest the next commands."""
     output = shlex.quote(str(settings.output))
     verbs = [f"serve {output}", f"finetune --model {output} --train labelled.csv --output classifier"]
     verbs.append(f"push --model {output} --repo NAME/MODEL --private")
@@ -99,7 +100,7 @@ def adapt(settings: AdaptSettings) -> None:
 
 
 def finetune(settings: FinetuneSettings) -> None:
-    """Fine-tune a pretrained encoder on labelled texts, or pairs of texts: a classifier or a regressor out."""
+    """Fine-tune a pretrained encoder on labelled texts or pairs of texts, as a classifier or a regressor."""
     begin()
     from keras_pretrain.runs.finetuning import run_finetuning
 
@@ -134,15 +135,15 @@ def evaluate(
       text_column: The column that holds the text.
       pair_column: For a classifier of pairs, the column that holds the second text.
       label_column: For a classifier, the column that holds the label.
-      block_size: The most tokens of an example. Default: the run's, else 128.
-      seed: Of the masks.
-      suite: Instead of a corpus, hidden words and fine-tuned tasks: korean, english, or a YAML file in their form.
+      block_size: The maximum number of tokens of an example. Default: the run's, else 128.
+      seed: The seed for the masks.
+      suite: Evaluate hidden words and fine-tuned tasks, not a corpus: korean, english, or a YAML file of the same form.
       data: The folder of the suite's files.
-      tasks: Those of the suite's tasks that are fine-tuned. Default: all.
-      seeds: Runs of each task of the suite; 0 leaves the tasks out.
+      tasks: The tasks of the suite to fine-tune on. Default: all.
+      seeds: How often each task of the suite is fine-tuned; 0 leaves the tasks out.
       untrained: With a suite, also compare an encoder like the first one with random weights.
-      output: The suite's fine-tuning, of which finished seeds are not trained again.
-      precision: Of the suite's matrix products.
+      output: A folder for the suite's fine-tuning; seeds that are finished there are not trained again.
+      precision: The precision of matrix products in the suite.
       json_file: Also write the metrics there.
       debug: Show the traceback of an error.
     """
@@ -199,13 +200,13 @@ def fill_mask(
     *texts: str, model: str, top_k: int = 5, rests: Literal["auto", "beginning", "continuation"] = "auto",
     debug: bool = False,
 ) -> None:  # fmt: skip
-    """Ask a trained model what belongs in the gaps of sentences.
+    """Let a trained model fill the gaps of sentences.
 
     Args:
-      texts: Each with one [MASK] or several.
+      texts: Texts, each with one or more [MASK].
       model: The folder or Hub name of a checkpoint, or the folder of a SavedModel.
-      top_k: Answers for each gap.
-      rests: How the rest of a word behind a gap is read. By default as the checkpoint was trained.
+      top_k: The number of answers for each gap.
+      rests: How to read the rest of a word after a gap. Default: as the checkpoint was trained.
       debug: Show the traceback of an error.
     """
     if not texts:
@@ -238,8 +239,8 @@ def export(
     Args:
       model: A folder or a name on the Hub.
       output: The folder of the SavedModel; TensorFlow Serving wants a number as its last part, such as served/1.
-      max_length: Tokens of a text that are read. Default: the model's.
-      top_k: Answers for each gap.
+      max_length: The most tokens that are read from a text. Default: the model's.
+      top_k: The number of answers for each gap.
       overwrite: Replace a SavedModel that this version did not write.
       debug: Show the traceback of an error.
     """
@@ -258,9 +259,9 @@ def push(
 
     Args:
       model: A folder.
-      repo: OWNER/NAME; made where it is missing.
-      private: Of a repository that is made now. Default: the owner's setting.
-      message: Of the commit.
+      repo: OWNER/NAME; created if it does not exist.
+      private: Make a repository that is created now private. Default: the owner's setting.
+      message: The commit message.
       debug: Show the traceback of an error.
     """
     if not model.is_dir():
@@ -277,9 +278,9 @@ def serve(
     """Show a checkpoint, or a run while it trains, as a page in the browser.
 
     Args:
-      folder: Of a checkpoint or of a run.
-      host: The address to listen on; by default no other machine reaches the page.
-      port: 0 is any free one.
+      folder: The folder of a checkpoint or of a run.
+      host: The address to listen on. By default, other machines cannot reach the page.
+      port: The port to listen on; 0 chooses a free one.
       open_page: Open the page in the browser.
       debug: Show the traceback of an error.
     """
@@ -297,7 +298,7 @@ def serve(
             if contents.encodes is not None:
                 import tensorflow as tf
 
-                tf.config.set_visible_devices([], "GPU")  # the GPU's memory is for a run that trains
+                tf.config.set_visible_devices([], "GPU")  # leaves the GPU's memory to a run that trains
                 from keras_pretrain.serving.answering import Answerer
 
                 answerer = Answerer(contents)
@@ -315,10 +316,10 @@ def serve(
 
 
 def doctor(*, folder: Path = Path(), debug: bool = False) -> int:
-    """Say what this machine is, and what would stand in the way of a run.
+    """Describe this machine, and report what would prevent a run.
 
     Args:
-      folder: Where the output would lie.
+      folder: The folder that the output would be written to.
       debug: Show the traceback of an error.
     """
     begin()

@@ -1,1 +1,1 @@
-"""Private and undocumented names of other libraries, each in one place and with a test that notices when it changes."""
+"""Private and undocumented names of other libraries, each in one place, with a test that fails if it changes."""

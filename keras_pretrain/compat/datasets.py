@@ -7,15 +7,15 @@ from datasets import Dataset
 
 
 def is_name_of_reader(name: str) -> bool:
-    """Whether `load_dataset` takes a name for one of its readers of files, such as `"csv"`, not for a dataset."""
+    """Whether `load_dataset` reads a name as one of its file readers, such as `"csv"`, and not as a dataset."""
     return name in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Identifies the content of a dataset: equal for equal data that were made in the same way."""
+    """Return a string that identifies the content of a dataset. It is equal for equal data made in the same way."""
     return dataset._fingerprint
 
 
 def cache_folder() -> Path:
-    """Where `datasets` keeps what it has made: `HF_DATASETS_CACHE` or its default."""
+    """The cache folder of `datasets`: `HF_DATASETS_CACHE` or its default."""
     return Path(datasets.config.HF_DATASETS_CACHE)

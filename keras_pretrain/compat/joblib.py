@@ -1,17 +1,17 @@
-"""Worker processes: joblib (1.6) has a copy of loky inside, which it does not document."""
+"""Worker processes from loky. joblib (1.6) contains a copy of loky, which it does not document."""
 
 from joblib.externals import loky
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-WorkerDied = TerminatedWorkerError  # raised by the results of tasks when a worker process was killed
+WorkerDied = TerminatedWorkerError  # raised when the result of a task is read, if a worker process was killed
 
 
 def start_workers(count: int, environment: dict[str, str]) -> loky.ProcessPoolExecutor:
-    """New processes, not forks of this one, that start with the first task.
+    """Create worker processes, which start with the first task. They are new processes, not forks of this one.
 
     Args:
-      count: of processes.
-      environment: variables that they have besides those of this process.
+      count: number of processes.
+      environment: environment variables for the workers, in addition to those of this process.
 
     Returns:
       An executor; its `shutdown(kill_workers=True)` does not wait for unfinished tasks.

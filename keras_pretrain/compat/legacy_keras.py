@@ -1,18 +1,18 @@
-"""Makes sure that `tf.keras` means legacy Keras (`tf_keras`), which transformers' TensorFlow models are built on."""
+"""Makes sure that `tf.keras` is legacy Keras (`tf_keras`); transformers' TensorFlow models are built on it."""
 
 import os
 import sys
 
-_TRUE = ("1", "true", "True")  # the values that TensorFlow's own loader takes for true
+_TRUE = ("1", "true", "True")  # the values that TensorFlow's own loader reads as true
 
 
 def require_legacy_keras() -> None:
-    """Set `TF_USE_LEGACY_KERAS=1`, and refuse to go on where that comes too late.
+    """Set `TF_USE_LEGACY_KERAS=1`, and raise an error if it is too late for that.
 
     Raises:
       ImportError: `tf.keras` was already resolved to Keras 3 in this process, or the environment
         variable was set to something else on purpose. A Keras 3 optimizer or callback given to a
-        transformers model fails deep inside `compile`; it is better said here.
+        transformers model fails deep inside `compile`, so it is reported here.
     """
     setting = os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     if setting not in _TRUE:
@@ -20,7 +20,7 @@ def require_legacy_keras() -> None:
             f"TF_USE_LEGACY_KERAS is set to {setting!r}, but transformers' TensorFlow models need legacy Keras. "
             "Unset the variable or set it to 1 before Python starts."
         )
-    # TensorFlow decides what tf.keras is when it is first touched; until then it is a loader without a module's name.
+    # TensorFlow resolves tf.keras on its first use. Until then, tf.keras is a loader without a module name.
     keras = vars(sys.modules["tensorflow"]).get("keras") if "tensorflow" in sys.modules else None
     if keras is not None and vars(keras).get("__name__") in ("keras._tf_keras.keras", "tensorflow.keras"):
         raise ImportError(

@@ -1,4 +1,4 @@
-"""Signal handlers: those that were set from C, and those that are set from another thread than the main one."""
+"""Signal handlers that were set from C, or that are set from a thread other than the main one."""
 
 import contextlib
 import ctypes
@@ -8,22 +8,22 @@ import threading
 from collections.abc import Callable
 
 _ANSWER_SECONDS = 10.0  # Ray Train's main thread executes Python every 2 s
-_SIGACTION_BYTES = 1024  # more than libc's `struct sigaction` has anywhere; only libc looks into it
+_SIGACTION_BYTES = 1024  # larger than libc's `struct sigaction` on any platform; only libc reads its content
 
 
 def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
     """Set a signal handler from any thread.
 
-    Python sets handlers in the main thread only. From another one (Ray Train runs `fit` in one), the main thread is
-    asked to do it, which it does as soon as it executes Python again.
+    Python sets handlers in the main thread only. If this is called from another thread (as under Ray Train, which runs
+    `fit` in one), the main thread sets the handler as soon as it executes Python again.
 
     Args:
-      number: of the signal.
+      number: the number of the signal.
       handler: as for `signal.signal`.
 
     Returns:
-      A function that puts the previous handler back, also one that was set from C; `None` where the main thread did not
-      set the handler within ten seconds.
+      A function that restores the previous handler, even one that was set from C; `None` if the main thread did not set
+      the handler within ten seconds.
     """
     previous: list[tuple] = []
 
@@ -33,7 +33,7 @@ def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
 
     def put_back() -> None:
         in_python, action = previous[0]
-        # For a handler that was set from C, `signal.signal` has returned None, and the action alone knows it.
+        # For a handler that was set from C, `signal.signal` returned None; only the action describes it.
         signal.signal(number, signal.SIG_DFL if in_python is None else in_python)
         write_action(number, action)
 
@@ -48,10 +48,10 @@ def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_l
     Args:
       function: must not raise.
       seconds: how long to wait.
-      even_later: the function is still to be called when the wait is over.
+      even_later: whether the function is still called after the wait is over.
 
     Returns:
-      Whether it was called. A main thread that waits in C, in `Thread.join()` for example, calls nothing.
+      Whether it was called. A main thread that waits in C, for example in `Thread.join()`, does not call the function.
     """
     if threading.current_thread() is threading.main_thread():
         function()
@@ -65,7 +65,7 @@ def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_l
 
 
 class _Request:
-    """A function that the main thread is asked to call, once."""
+    """A function for the main thread to call once."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function: Callable[[], object] | None = function
@@ -90,7 +90,7 @@ def _answer_all(_: object) -> int:
 
 
 _requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
-_ANSWER = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_answer_all)  # kept for good: Python may call it at any time
+_ANSWER = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_answer_all)  # never freed: Python may call it at any time
 
 
 def read_action(number: int) -> bytes:
@@ -101,7 +101,7 @@ def read_action(number: int) -> bytes:
 
 
 def write_action(number: int, action: bytes) -> None:
-    """Set what `read_action` returned."""
+    """Set the action that `read_action` returned."""
     _check(_libc().sigaction(number, ctypes.create_string_buffer(action, len(action)), None))
 
 

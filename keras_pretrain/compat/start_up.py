@@ -1,4 +1,4 @@
-"""TensorFlow's import without its start-up notes, which would bury what a command says."""
+"""Imports TensorFlow without its start-up messages, which would hide the output of a command."""
 
 import contextlib
 import os
@@ -7,18 +7,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# What TensorFlow 2.21 writes to standard error past TF_CPP_MIN_LOG_LEVEL: that messages come before its logging is set
-# up, and then lines that begin with a level, a date and a place.
+# The text that TensorFlow 2.21 writes to standard error for every value of TF_CPP_MIN_LOG_LEVEL: a notice that its
+# logging is not set up yet, then lines that begin with a level, a date and a place.
 _NOTE = re.compile(
     r"^(WARNING: All log messages before absl|[IW]\d{4} |\d{4}-\d\d-\d\d .*: [IW] |To enable the following instr)"
 )
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow; only what it writes to standard error besides its start-up notes is shown."""
+    """Import TensorFlow without its start-up messages; anything else that it writes to standard error is shown."""
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised; what is logged is that there is no GPU
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised; the log only reports that there is no GPU
     with _notes_left_out():
         import tensorflow  # noqa: F401
 

@@ -8,8 +8,8 @@ from tensorflow.python.ops import stateful_random_ops
 
 
 def keep_random_state() -> Callable[[], None]:
-    """Note the state of `tf.random`; returns a function that puts it back."""
-    seeds = getattr(context.context(), "_rng", None)  # where `tf.random.set_seed` was called: of operations without one
+    """Save the state of `tf.random`; returns a function that restores it."""
+    seeds = getattr(context.context(), "_rng", None)  # for operations without a seed
     seeds_state = seeds.getstate() if seeds is not None else None
     generator = stateful_random_ops.global_generator  # None before its first use
     generator_state = generator.state.numpy() if generator is not None else None
@@ -24,5 +24,5 @@ def keep_random_state() -> Callable[[], None]:
 
 
 def inputs_of(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
-    """The datasets that a dataset is directly made from."""
+    """The input datasets of a dataset."""
     return dataset._inputs()

@@ -15,14 +15,14 @@ def uses_weight_decay(optimizer: tf_keras.optimizers.Optimizer, variable: tf.Var
 
 
 def step_counters(model: tf_keras.Model) -> list[tf.Variable]:
-    """What Keras counts the batches of training, evaluation and prediction with; not among the model's variables."""
+    """The counters of training, evaluation and prediction batches. They are not among the model's variables."""
     return [model._train_counter, model._test_counter, model._predict_counter]
 
 
 @contextlib.contextmanager
 def initializers_drawing_from(seed: int) -> Iterator[None]:
-    """In the block, initializers without a seed of their own draw from this one, as after `set_random_seed`. Unlike
-    that, it leaves Keras', TensorFlow's, numpy's and Python's generators as they were."""
+    """In the block, initializers without their own seed use this one, as after `set_random_seed`. Unlike
+    `set_random_seed`, it does not change the generators of Keras, TensorFlow, numpy and Python."""
     before = getattr(backend._SEED_GENERATOR, "generator", None)
     backend._SEED_GENERATOR.generator = random.Random(seed)
     try:
@@ -38,7 +38,7 @@ class AdamWByVariable(tf_keras.optimizers.AdamW):
     """
 
     def changing(self, variable: tf.Variable) -> contextlib.AbstractContextManager:
-        """The context in which AdamW reads its settings for `variable`, and changes it."""
+        """The context in which AdamW reads its settings for `variable` and updates `variable`."""
         return contextlib.nullcontext()
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
@@ -52,10 +52,10 @@ class AdamWByVariable(tf_keras.optimizers.AdamW):
 
 
 class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with texts as values; Keras' own values are averages with four decimals.
+    """Keras' progress bar, but with texts as values. Keras itself shows averages with four decimals.
 
     `fit` uses a `ProgbarLogger` among its callbacks in place of its own. A subclass defines `show_step` and
-    `show_epoch`, which are called in `fit` with `verbose=1` and end in `draw`. Elsewhere, the bar is Keras' own.
+    `show_epoch`, which are called in `fit` with `verbose=1` and end in `draw`. Outside `fit`, Keras shows its own bar.
     """
 
     target: int | None
@@ -65,7 +65,7 @@ class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
 
     @property
     def is_in_fit(self) -> bool:
-        """Whether `fit` is running, so that an evaluation is its validation."""
+        """Whether `fit` is running; an evaluation is then its validation."""
         return self._called_in_fit
 
     def start_bar(self) -> None:
@@ -85,7 +85,7 @@ class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
         """Draw the bar.
 
         Args:
-          texts: each value by its label, in their order.
+          texts: maps each label to its value; the bar shows them in this order.
           is_last: the bar is complete and the next output begins on a new line.
         """
         self.progbar._values_order, self.progbar._values = list(texts), dict(texts)
@@ -102,6 +102,6 @@ class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
         if self.verbose != 1 or not self.is_in_fit:
             super()._finalize_progbar(logs, counter)
             return
-        if self.target is None:  # the first epoch of a dataset whose length Keras does not know
+        if self.target is None:  # unknown in the first epoch of a dataset without a known length
             self.target = self.progbar.target = self.seen
         self.show_epoch(logs)

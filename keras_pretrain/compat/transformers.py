@@ -24,5 +24,6 @@ def activation_named(name: str) -> Callable:
 
 
 def saved_settings(tokenizer: "PreTrainedTokenizerBase") -> dict:
-    """What `save_pretrained` writes to `tokenizer_config.json` and `from_pretrained` reads back; may be changed."""
+    """The settings that `save_pretrained` writes to `tokenizer_config.json` and `from_pretrained` reads back. The
+    dictionary may be changed."""
     return tokenizer.init_kwargs

@@ -22,38 +22,42 @@ _REMOVED = {
 
 # A URL as in KcBERT's cleaning: scheme, host with a top-level domain, then anything a path may hold.
 _COMMENT_URL = re.compile(r"https?://(?:www\.)?[-\w@:%.+~#=]{1,256}\.[a-zA-Z0-9()]{1,6}\b[-\w()@:%+.~#?&/=]*", re.ASCII)
-# A URL in prose: punctuation belongs to it only if it goes on behind it, so that the full stop of the sentence stays.
+# A URL in prose. Punctuation is a part of the URL only if the URL continues after it, so the full stop of the sentence
+# stays.
 _PROSE_URL = re.compile(
     r"https?://(?:[-\w@%+~#&/=$*]|\([-\w@:%+.~#?&/=$*,;!']*\)|[.?:!,;'](?=[-\w@%+~#&/=$*(]))+", re.ASCII | re.IGNORECASE
 )
-# What "comments" keeps, besides emoji: ASCII, a few marks, and Hangul as single letters (ㄱ-ㅣ) and syllables (가-힣).
+# Characters that "comments" keeps, in addition to emoji: ASCII, a few marks, and Hangul as single letters (ㄱ-ㅣ) and
+# syllables (가-힣).
 _KEPT = "\x00-\x7f％·∼ㄱ-ㅣ가-힣"
 # Control characters (Cc) that are not white space; soft hyphen, zero-width space, word joiner and byte order mark.
 # The zero-width joiner (U+200D) holds emoji together and stays.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]+")
-# soynlp would shrink repeated digits as it does letters (1000000 to 100); hence digits are hidden as private-use
-# characters, of which none is left at this point.
+# soynlp would shrink repeated digits like letters (1000000 to 100). So digits are replaced by private-use characters
+# meanwhile, which the text does not contain at this point.
 _HIDE_DIGITS = {ord(str(digit)): 0xE000 + digit for digit in range(10)}
 _SHOW_DIGITS = {private: digit for digit, private in _HIDE_DIGITS.items()}
 
 
 def clean_text(text: str, cleaning: str = "comments") -> str:
-    r"""Clean one document, or a text that a model is asked about.
+    r"""Clean one document, or a text to give to a model.
 
-    - `"comments"`, the default for Korean: the rules that KcBERT's corpus of online comments was cleaned by (Lee, 2020,
-      https://huggingface.co/beomi/kcbert-base), line by line. Characters other than ASCII, Hangul, emoji and the marks
-      `％·∼` become a space, so Hanja, `℃`, typographic quotation marks and accented letters go. URLs are removed. A
-      letter repeated four or more times in a row shrinks to two (soynlp's `repeat_normalize`; three stay). White space
-      becomes one space. Unlike KcBERT's rules, these never shorten digits: 1000000 stays 1000000.
-    - `"prose"`, the default for English: Unicode NFC; control characters other than white space, soft hyphens,
-      zero-width spaces, word joiners, byte order marks and URLs are removed; white space becomes one space.
-    - `"none"`: the text as it is.
+    - `"comments"`, the default for Korean: the rules used to clean KcBERT's corpus of online comments (Lee, 2020,
+      https://huggingface.co/beomi/kcbert-base), applied to each line. Characters other than ASCII, Hangul, emoji and
+      the marks `％·∼` become a space. This removes Hanja, `℃`, typographic quotation marks and accented letters. URLs
+      are removed. A letter repeated four or more times in a row shrinks to two; three stay (soynlp's
+      `repeat_normalize`). White space becomes one space. Unlike KcBERT's rules, these never shorten digits: 1000000
+      stays 1000000.
+    - `"prose"`, the default for English. The text becomes Unicode NFC. URLs, soft hyphens, zero-width spaces, word
+      joiners, byte order marks, and control characters other than white space are removed. White space becomes one
+      space.
+    - `"none"`: the text is not changed.
 
     `"comments"` and `"prose"` remove empty lines and keep the other line breaks, so that sentences do not run together
     across paragraphs. Cleaning a cleaned text changes nothing.
 
     Args:
-      text: a document, its paragraphs separated by line breaks.
+      text: a document, with line breaks between paragraphs.
       cleaning: one of the names above.
 
     Returns:
@@ -76,7 +80,8 @@ def clean_text(text: str, cleaning: str = "comments") -> str:
 
 
 def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
-    """Cut a text into parts of at least so many characters; each ends before a blank or with the text."""
+    """Cut a text into parts of at least this many characters. Each part ends before a blank or at the end of the
+    text."""
     start = 0
     while len(text) - start > characters:
         end = text.find(" ", start + characters)
@@ -94,7 +99,7 @@ def check_cleaning(cleaning: str) -> None:
 
 
 def require_cleaning(cleaning: str) -> None:
-    """Refuse a cleaning that cannot be carried out.
+    """Raise an error if a library that the cleaning needs is missing.
 
     Raises:
       ValueError: an unknown cleaning.
@@ -112,7 +117,7 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
     Args:
       language: `"ko"` or `"en"`; determines the default.
       cleaning: one of `CLEANINGS`, or `None`.
-      clean: deprecated; `False` is `cleaning="none"`, `True` the default of the language.
+      clean: deprecated; `False` means `cleaning="none"`, and `True` means the default cleaning of the language.
 
     Raises:
       ValueError: an unknown language or cleaning, or both `cleaning` and `clean`.
@@ -133,14 +138,14 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
 
 
 def describe_cleaning(cleaning: str) -> str:
-    """One line on what a cleaning removes, for the log and the model card; a `ValueError` for an unknown one."""
+    """One line for the log and the model card that describes a cleaning; raises a `ValueError` if it is unknown."""
     check_cleaning(cleaning)
     return f'Cleaning "{cleaning}": {_REMOVED[cleaning]}.'
 
 
 def _clean_comment(line: str) -> str:
     line = _shrink_repeats(_COMMENT_URL.sub("", _unwanted().sub(" ", line)))
-    while _COMMENT_URL.search(line):  # httttps:// has become a URL
+    while _COMMENT_URL.search(line):  # shortening repeated letters can turn httttps:// into a URL
         line = _shrink_repeats(_COMMENT_URL.sub("", line))
     return line
 
@@ -152,18 +157,18 @@ def _shrink_repeats(line: str) -> str:
 def _clean_prose(line: str) -> str:
     line = unicodedata.normalize("NFC", _CONTROL.sub("", line))
     while _PROSE_URL.search(line):
-        # An accent that stood behind a URL may go with the letter before it.
+        # If an accent follows a URL, it follows the letter before the URL after the removal; NFC then joins the two.
         line = unicodedata.normalize("NFC", _PROSE_URL.sub("", line))
     return " ".join(line.split())
 
 
 @lru_cache(maxsize=1)
 def _unwanted() -> re.Pattern:
-    """All characters but `_KEPT` and those that take part in an emoji."""
+    """A pattern for all characters except `_KEPT` and the parts of emoji."""
     require_cleaning("comments")
     import emoji
 
-    # emoji 2 has one table, emoji 1 has one for each language.
+    # emoji 2 has a single table; emoji 1 has a table for each language.
     tables = [emoji.EMOJI_DATA] if hasattr(emoji, "EMOJI_DATA") else emoji.UNICODE_EMOJI.values()
     characters = sorted({character for table in tables for sequence in table for character in sequence})
     return re.compile(f"[^{_KEPT}{re.escape(''.join(characters))}]+")
@@ -172,7 +177,7 @@ def _unwanted() -> re.Pattern:
 @lru_cache(maxsize=1)
 def _repeat_normalize() -> Callable[..., str]:
     require_cleaning("comments")
-    # Here: soynlp imports scikit-learn and scipy, which takes 2 seconds.
+    # Imported here because soynlp imports scikit-learn and scipy, which takes 2 seconds.
     from soynlp.normalizer import repeat_normalize
 
     return repeat_normalize

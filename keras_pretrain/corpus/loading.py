@@ -24,11 +24,11 @@ from keras_pretrain.corpus.validation import document_hash, first_occurrences, i
 
 logger = logging.getLogger(__name__)
 
-# What `load_corpus` reads: a path, a glob, a name on the Hub, or documents that are loaded already.
+# The sources that `load_corpus` reads: a path, a glob, a name on the Hub, or documents that are already loaded.
 Source: TypeAlias = str | os.PathLike[str] | Dataset | IterableDataset | DatasetDict | IterableDatasetDict
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?", re.ASCII)
-_RULES = 1  # goes up whenever a reader gives other texts than before: tables in the cache are then not used
+_RULES = 1  # increased whenever a reader returns different texts: cached tables are then not used
 _MARK = " skipped"  # a column of the cached table of files
 
 
@@ -44,31 +44,35 @@ def load_corpus(
     dialect: str | dict | None = None,
     on_bad_rows: str = "error",
 ) -> DatasetDict:
-    """Load documents and split some off for validation.
+    """Load documents, and split off a part of them for validation.
 
     Args:
       source: a file (`.txt`, `.csv`, `.tsv`, `.json`, `.jsonl`, each also with `.gz`, or `.parquet`), a folder or a
-        glob of such files, a `Dataset`, a `DatasetDict`, or the name of a dataset on the Hub. (Load one with
-        configurations by `datasets.load_dataset`.) In a folder, linked folders are followed; hidden files and files of
-        other kinds are left out. A streaming dataset is read again in each call, into the cache of `datasets`.
-      text_column: the column that holds the text; `.txt` files have none and ignore it.
+        glob of such files, a `Dataset`, a `DatasetDict`, or the name of a dataset on the Hub. (To load a dataset with
+        configurations, call `datasets.load_dataset`.) In a folder, linked folders are followed; hidden files and files
+        of other kinds are left out. A streaming dataset is read again in each call, into the cache of `datasets`.
+      text_column: the column that holds the text. `.txt` files have no columns, so it is ignored for them.
       validation_fraction: share of the documents that become `validation`, up to about a million characters; 0 for
-        none. A document's side follows from its text and the seed, so adding documents moves none from training to
-        validation. Ignored if the source has a `validation` (or `test`) split of its own.
-      drop_duplicates: leave out documents whose text an earlier one has. The log counts them in any case.
-      seed: of the split.
-      sample_by: what a document is in a `.txt` file: `"paragraph"`, a block between blank lines, or `"line"`.
-      encoding: of text files, such as `"cp949"` for a `.csv` file from a Korean Excel. A byte-order mark is dropped.
-      dialect: how `.csv` and `.tsv` files are written. By default `.csv` files have commas and quotation marks, and
-        `.tsv` files tabs and no quoting: a quotation mark is a part of the text. Else a name registered with Python's
-        `csv` (`"excel"`, `"excel-tab"`, `"unix"`), the delimiter of a file that is quoted as in `"excel"`, or a dict of
-        `csv`'s format parameters. With a dialect, quoted line breaks are never taken for an unclosed quotation mark.
-      on_bad_rows: `"error"`, or `"skip"` to leave out and count the rows that cannot be read (another number of fields
-        than the header, a quotation mark that is never closed, bytes that are not of the encoding, no JSON).
+        none. The split of a document depends only on its text and the seed, so adding documents never moves one from
+        training to validation. Ignored if the source has a `validation` (or `test`) split of its own.
+      drop_duplicates: leave out documents with the same text as an earlier one. The log counts them even if they are
+        kept.
+      seed: the seed for the split.
+      sample_by: the unit that is a document in a `.txt` file: `"paragraph"` (a block between blank lines) or `"line"`.
+      encoding: the encoding of text files, such as `"cp949"` for a `.csv` file from a Korean Excel. A byte-order mark
+        is dropped.
+      dialect: how `.csv` and `.tsv` files are written. By default, `.csv` files have commas and quotation marks. `.tsv`
+        files have tabs and no quoting, so a quotation mark is a part of the text. Other values: a name registered with
+        Python's `csv` (`"excel"`, `"excel-tab"`, `"unix"`), the delimiter of a file that is quoted as in `"excel"`, or
+        a dict of `csv`'s format parameters. If a dialect is given, quoted line breaks are never reported as an unclosed
+        quotation mark.
+      on_bad_rows: `"error"`, or `"skip"` to leave out and count the rows that cannot be read (rows with more or fewer
+        fields than the header, with a quotation mark that is never closed, with bytes that the encoding does not allow,
+        or with invalid JSON).
 
     Returns:
-      A `DatasetDict` with `train` and `validation`, each with the one column `text` (str). Rows that were empty, not
-      text or (with `on_bad_rows="skip"`) bad are left out, and a line in the log says how many.
+      A `DatasetDict` with `train` and `validation`, each with the single column `text` (str). Rows that are empty or
+      not text, and with `on_bad_rows="skip"` also bad rows, are left out; the log says how many.
 
     Raises:
       FileNotFoundError: no such file, folder or match, and no such dataset on the Hub.
@@ -103,15 +107,15 @@ def load_corpus(
 
 
 def each_text(documents: Dataset, column: str = "text") -> Iterator:
-    """The values of a column, read a thousand at a time."""
+    """Yield the values of a column, which are read a thousand at a time."""
     for batch in documents.select_columns([column]).iter(1000):
         yield from batch[column]
 
 
 def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -> tuple[np.ndarray, int, int | None]:
-    """Find documents with the text of an earlier one, and log their number.
+    """Find documents with the same text as an earlier one, and log their number.
 
-    `hashes` are those of `document_hash`; from `border` on, documents are of the source's own validation split.
+    `hashes` are the results of `document_hash`; documents from `border` on belong to the source's own validation split.
 
     Returns:
       (documents,) bool, `False` for duplicates; their number; the number of validation documents that are in training.
@@ -128,7 +132,7 @@ def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -
 
 
 def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, first_bad: str | None) -> None:
-    """Log how many rows held no document; raises a `ValueError` if all of them did not."""
+    """Log how many rows contained no document; raises a `ValueError` if no row contained one."""
     skipped, first = empty + missing + bad, f", {bad} bad (the first: {first_bad})" if bad else ""
     counts = f"{empty} empty, {missing} missing or not text{first}"
     if documents == 0:
@@ -140,11 +144,11 @@ def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, f
 def find_source(source: Source, text_column: str) -> list[Path] | dict[str, Dataset]:
     """Resolve `source` to files, or to datasets by split: `train`, and `validation` or else `test` if there is one.
 
-    Of a streaming dataset, the text column is read into a table.
+    The text column of a streaming dataset is read into a table.
 
     Raises:
       FileNotFoundError: no such file, folder or match, and no such dataset on the Hub.
-      ValueError: something else, no split `train`, or a streaming dataset without the column.
+      ValueError: a source of another type, no split `train`, or a streaming dataset without the column.
     """
     if isinstance(source, (str, os.PathLike)):
         source = os.fspath(source)
@@ -159,7 +163,7 @@ def find_source(source: Source, text_column: str) -> list[Path] | dict[str, Data
                 f"be had from the Hub: {error}"
             ) from error
     splits = {"train": source} if isinstance(source, (Dataset, IterableDataset)) else source
-    if not isinstance(splits, dict):  # a DatasetDict or an IterableDatasetDict is one
+    if not isinstance(splits, dict):  # a DatasetDict and an IterableDatasetDict are dicts
         raise ValueError(
             f"A corpus is a path, a glob, a name on the Hub, a Dataset or a DatasetDict, not a {type(source).__name__}."
         )
@@ -170,9 +174,10 @@ def find_source(source: Source, text_column: str) -> list[Path] | dict[str, Data
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether a source can only be a dataset on the Hub: it looks like a name there and is not on this machine."""
+    """Whether a source can only be a dataset on the Hub: it has the form of a Hub name, and no such path exists
+    here."""
     path = Path(source).expanduser()
-    # Such as "text" and "csv": to `datasets` the names of its readers, which would read the whole current folder.
+    # "text" and "csv", for example, are the names of readers of `datasets`, which would read the whole current folder.
     is_here = is_name_of_reader(source) or path.exists() or readers.is_known(path)
     return bool(_HUB_NAME.fullmatch(source)) and not is_here
 
@@ -186,7 +191,7 @@ def _find_files(source: str) -> list[Path]:
         return _files_of_folder(path)
     if glob.has_magic(source):
         matches = map(Path, glob.glob(os.path.expanduser(source), recursive=True))
-        # A link back to a folder above gives the same files again, under ever longer names: each is taken once.
+        # A link to a folder above leads to the same files under longer and longer names; each file is read once.
         matches = sorted((m for m in matches if m.is_file()), key=lambda m: (len(m.parts), m), reverse=True)
         if not matches:
             raise FileNotFoundError(f"No file matches {source}.")
@@ -197,7 +202,7 @@ def _find_files(source: str) -> list[Path]:
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
-    """The files in a folder that can be read; the log says how many others there are."""
+    """The readable files in a folder; the log says how many other files it contains."""
     found: list[Path] = []
     others: list[Path] = []
     for path, folders, files in _walk(folder):
@@ -216,12 +221,14 @@ def _files_of_folder(folder: Path) -> list[Path]:
 
 
 def source_folders(folder: Path) -> list[Path]:
-    """The folders whose files are read where `folder` is the source: itself and all below, also through links."""
+    """The folders whose files are read if `folder` is the source: the folder itself and all folders below it, also
+    through links."""
     return [path for path, _, _ in _walk(folder)]
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """As `os.walk`, through links, without hidden folders; no folder twice, and none that is above `folder`."""
+    """Like `os.walk`, but follows links and skips hidden folders. It visits no folder twice, and none above
+    `folder`."""
     seen = {os.fspath(above) for above in Path(os.path.realpath(folder)).parents}
     waiting = [folder]
     while waiting:
@@ -245,7 +252,7 @@ def _raise(error: OSError) -> None:
 
 
 def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) -> Dataset:
-    """The text of a streaming dataset, read into the cache of `datasets`; a table as it is."""
+    """Read the text of a streaming dataset into the cache of `datasets`; a table is returned unchanged."""
     if isinstance(dataset, Dataset):
         return dataset.with_format(None) if dataset.format["type"] else dataset
     name = f"{type(dataset).__name__} ({split})"
@@ -265,13 +272,14 @@ def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) 
             content.update(repr(text).encode())
             yield {text_column: text}
 
-    # A stream can change without any sign of it: no table of an earlier call is used.
+    # A stream can change without notice, so the tables of earlier calls are not used.
     table = Dataset.from_generator(_NeverTheSame(rows), features=features)
     return Dataset(table.data, info=table.info, split=table.split, fingerprint=content.hexdigest())
 
 
 class _NeverTheSame:
-    """A generator function whose hash is another one each time; before 4.4, `datasets` takes no `fingerprint`."""
+    """A generator function whose hash differs each time, because `datasets` before 4.4 has no argument
+    `fingerprint`."""
 
     def __init__(self, function: Callable[[], Iterator[dict]]) -> None:
         self._function = function
@@ -284,11 +292,11 @@ class _NeverTheSame:
 
 
 def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) -> tuple[Dataset, BadRows]:
-    """A dataset with a row for each record, and the rows that were skipped."""
+    """Return a dataset with one row for each record, and the rows that were skipped."""
     for path in paths:
         readers.check_columns(path, text_column, options)
-    # `datasets` keeps what a generator gave under a hash of these: a changed file must change them. A tuple: it calls
-    # the generator once for each item of a list.
+    # `datasets` caches the output of a generator under a hash of these arguments, so they must change if a file
+    # changes. A tuple, because it would call the generator once for each item of a list.
     files = tuple((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     try:
         dataset = Dataset.from_generator(
@@ -298,7 +306,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
             split="train",
         )
     except datasets.exceptions.DatasetGenerationError as error:
-        # What a reader says of its file is the message; `datasets` wraps it in one that names nothing.
+        # Show the reader's own error, which names the file; `datasets` wraps it in one that does not.
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
     bad_rows = BadRows(*json.loads(dataset[-1][_MARK]))
     return dataset.select(range(len(dataset) - 1)), bad_rows
@@ -307,7 +315,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
 def _rows(
     files: tuple[tuple[str, int, int], ...], text_column: str, options: ReadingOptions, rules: int
 ) -> Iterator[dict]:
-    """A row for each record; then one that keeps, in the cache of `datasets`, what was skipped."""
+    """Yield a row for each record, then one that stores the skipped rows in the cache of `datasets`."""
     bad_rows = BadRows()
     for path, _, _ in files:
         for text in readers.read(Path(path), text_column, options, bad_rows):
@@ -318,7 +326,7 @@ def _rows(
 def require_text(
     features: dict, text_column: str, name: str, hint: str = "Say which one holds the text (text_column)."
 ) -> None:
-    """Refuse a dataset without the column, or whose column does not hold text."""
+    """Raise an error for a dataset without the column, or with a column that does not hold text."""
     if text_column not in features:
         raise ValueError(f"{name} has no column {text_column!r}; its columns are {', '.join(features)}. {hint}")
     kind = getattr(features[text_column], "dtype", features[text_column])
@@ -327,7 +335,8 @@ def require_text(
 
 
 def _only_text(dataset: Dataset, text_column: str, name: str, bad_rows: BadRows) -> Dataset:
-    """The one column, renamed to `text`, without the rows that hold no text; the log says how many were skipped."""
+    """Return the column, renamed to `text`, without the rows that contain no text; the log says how many were
+    skipped."""
     require_text(dataset.features, text_column, name)
     dataset = dataset.select_columns([text_column]).rename_columns({text_column: "text"})
     texts = (table["text"] for table in dataset.with_format("arrow").iter(10_000))

@@ -1,6 +1,6 @@
-"""Read the text of each record in a file; rows that cannot be read are errors with their place, or are counted.
+"""Read the text of each record in a file. A row that cannot be read is an error that names its place, or is counted.
 
-Only a JSON file that is one list is held in memory as a whole.
+Files are read row by row, except a JSON file that is a single list: it is loaded into memory.
 """
 
 import codecs
@@ -28,17 +28,17 @@ _ENCODING = "encoding=... (such as 'cp949')"
 _REMEDIES = {".txt": f", or give {_ENCODING}"}
 _REMEDIES |= dict.fromkeys(_TABLES, f", or give {_ENCODING} or dialect=... (such as 'excel-tab' or ';')")
 _REMEDIES |= dict.fromkeys(_JSON, f", or give {_ENCODING}. A JSON file is one object a line, or one list of objects")
-_ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that could not be decoded, as errors="surrogateescape" keeps it
+_ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that could not be decoded, in the form of errors="surrogateescape"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"\s*[+-]?\d+([.]\d+)?\s*")
 _FIELD_LIMIT = 2**31 - 1  # characters; a field may be a whole book
-_SAMPLE = 1000  # records that show which columns there are and what they hold
+_SAMPLE = 1000  # the number of records read to find the columns and their types
 _SHOWN = 60  # characters of a bad row
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How files are read; the attributes are those of `load_corpus`.
+    """How to read files; the attributes are arguments of `load_corpus`.
 
     Raises:
       ValueError: an option has a value that is not allowed.
@@ -54,7 +54,7 @@ class ReadingOptions:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be {allowed[0]!r} or {allowed[1]!r}, not {getattr(self, name)!r}.")
         try:
-            io.TextIOWrapper(io.BytesIO(), encoding=self.encoding or "")  # also refuses codecs that are not of text
+            io.TextIOWrapper(io.BytesIO(), encoding=self.encoding or "")  # also refuses binary codecs
         except (LookupError, ValueError, TypeError) as error:
             raise ValueError(
                 f"encoding must be one that Python knows, such as 'utf-8' or 'cp949', not {self.encoding!r}."
@@ -71,13 +71,13 @@ class ReadingOptions:
 
 @dataclass
 class BadRows:
-    """How many rows could not be read; for the first one, its place, what is wrong, and its beginning."""
+    """The number of rows that could not be read, and for the first one its place, the error, and its beginning."""
 
     count: int = 0
     first: str = ""
 
     def add(self, message: str, content: str = "") -> None:
-        """Count a row, with its place, what is wrong, and its content or the beginning of it."""
+        """Count a row; for the first one, keep its place, the error, and its content or beginning."""
         self.count += 1
         self.first = self.first or message + (f": {_shorten(content)!r}" if content else "")
 
@@ -91,9 +91,10 @@ def is_known(path: Path) -> bool:
 
 
 def check_columns(path: Path, column: str, options: ReadingOptions, holds: str = "text") -> None:
-    """Refuse, after reading only its beginning, a file of an unknown kind or without exactly one such column.
+    """Raise an error if a file is of an unknown kind or does not have exactly one such column; reads only its
+    beginning.
 
-    `holds` is what the column is for: `"text"`, `"pair"`, `"label"` or `"group"`.
+    `holds` is the content of the column: `"text"`, `"pair"`, `"label"` or `"group"`.
     """
     kind = _kind(path)
     if not is_known(path):
@@ -106,24 +107,27 @@ def check_columns(path: Path, column: str, options: ReadingOptions, holds: str =
     elif kind in _JSON:
         objects = islice(_json_objects(path, options, BadRows()), _SAMPLE)
         names = list(dict.fromkeys(name for _, record in objects for name in record))
-        if names:  # a file without records is found empty later
+        if names:  # a file without records is reported as empty later
             _find_columns(path, names, [column], holds)
 
 
 def read(path: Path, column: str, options: ReadingOptions, bad_rows: BadRows) -> Iterator:
-    """The value of one column in each record, of any type; for a `.txt` file, each document. See `records`."""
+    """Yield the value of one column, of any type, for each record; for a `.txt` file, yield each document. See
+    `records`."""
     for _, values in records(path, (column,), options, bad_rows):
         yield values[0]
 
 
 def records(path: Path, columns: Sequence[str], options: ReadingOptions, bad_rows: BadRows) -> Iterator[tuple]:
-    """The place of each record, such as `"line 17"`, and the values of its columns.
+    """Yield the place of each record, such as `"line 17"`, and the values of its columns.
 
-    A `.txt` file has one column, of any name. With `on_bad_rows="skip"`, `bad_rows` counts the rows that are left out.
+    A `.txt` file has a single column, which may have any name. With `on_bad_rows="skip"`, `bad_rows` counts the rows
+    that are left out.
 
     Raises:
-      ValueError: a file that is damaged, or not what its ending says, or without the columns. With
-        `on_bad_rows="error"`, after the whole file was read: rows that cannot be read, with the first one's place.
+      ValueError: the file is damaged, is not in the format of its name, or lacks a column. With `on_bad_rows="error"`,
+        also rows that cannot be read; this is raised after the whole file was read, and the message has the place of
+        the first one.
     """
     kind, found = _kind(path), bad_rows if options.on_bad_rows == "skip" else BadRows()
     if kind == ".txt" and len(columns) > 1:
@@ -188,7 +192,7 @@ def _read_json(path: Path, columns: Sequence[str], options: ReadingOptions, bad_
 
 
 def _json_objects(path: Path, options: ReadingOptions, bad_rows: BadRows) -> Iterator[tuple[str, dict]]:
-    """The place and content of each object: one per line, or all of one list."""
+    """Yield the place and content of each object, from a file with one object per line or with a list of objects."""
     lines, is_list = _lines(path, options.encoding), None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -211,7 +215,7 @@ def _json_objects(path: Path, options: ReadingOptions, bad_rows: BadRows) -> Ite
 
 
 def _parse_json(lines: list[str], encoding: str) -> tuple:
-    """The value; or, if it is not JSON, `None`, the index of the line that is wrong, and why."""
+    """Return the value; or, for invalid JSON, `None`, the index of the line that is wrong, and the reason."""
     i, wrong = _find_bad_byte(lines, encoding)
     if wrong:
         return None, i, wrong
@@ -219,7 +223,7 @@ def _parse_json(lines: list[str], encoding: str) -> tuple:
         return json.loads("".join(lines).rstrip()), 0, ""
     except json.JSONDecodeError as error:
         return None, error.lineno - 1, f"is not JSON: {error.msg} at character {error.colno - 1}"
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+    except (ValueError, RecursionError) as error:  # thousands of digits or brackets
         return None, 0, f"cannot be read as JSON: {error}"
 
 
@@ -253,10 +257,10 @@ def _read_table(
 
 
 def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str, list[str], str]]:
-    """`(line number, line, fields, what is wrong)` of each row that is not blank, the header first."""
+    """Yield `(line number, line, fields, error)` for each row that is not blank, the header first."""
     lines, dialect = _lines(path, options.encoding, newline=""), _csv_dialect(_kind(path), options.dialect)
     taken: list[str] = []  # the lines of a row
-    waiting: list[str] = []  # those to be read again, the first one last
+    waiting: list[str] = []  # lines to read again, in reverse order
     seen: list[list[str]] | None = [] if options.dialect is None and dialect.quoting != csv.QUOTE_NONE else None
     number = width = again = 0
 
@@ -265,7 +269,7 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
             taken.append(line)
             yield line
 
-    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))  # of the whole process: never lowered
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))  # for the whole process, so never lowered
     reader = csv.reader(take(), dialect)
     while True:
         number += len(taken)
@@ -283,7 +287,7 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
         width = width or len(row)
         if wrong:  # the other lines may be rows
             again += len(taken) - 1
-            if again > 1_000_000 + 20 * number:  # a time that grows with the square of the file's length
+            if again > 1_000_000 + 20 * number:  # otherwise the time would grow with the square of the file's length
                 raise ValueError(
                     f"{path}, line {number + 1}: too many quotation marks are never closed. A dialect without quoting "
                     'reads the file, such as dialect={"delimiter": ",", "quoting": csv.QUOTE_NONE}.'
@@ -296,7 +300,7 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
 
 
 def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str]] | None, delimiter: str) -> str:
-    """What is wrong with the row on these lines; `seen`: earlier rows, if the dialect is a guess."""
+    """A description of the error in the row on these lines. `seen` are the earlier rows, if the dialect is a guess."""
     if len(row) != width:
         return f"has {len(row)} field{'s' * (len(row) != 1)}, but the header has {width}"
     if seen is None or width == 1:
@@ -308,7 +312,8 @@ def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str
     inside = [[field.strip().strip('"') for field in line.split(delimiter)] for line in lines]
     if any(len(fields) != width for fields in inside):
         return ""
-    # Lines with the header's number of fields are rows if they are numbers, or of few values, where the rows seen are.
+    # A line with as many fields as the header counts as a row if its fields are numbers, or are among a few values, in
+    # the same columns as in the rows so far.
     are_rows = width > 2 and not seen
     for before, here in zip(zip(*seen, strict=True), zip(*inside, strict=True), strict=False):
         are_rows |= all(map(_NUMBER.fullmatch, chain(here, before)))
@@ -318,7 +323,7 @@ def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str
 
 
 def _csv_dialect(kind: str, dialect: str | dict | None) -> csv.Dialect:
-    """The dialect of `csv` for an option `dialect`, or by default for the kind of file."""
+    """The dialect of `csv` that the option `dialect` names; without the option, the default for the kind of file."""
     if dialect is None:
         dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else "excel"
     if isinstance(dialect, str):
@@ -327,7 +332,7 @@ def _csv_dialect(kind: str, dialect: str | dict | None) -> csv.Dialect:
     is_known = found.quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE)
     if not is_known or found.delimiter in ("\r", "\n", found.quotechar):
         raise ValueError("no delimiter is a line break or quotechar; quoting is QUOTE_MINIMAL, _ALL or QUOTE_NONE")
-    return found  # type: ignore[return-value]  # typeshed's reader has another Dialect, without a public name
+    return found  # type: ignore[return-value]  # typeshed uses a Dialect without a public name
 
 
 def _find_columns(
@@ -338,7 +343,8 @@ def _find_columns(
     line: str = "",
     dialect: csv.Dialect | None = None,
 ) -> list[int]:
-    """The places of the columns; refuses one that is missing or not unique. A table has a header and a dialect."""
+    """The indices of the columns; raises a `ValueError` for a column that is missing or not unique. A table has a
+    header and a dialect."""
     for column in columns:
         found, all_names = names.count(column), ", ".join(names)
         if found > 1:
@@ -350,7 +356,7 @@ def _find_columns(
 
 
 def _dialect_hint(line: str, names: list[str], column: str, dialect: csv.Dialect | None) -> str:
-    """The dialect that a header without the column seems to have; empty if it seems to be the given one."""
+    """The dialect that the header seems to have if it lacks the column; empty if that is the given dialect."""
     for delimiter, name in ((";", ";"), ("\t", "excel-tab"), ("|", "|"), (",", "excel")):
         fields = [field.strip().strip('"') for field in line.split(delimiter)]
         fits = len(fields) > 1 and (column in fields or len(names) == 1)
@@ -362,12 +368,12 @@ def _dialect_hint(line: str, names: list[str], column: str, dialect: csv.Dialect
 def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[str]:
     """The lines of a text file, or of one compressed by gzip.
 
-    Bytes that the encoding does not have become surrogates where possible, so that the other lines can be read.
+    If possible, bytes that the encoding does not allow become surrogates, so that the other lines can be read.
     """
     number, opener = 0, gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rt", encoding=encoding, errors="surrogateescape", newline=newline) as file:
-            mark = file.buffer.peek(2)[:2]  # type: ignore[attr-defined]  # typeshed does not know it of a reader
+            mark = file.buffer.peek(2)[:2]  # type: ignore[attr-defined]  # missing in typeshed
             if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and codecs.lookup(encoding).name.startswith("utf-8"):
                 raise ValueError(f"{path}, line 1, is not UTF-8: it begins as UTF-16 does. encoding='utf-16' reads it.")
             for number, line in enumerate(file, start=1):
@@ -377,16 +383,16 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
             f"{path} is not a whole gzip file: it is damaged after line {number} ({error}). Copy or download it again; "
             "without .gz in its name it is read as it is."
         ) from error
-    except UnicodeError as error:  # of encodings whose bytes cannot become surrogates, such as UTF-16
+    except UnicodeError as error:  # for encodings whose bytes cannot become surrogates, such as UTF-16
         raise ValueError(
             f"{path}, after line {number}, is not {encoding.upper()}: {error}. Write it again, or give {_ENCODING}."
         ) from error
 
 
 def _find_bad_byte(lines: Sequence[str], encoding: str) -> tuple[int, str]:
-    """The index of the first line with a byte that could not be decoded, and which one; `(0, "")` for none."""
+    """The index of the first line with a byte that could not be decoded, and that byte; `(0, "")` if there is none."""
     try:
-        "".join(lines).encode()  # strict: a tenth of the time that the regular expression takes
+        "".join(lines).encode()  # a strict encoder takes a tenth of the regular expression's time
     except UnicodeEncodeError:
         for i, line in enumerate(lines):
             if found := _ESCAPED.search(line):
@@ -396,7 +402,8 @@ def _find_bad_byte(lines: Sequence[str], encoding: str) -> tuple[int, str]:
 
 
 def replace_surrogates(text: object) -> str | None:
-    """Replace halves of an emoji, as JSON can hold them (\\ud83d): Arrow refuses them. `None` for what is not text."""
+    """Replace single surrogates (half of an emoji), which JSON can contain (\\ud83d): Arrow refuses them. Returns
+    `None` for a value that is not text."""
     return _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None
 
 

@@ -1,4 +1,4 @@
-"""Corpora that need no download: for a first run, examples and tests."""
+"""Corpora for a first run, examples and tests, which need no download."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -7,14 +7,14 @@ from datasets import Dataset
 
 
 def load_sample(language: str = "ko") -> Dataset:
-    """Documents to try the package on, without a download.
+    """Load documents for trying the package, without a download.
 
     Args:
       language: `"ko"`: 160 short Korean documents on computing and data, written for this package (CC0);
         `"en"`: the Python language reference as `help()` shows it (`pydoc_data.topics` of the running Python).
 
     Returns:
-      A dataset with column `text` (str), one row per document, paragraphs separated by `\\n`.
+      A dataset with column `text` (str), one row per document, with `\\n` between paragraphs.
 
     Raises:
       ValueError: there is no sample in that language.
@@ -32,7 +32,7 @@ def load_sample(language: str = "ko") -> Dataset:
 
 
 def _prose_paragraphs(text: str) -> Iterator[str]:
-    """The prose of a topic, each paragraph on one line; code, tables and headings are left out."""
+    """The prose of a topic, with one line per paragraph; code, tables and headings are left out."""
     for block in text.split("\n\n"):
         lines = block.strip("\n").split("\n")
         is_prose = all(line[:1].isalnum() or line[:1] in "\"'(*" for line in lines)

@@ -1,4 +1,5 @@
-"""A document into sentences: kiwi or kss for Korean, nltk's Punkt for English, or rules or lines for both."""
+"""Splits a document into sentences: with kiwi or kss for Korean, nltk's Punkt for English, or by rules or lines for
+both."""
 
 import hashlib
 import json
@@ -32,15 +33,16 @@ _PACKAGES = {  # that a backend needs
     "fast": ("kss",),
 }
 _WITH_KSS = ("mecab", "pecab", "punct", "fast")
-# Stops, what closes behind them, and blanks, unless a small letter follows.
+# Full stops and the like, closing marks after them, and blanks, unless a lower-case letter follows.
 _END = re.compile(r"""(?<![.!?…。！？])[.!?…。！？]+["'”’»」』)\]]*\s+(?![a-z\s])""")
-# Words before a full stop that ends no sentence: an initial, and some abbreviations.
+# Words after which a full stop does not end a sentence: an initial, and some abbreviations.
 _NO_END = re.compile(r"(?<![^\s(])([A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|No|vs|cf|e\.g|i\.e|al|Fig|Jr|Sr|approx)$")
 _LONGEST_NO_END = 8
-_NUMBER = re.compile(r"\s*\d{1,3}$")  # of an item, where a sentence would be nothing else
+_NUMBER = re.compile(r"\s*\d{1,3}$")  # the number of a list item, which would be a sentence on its own
 # Punkt learns a domain's abbreviations from half a million words; more text only takes longer.
 _PUNKT_TRAINING_CHARACTERS = 3_000_000
-# Written sentences have 20 to 200 characters on average; fewer than 2,000 characters may be a single long one.
+# Written sentences have 20 to 200 characters on average; a text of fewer than 2,000 characters may be a single long
+# sentence.
 _JUDGED_CHARACTERS, _UNSPLIT_CHARACTERS = 2_000, 500
 
 
@@ -48,25 +50,26 @@ def split_sentences(text: str, language: str = "ko", backend: str | None = None)
     """Split one document into sentences. A line break always ends a sentence.
 
     Args:
-      text: a document, its paragraphs separated by line breaks.
+      text: a document, with line breaks between paragraphs.
       language: `"ko"` or `"en"` (nltk's Punkt; Kiss and Strunk, 2006).
       backend: for Korean `"kiwi"` (kiwipiepy, the default: 80,000 to 110,000 characters per second), or kss with
         `"mecab"` (25,000 to 45,000), `"pecab"` (3,000), `"punct"` (55,000) or `"fast"` (85,000); the last two need
-        full stops. In 200 places where kiwi and mecab differ, judged by hand, they were right equally often in manuals
-        (45 and 48 of 93) and kiwi more often in reviews (57 and 34 of 91), where it makes more false cuts and misses
-        fewer. For English `"punkt"` (the default), which learns abbreviations from the text itself, or `"punkt_tab"`,
-        nltk's trained model, which has to be downloaded. For both `"lines"`, each line is a sentence, and `"rules"`,
-        which needs no other package: a sentence ends with a full stop, a question mark or the like, but not after an
-        initial, a number that would be all of the sentence, or a few abbreviations. The default does not depend on
-        what is installed. The result of kss can depend on what the process has split before: 2 of 1,985
-        manuals were split differently in another order. The other backends give the same sentences in any order.
+        full stops. kiwi and mecab were compared by hand in 200 places where they differ. In manuals, they were right
+        about equally often (45 and 48 of 93). In reviews, kiwi was right more often (57 and 34 of 91): there it makes
+        more false cuts, but misses fewer sentence ends. For English `"punkt"` (the default), which learns abbreviations
+        from the text itself, or `"punkt_tab"`, nltk's trained model, which has to be downloaded. For both languages
+        `"lines"` (each line is a sentence) and `"rules"`, which needs no other package. With `"rules"`, a sentence ends
+        with a full stop, a question mark or the like, but not after an initial, a few abbreviations, or a number that
+        would be the whole sentence. The default does not depend on the installed libraries. The result of kss can
+        depend on the documents that the process split before: when 1,985 manuals were split in another order, 2 of them
+        were split differently. The other backends give the same sentences in any order.
 
     Returns:
-      The sentences in order, stripped, none empty.
+      The sentences, in order, stripped and without empty ones.
 
     Raises:
       ValueError: an unknown language or backend.
-      LookupError: `"punkt_tab"` was asked for and its model is not installed.
+      LookupError: the backend is `"punkt_tab"`, and its model is not installed.
       ModuleNotFoundError: the backend's library is not installed; the message names it and the extra that has it.
 
     >>> split_sentences("데이터를 모은다. 그리고 모델을 배우게 한다.", backend="fast")
@@ -113,10 +116,11 @@ def make_splitter(backend: str, texts: Iterable[str] = ()) -> "LineSplitter":
 
 
 def warn_if_unsplit(backend: str, characters: int, sentences: int) -> None:
-    """Warn if a corpus of at least 2,000 characters has more than 500 per sentence: it was hardly split at all.
+    """Warn if a corpus of at least 2,000 characters has more than 500 characters per sentence, because it was hardly
+    split.
 
-    Punkt, for example, takes a word that ends every sentence for an abbreviation; and no backend finds sentences in
-    text without punctuation.
+    For example, Punkt reads a word that ends every sentence as an abbreviation. No backend finds sentences in a text
+    without punctuation.
     """
     if characters < _JUDGED_CHARACTERS or characters <= _UNSPLIT_CHARACTERS * sentences:
         return
@@ -143,9 +147,9 @@ def splitter_versions(backend: str) -> tuple[str, ...]:
 
 
 class LineSplitter:
-    """Splits each line of a document by a function, which loads libraries when it is first called.
+    """Splits each line of a document with a function, which loads its libraries on the first call.
 
-    `parameters` are those of Punkt, if it is what splits.
+    `parameters` are Punkt's parameters, if the backend is Punkt.
     """
 
     def __init__(self, split: Callable[[str], Iterable[str]], parameters: "PunktParameters | None" = None) -> None:
@@ -157,7 +161,7 @@ class LineSplitter:
         if self.parameters is None:
             return ""
         parameters = {name: sorted(value) for name, value in vars(self.parameters).items()}
-        # Words that were only looked up have the value 0.
+        # Looking up a word also stores it, with the value 0.
         parameters["ortho_context"] = sorted(item for item in self.parameters.ortho_context.items() if item[1])
         return hashlib.blake2b(json.dumps(parameters).encode(), digest_size=8).hexdigest()
 
@@ -191,7 +195,7 @@ def _split_with_kiwi(line: str) -> Iterator[str]:
 def _load_kss() -> Callable:
     root = logging.getLogger()
     handlers = list(root.handlers)
-    import kss  # up to 20 s; and it calls logging.basicConfig, which would prefix every other library's log lines
+    import kss  # up to 20 s; calls logging.basicConfig, which would change all libraries' log lines
 
     for handler in root.handlers[:]:
         if handler not in handlers:
@@ -203,7 +207,7 @@ def _load_kss() -> Callable:
 def _load_kiwi() -> "Kiwi":
     from kiwipiepy import Kiwi
 
-    return Kiwi(num_workers=1)  # this package's own processes share the processors
+    return Kiwi(num_workers=1)  # this package's worker processes already use all processors
 
 
 @lru_cache(maxsize=1)

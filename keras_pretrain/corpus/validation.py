@@ -1,7 +1,7 @@
-"""Choose the validation documents by each document's own text and the seed.
+"""Chooses the validation documents. The choice depends only on each document's own text and the seed.
 
-So the split is the same in memory and on disk and for any number of processes, added documents never move one from
-training to validation, and documents with the same text are never on both sides.
+Therefore the split is the same in memory, on disk, and for any number of processes. Adding documents never moves
+another one from training to validation. Documents with the same text are always on the same side.
 """
 
 import hashlib
@@ -11,14 +11,15 @@ import numpy as np
 
 from keras_pretrain.corpus.cleaning import cut_at_blanks
 
-# About 4,000 sequences of 128 tokens of Korean with 80,000 masked tokens: enough for the mean loss to about 0.01.
+# About 4,000 sequences of 128 tokens of Korean with 80,000 masked tokens: enough to measure the mean loss to about
+# 0.01.
 VALIDATION_CHARACTERS = 1_000_000
 
 
 def document_hash(text: str) -> int:
     """A 64-bit hash of a document's text, with Unicode NFC and each run of white space as one space."""
     digest = hashlib.blake2b(digest_size=8)
-    for part in cut_at_blanks(text):  # a list of all the words of a book would take ten times its size
+    for part in cut_at_blanks(text):  # a list of all the words of a book would take ten times the memory of the book
         digest.update("".join(f"{word} " for word in unicodedata.normalize("NFC", part).split()).encode())
     return int.from_bytes(digest.digest(), "little")
 
@@ -26,15 +27,15 @@ def document_hash(text: str) -> int:
 def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float, seed: int) -> int:
     """The bound below which a document's `split_key` makes it a validation document.
 
-    It is `fraction` of the range of keys, but as low as needed for at most `VALIDATION_CHARACTERS` characters, and as
-    high as needed for two different documents (one, of two or three). The document with the highest key is always for
-    training.
+    It is `fraction` of the range of keys. It is lower if the documents below it would have more than
+    `VALIDATION_CHARACTERS` characters, and higher if there would be fewer than two different documents (one, in a
+    corpus of two or three). The document with the highest key is always for training.
 
     Args:
       hashes: (documents,) uint64 of `document_hash`.
-      characters: (documents,) of each document.
-      fraction: from 0 to below 1; with 0 there is no validation.
-      seed: of the split.
+      characters: (documents,) the number of characters of each document.
+      fraction: share of the documents, at least 0 and below 1; with 0 there is no validation.
+      seed: the seed for the split.
 
     Returns:
       From 0 to 2**64 - 1.
@@ -77,7 +78,7 @@ def is_validation(hashes: np.ndarray, bound: int, seed: int) -> np.ndarray:
 
 
 def first_occurrences(hashes: np.ndarray) -> np.ndarray:
-    """(documents,) bool: which documents are the first with their text."""
+    """(documents,) bool: whether a document is the first one with its text."""
     first = np.zeros(len(hashes), bool)
     first[np.unique(hashes, return_index=True)[1]] = True
     return first

@@ -1,4 +1,4 @@
-"""Hidden words: how well a masked language model fills them, in figures that do not depend on its tokenizer."""
+"""Measures how well a masked language model fills in hidden words, with metrics that do not depend on its tokenizer."""
 
 import math
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from keras_pretrain.models.loading import Download
 
-_UNKNOWN_BITS = 16.0  # of a character that the vocabulary cannot write: one of the 65,536 of the first Unicode plane
+_UNKNOWN_BITS = 16.0  # for a character outside the vocabulary: one of the 65,536 of the first Unicode plane
 _SMALLEST_LENGTH = 32  # tokens; rows have this length or twice as many, four times as many, and so on
 
 
@@ -44,23 +44,24 @@ def evaluate_hidden_words(
 ) -> dict[str, float]:
     """Hide words of texts and let a model fill them.
 
-    The hidden words follow from the text alone (`hide_words`), so models with different tokenizers, by whomever they
-    were made, are asked for the same characters. All pieces of a hidden word become `[MASK]`, and each is predicted by
-    itself. Their number stays visible: it is the one thing that the figures still owe to the tokenizer.
+    The hidden words depend only on the text (`hide_words`), so all models are asked for the same characters, even if
+    their tokenizers differ. All pieces of a hidden word become `[MASK]`, and each piece is predicted independently. The
+    number of pieces stays visible; only in this do the metrics still depend on the tokenizer.
 
     Args:
       model, tokenizer, precision, **download: as for `evaluate_mlm`.
-      texts: column `text` (str) or `sentences` (list[str]); one row a document.
-      share: of the words that are hidden.
-      passage: the most characters that are read at a time.
-      batch_size: passages computed at a time.
-      cleaning: of the text, as in `clean_text`; by default the one recorded with the tokenizer. Set it to compare
-        models on the same text.
+      texts: a dataset with column `text` (str) or `sentences` (list[str]), one document per row.
+      share: the share of the words to hide.
+      passage: the maximum number of characters of a passage; the model reads one passage at a time.
+      batch_size: the number of passages in a batch.
+      cleaning: how to clean the text, as in `clean_text`. Default: the cleaning recorded with the tokenizer. Set it to
+        compare models on the same text.
 
     Returns:
       `bits_per_character` (of the hidden words; `inf` or `nan` for a model that diverged), `word_accuracy` (the share
-      of hidden words of which every piece is likelier than all others), `hidden_words`, and `unknown_words` (how many
-      of them the tokenizer writes with `[UNK]` or not at all: they count as wrong, and as 16 bits for each character).
+      of hidden words whose pieces are all the model's first choice), `hidden_words` (their number), and `unknown_words`
+      (how many of them the tokenizer writes with `[UNK]` or not at all; these count as wrong, and as 16 bits per
+      character).
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
@@ -94,7 +95,7 @@ def evaluate_hidden_words(
         losses, _ = crossentropy_of_each(logits, batch["labels"])
         targets = tf.reshape(tf.maximum(batch["labels"], 0), (-1, 1))
         rivals = tf.reduce_sum(tf.cast(logits >= tf.gather(logits, targets, batch_dims=1), tf.int32), axis=-1)
-        return losses, rivals == 1  # a tie is no hit
+        return losses, rivals == 1  # a tie does not count as a hit
 
     bits, is_right = np.zeros(asked.words), np.ones(asked.words, bool)
     for batch, words in asked.batches(batch_size, positions):
@@ -114,15 +115,15 @@ def evaluate_hidden_words(
 def hide_words(
     texts: Iterable[str], *, share: float = 0.15, passage: int = 160
 ) -> Iterator[tuple[list[str], list[bool]]]:
-    """Divide texts at white space and choose the words to hide, by a hash of what they stand in.
+    """Divide texts at white space, and choose the words to hide by a hash of their surroundings.
 
     Args:
       texts: documents.
       share: the probability of each word to be hidden.
-      passage: the most characters of a passage; a longer word is cut.
+      passage: the maximum number of characters of a passage; a longer word is cut.
 
     Yields:
-      The words of a passage, and which of them are hidden, one at least.
+      The words of a passage, and which of them are hidden (at least one).
 
     Raises:
       ValueError: a share outside (0, 1].
@@ -153,7 +154,7 @@ def _passages(words: list[str], most: int) -> Iterator[list[str]]:
 
 @dataclass
 class _Gaps:
-    """The gaps of a passage: where each is, its token, and which hidden word it belongs to."""
+    """The gaps of a passage: the position of each, its token, and the hidden word that it belongs to."""
 
     places: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -164,9 +165,9 @@ class _Asked:
     """The passages as tokens.
 
     Attributes:
-      lengths: (passages,) of each in tokens.
+      lengths: (passages,) the length of each passage in tokens.
       words: the number of hidden words.
-      characters, is_unknown: (words,) of each hidden word.
+      characters, is_unknown: (words,) the number of characters of each hidden word, and whether it is unknown.
     """
 
     def __init__(self, passages: list[tuple[list[str], list[bool]]], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -194,7 +195,8 @@ class _Asked:
         self.characters, self.is_unknown = np.array(characters), np.array(is_unknown)
 
     def batches(self, size: int, positions: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Batches of one shape for each length, and the hidden word of each gap, (rows, gaps), -1 for none."""
+        """Yield batches, which have one shape for each length, and the hidden word of each gap, (rows, gaps), -1 where
+        there is no gap."""
         steps = np.maximum(np.ceil(np.log2(self.lengths / _SMALLEST_LENGTH)), 0).astype(int)
         for step in np.unique(steps).tolist():
             rows = np.flatnonzero(steps == step)

@@ -1,4 +1,5 @@
-"""How well a masked language model fills gaps: loss, perplexity and accuracy, at the same positions for every model."""
+"""Measures how well masked language models fill gaps: loss, perplexity and accuracy, at the same positions for every
+model."""
 
 import logging
 import math
@@ -47,38 +48,40 @@ def evaluate_mlm(
 ) -> dict[str, float]:
     """Mask a corpus and let a model fill the gaps.
 
-    Which positions are masked, and what stands there instead, follows from the corpus, its cleaning, the tokenizer,
-    `block_size`, `batch_size`, `mask_prob` and `seed` alone: two models with one tokenizer are asked the very same
-    questions.
+    The masked positions, and the tokens that replace them, depend only on the corpus, its cleaning, the tokenizer,
+    `block_size`, `batch_size`, `mask_prob` and `seed`. Two models with the same tokenizer are therefore asked exactly
+    the same questions.
 
-    Where tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared: a vocabulary of long words
-    has fewer and harder gaps. `loss_per_character` can, with care: the loss of all gaps together, divided by the
-    characters that were hidden. It still favours the finer tokenizer, which leaves the rest of a word to be seen.
+    If the tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared, because a vocabulary of
+    long words has fewer and harder gaps. `loss_per_character` can be compared with care: it is the total loss of all
+    gaps, divided by the number of hidden characters. It still favours a tokenizer with smaller pieces, because the rest
+    of a word stays visible.
 
     Args:
-      model: a folder or a name on the Hub (BERT, or an ELECTRA generator; of what `save_checkpoint` wrote for an
-        `ElectraPretrainer` the generator is taken), or a model with an MLM head, which then needs its `tokenizer`.
-      sentences: column `sentences` (list[str]), as of `prepare_sentences`, or `text` (str); one row a document. How it
-        was split into sentences makes no difference.
-      tokenizer: by default the checkpoint's.
-      block_size: the most tokens of an example.
-      batch_size: rows computed at a time; a row holds as many examples as fit.
+      model: a folder or a name on the Hub (BERT, or an ELECTRA generator; from a checkpoint of an `ElectraPretrainer`,
+        the generator is loaded), or a model object with an MLM head, together with its `tokenizer`.
+      sentences: a dataset with column `sentences` (list[str]), as `prepare_sentences` returns it, or `text` (str); one
+        document per row. The result does not depend on how the documents were split into sentences.
+      tokenizer: the tokenizer. Default: the checkpoint's.
+      block_size: the maximum number of tokens of an example.
+      batch_size: rows of a batch; a row holds as many examples as fit.
       mask_prob: share of the ordinary tokens that are predicted.
-      seed: of examples and masks.
-      cleaning: of the text, as in `clean_text`; by default what is recorded with the tokenizer, as the pretraining text
-        was cleaned, and `"none"` where nothing is. Text that was cleaned in this way already does not change.
-      precision: of products, as for `compile`; the model's own head computes as it was made.
+      seed: the seed for examples and masks.
+      cleaning: how to clean the text, as in `clean_text`. Default: the cleaning of the pretraining text, if it is
+        recorded with the tokenizer, else `"none"`. Text that is already clean does not change.
+      precision: precision of matrix products, as for `compile`; the model's head keeps its own precision.
       **download: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
         for `models.loading.find_checkpoint`.
 
     Returns:
-      `mlm_loss` (nats a masked token; `inf` or `nan` for a model that diverged, and then so is the next), `perplexity`
-      (e to the power of it, `inf` where that is too large for a float), `mlm_accuracy`, `loss_per_character`
-      (nats), `masked_tokens` and `unknown_share` (of the tokens that are `[UNK]`; they are never masked).
+      `mlm_loss` (in nats per masked token), `perplexity` (e to the power of `mlm_loss`; `inf` if that is too large for
+      a float; both are `inf` or `nan` for a model that diverged), `mlm_accuracy`, `loss_per_character` (nats),
+      `masked_tokens` and `unknown_share` (the share of tokens that are `[UNK]`; these are never masked).
 
-      If there are gaps before the rest of a word, such as «[MASK]이», for these gaps: `pipeline_loss` and
-      `pipeline_accuracy`, with the rest shown as pipelines show it (`features.masking.GluedRests`), `continuation_loss`
-      and `continuation_accuracy`, with the rest as a `##` piece, and `glued_gaps`, how many they are.
+      If there are gaps before the rest of a word, such as «[MASK]이», also the metrics of these gaps: `pipeline_loss`
+      and `pipeline_accuracy`, with the rest shown as pipelines show it (`features.masking.GluedRests`);
+      `continuation_loss` and `continuation_accuracy`, with the rest as a `##` piece; and `glued_gaps`, the number of
+      these gaps.
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
@@ -133,7 +136,7 @@ def evaluate_mlm(
 
 
 def _next_differs(inputs: dict, others: dict) -> np.ndarray:
-    """Behind which `masked_positions` two packed batches show another token, bool."""
+    """For each of the `masked_positions`, whether two packed batches differ in the token after it, bool."""
     differs = np.pad(inputs["packed_ids"] != others["packed_ids"], ((0, 0), (0, 1)))
     return np.take_along_axis(differs, np.maximum(inputs["masked_positions"], 0) + 1, axis=1)
 
@@ -149,16 +152,16 @@ def compare_mlm(
     """`evaluate_mlm` for several checkpoints at the same positions.
 
     Args:
-      models: from a name of your own to a checkpoint's folder or name.
+      models: maps a name that you choose to a checkpoint's folder or Hub name.
       sentences, cleaning, **settings: as for `evaluate_mlm`.
 
     Returns:
-      For each name the metrics of `evaluate_mlm`. A line in the log says so where the tokenizers differ, or the
-      cleanings that are recorded with them, and the positions with them.
+      For each name, the metrics of `evaluate_mlm`. If the tokenizers or their recorded cleanings differ, the masked
+      positions differ, too; the log then says so.
 
     Raises:
-      FileNotFoundError, ValueError, ModuleNotFoundError: as `evaluate_mlm`; for a missing checkpoint or tokenizer
-        before any model is evaluated.
+      FileNotFoundError, ValueError, ModuleNotFoundError: as `evaluate_mlm`. A missing checkpoint or tokenizer is
+        reported before any model is evaluated.
     """
     download = {key: settings[key] for key in DOWNLOAD if key in settings}
     tokenizers = [find_checkpoint(model, generator=True, **download).tokenizer() for model in models.values()]
@@ -176,7 +179,7 @@ def compare_mlm(
 
 
 def whole_documents(corpus: Dataset, cleaning: str) -> Dataset:
-    """Each document cleaned, as one sentence: so the blocks that are masked do not depend on a sentence splitter."""
+    """Clean each document and make it one sentence, so that the masked blocks do not depend on a sentence splitter."""
     column = "sentences" if "sentences" in corpus.column_names else "text"
     if column not in corpus.column_names:
         raise ValueError(f"The corpus needs a column 'sentences' or 'text'; its columns are {corpus.column_names}.")
@@ -194,11 +197,11 @@ def _perplexity(loss: float) -> float:
 
 
 def gap_logits(model: tf_keras.Model, batch: dict) -> tf.Tensor:
-    """What the model's own head says of each gap, at the gaps alone, (rows, gaps, vocabulary).
+    """The logits of the model's own head, computed only at the gaps, (rows, gaps, vocabulary).
 
     Args:
-      batch: as for `models.encoder.encode`, and `masked_positions`, (rows, gaps) int32, negative or 0 where a row has
-        fewer.
+      batch: as for `models.encoder.encode`, with `masked_positions`, (rows, gaps) int32, negative or 0 where a row has
+        fewer gaps.
     """
     positions = tf.maximum(batch["masked_positions"], 0)
     hidden = encode(getattr(model, model.base_model_prefix), batch, positions)
@@ -208,7 +211,7 @@ def gap_logits(model: tf_keras.Model, batch: dict) -> tf.Tensor:
 
 
 def _characters(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """How many characters of text each token stands for, (vocabulary,) int64."""
+    """The number of characters that each token represents, (vocabulary,) int64."""
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     return np.array([len(token) - 2 if token.startswith("##") and len(token) > 2 else len(token) for token in tokens])
 
@@ -216,7 +219,7 @@ def _characters(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
 def load_model(
     model: str | os.PathLike[str] | tf_keras.Model, tokenizer: PreTrainedTokenizerBase | None, download: Download
 ) -> tuple[tf_keras.Model, PreTrainedTokenizerBase]:
-    """A masked language model, given itself or by its name, and its tokenizer.
+    """Return a masked language model and its tokenizer, from the model itself or its name.
 
     Raises:
       ValueError: a model without an MLM head, or without its tokenizer; and as `load_masked_lm`.
@@ -237,11 +240,11 @@ def load_model(
 def load_masked_lm(
     name: str | os.PathLike[str], tokenizer: PreTrainedTokenizerBase | None = None, **download: "Unpack[Download]"
 ) -> tuple[TFBertForMaskedLM | TFElectraForMaskedLM, PreTrainedTokenizerBase]:
-    """Load a masked language model and its tokenizer; of an ELECTRA its generator.
+    """Load a masked language model and its tokenizer. For an ELECTRA, the model is the generator.
 
     Args:
       name: a folder or a name on the Hub.
-      tokenizer: by default the checkpoint's.
+      tokenizer: the tokenizer. Default: the checkpoint's.
       **download: as for `models.loading.find_checkpoint`.
 
     Raises:

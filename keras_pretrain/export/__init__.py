@@ -1,4 +1,4 @@
-"""What was trained, handed over in forms that other tools read."""
+"""Writes trained models in formats that other tools read."""
 
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.export.hub import push_to_hub

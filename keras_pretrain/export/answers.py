@@ -1,4 +1,4 @@
-"""`fill_gaps`: what a checkpoint or a SavedModel puts into the gaps of a text."""
+"""`fill_gaps`: lets a checkpoint or a SavedModel fill the gaps of a text."""
 
 import logging
 import os
@@ -20,11 +20,11 @@ _WORD_AT_START, _WORD_AT_END = re.compile(r"\w*"), re.compile(r"\w*$")
 
 @dataclass(frozen=True)
 class Answer:
-    """What may stand in a gap.
+    """A token for a gap, with its probability.
 
     Attributes:
-      token: as it stands in the vocabulary.
-      probability: of the token.
+      token: the token, as it is written in the vocabulary.
+      probability: the probability of the token.
       word: the token with the rest of the word that is glued to the gap: `장점이` for `장점` in «[MASK]이».
     """
 
@@ -36,24 +36,24 @@ class Answer:
 def fill_gaps(
     model: str | os.PathLike[str], texts: list[str], top_k: int = 5, *, rests: str = "auto"
 ) -> list[list[list[Answer]]]:
-    """Ask a model what belongs in the gaps of texts.
+    """Let a model fill the gaps of texts.
 
     Args:
       model: the folder or Hub name of a checkpoint (of an ELECTRA, its generator answers), or the folder of a
         SavedModel.
-      texts: each with one `[MASK]` or several.
-      top_k: answers; a SavedModel has at most those that it was made for.
-      rests: how the rest of a word behind a gap is read, as in «[MASK]이»: `"beginning"`, as every fill-mask pipeline
-        reads it (`이`); `"continuation"`, as training shows it (`##이`); or `"auto"`: as a continuation if the
-        checkpoint does not state that it was trained with `glue_prob`, which is then logged. A SavedModel reads
+      texts: texts, each with one or more `[MASK]`.
+      top_k: the number of answers for each gap; at most the `top_k` that a SavedModel was exported with.
+      rests: how to read the rest of a word after a gap, as in «[MASK]이»: `"beginning"`, as every fill-mask pipeline
+        reads it (`이`); `"continuation"`, as training shows it (`##이`); or `"auto"`, which chooses `"continuation"`,
+        with a line in the log, unless the checkpoint states that it was trained with `glue_prob`. A SavedModel reads
         beginnings.
 
     Returns:
-      For each text, for each gap, `Answer`s, the best first.
+      For each text, a list for each gap of its `Answer`s, the best first.
 
     Raises:
-      ValueError: a text without `[MASK]`, another value of `rests`, continuations with a tokenizer that is not a fast
-        one, or a model that cannot fill gaps.
+      ValueError: a text without `[MASK]`, another value of `rests`, `"continuation"` with a tokenizer that is not fast,
+        or a model that cannot fill gaps.
     """
     if rests not in ("auto", "beginning", "continuation"):
         raise ValueError(f"rests must be auto, beginning or continuation, not {rests!r}.")
@@ -76,17 +76,17 @@ def fill_gaps(
 
 
 class GapFiller:
-    """A masked language model that was loaded once, for `fill_gaps` and whoever asks text by text.
+    """A masked language model that is loaded once, for `fill_gaps` and for callers that fill one text at a time.
 
     Args:
       network, tokenizer: as `evaluation.load_masked_lm` returns them.
       rests: as for `fill_gaps`.
 
     Attributes:
-      continuations: how many rests of words were read as continuations so far.
+      continuations: the number of word rests that were read as continuations so far.
 
     Raises:
-      ValueError: continuations with a tokenizer that is not a fast one.
+      ValueError: `"continuation"` with a tokenizer that is not fast.
     """
 
     def __init__(self, network: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, rests: str = "auto") -> None:
@@ -99,7 +99,7 @@ class GapFiller:
         self._as_continuation = rests == "continuation" or (rests == "auto" and trained_so)
 
     def fill(self, text: str, top_k: int = 5) -> list[list[Answer]]:
-        """For each gap of the text that is not truncated, `Answer`s, the best first."""
+        """For each gap in the part of the text that is not truncated, its `Answer`s, the best first."""
         ids, count = _encode(self.tokenizer, text, self._as_continuation)
         self.continuations += count
         places = np.flatnonzero(np.array(ids) == self.tokenizer.mask_token_id)
@@ -127,7 +127,7 @@ def _word(found: re.Match[str] | None) -> str:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, as_continuation: bool) -> tuple[list[int], int]:
-    """Ids, and how many rests were turned into continuations."""
+    """Return the ids, and the number of rests that were turned into continuations."""
     if not as_continuation or not tokenizer.is_fast:
         return tokenizer(text, truncation=True)["input_ids"], 0
     encoding = tokenizer(text, truncation=True, return_offsets_mapping=True)
@@ -150,11 +150,12 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, as_continuation: bool
 
 
 def _continuation(tokenizer: PreTrainedTokenizerBase, rest: str) -> list[int]:
-    """The `##` pieces of the rest of a word, the longest first; none if it is no such rest, or there are no pieces."""
+    """The `##` pieces of the rest of a word, by longest match first. Empty if the text is not such a rest, or has no
+    such pieces."""
     backend, vocabulary, pieces = tokenizer.backend_tokenizer, tokenizer.get_vocab(), []
     if backend.normalizer is not None:
         rest = backend.normalizer.normalize_str(rest)
-    # Punctuation, and characters that are words of their own, do not go on with a word.
+    # Punctuation, and characters that are words of their own, do not continue a word.
     if backend.pre_tokenizer is not None and len(backend.pre_tokenizer.pre_tokenize_str(f"x{rest}")) != 1:
         return []
     while rest:
@@ -176,7 +177,7 @@ def _ask_saved_model(folder: str | os.PathLike[str], texts: list[str], top_k: in
     names, scores = answers["tokens"].numpy(), answers["scores"].numpy()
     found = []
     for row, text in enumerate(texts):
-        gaps = [number for number, gap in enumerate(names[row]) if gap[0]]  # others of the batch may have more
+        gaps = [number for number, gap in enumerate(names[row]) if gap[0]]  # other texts may have more gaps
         tokens = [[token.decode() for token in names[row][number][:top_k]] for number in gaps]
         found.append(_answers(text, tokens, [scores[row][number][:top_k].tolist() for number in gaps]))
     return found

@@ -1,7 +1,7 @@
-"""What a BERT normaliser and pre-tokenizer do to each character, read off them.
+"""Tables of the effect of a BERT normaliser and pre-tokenizer on each character, obtained by calling them.
 
-Both look at one character at a time, so that a table of all of Unicode is the whole of what they do, in the version of
-Unicode that they were made with. Rules written anew would have another.
+Both process one character at a time, so a table of all Unicode characters describes them completely, in the Unicode
+version that they were built with. A new implementation of the rules would use another version.
 """
 
 import functools
@@ -12,17 +12,17 @@ import numpy as np
 import tensorflow as tf
 from tokenizers import normalizers, pre_tokenizers
 
-LETTER, SPACE, ALONE = 0, 1, 2  # stays with its neighbours; parts them and goes; is a word of its own
+LETTER, SPACE, ALONE = 0, 1, 2  # joined to its neighbours; separates them and is dropped; is a word of its own
 
-_CLEANED = -1  # a combining class: gone before marks are sorted
+_CLEANED = -1  # a combining class: removed before marks are sorted
 _SELF = -1  # in a replacement: the character that is replaced
-_BETWEEN_NORMALIZED = "|"  # no character is normalised to it, none combines with it
+_BETWEEN_NORMALIZED = "|"  # never the result of a normalisation, never combined
 _BETWEEN_WORDS = "a"
 _CODE_POINTS = [*range(0xD800), *range(0xE000, 0x110000)]  # UTF-8 has no surrogates
 
 
 class Runs:
-    """A value for each code point, int32, kept as the code points where it changes."""
+    """An int32 value for each code point, stored as the code points where the value changes."""
 
     def __init__(self, values: Sequence[int] | np.ndarray) -> None:
         values = np.array(values, np.int32)
@@ -36,7 +36,7 @@ class Runs:
 
 
 class NormalizationTable:
-    """What each character becomes: itself, nothing, or other characters.
+    """The normalised form of each character: itself, nothing, or other characters.
 
     Args:
       normalizer: a `BertNormalizer` of the `tokenizers` library.
@@ -64,12 +64,12 @@ class NormalizationTable:
 
 
 class CanonicalOrder:
-    """The one thing that a BERT normaliser does to several characters: where it strips accents, it decomposes first
-    (NFD), which sorts the marks that follow a character by their combining class. Those that it does not take for
-    accents (it knows an older Unicode) are left in that order.
+    """The only operation of a BERT normaliser that concerns several characters. If it strips accents, it first
+    decomposes the text (NFD), which sorts the marks after a character by their combining class. Marks that it does not
+    know as accents (it has an older Unicode version) stay, in the sorted order.
 
     Args:
-      clean_text: whether control characters are gone before.
+      clean_text: whether control characters are removed first.
     """
 
     def __init__(self, clean_text: bool) -> None:
@@ -80,7 +80,7 @@ class CanonicalOrder:
     def __call__(self, texts: tf.RaggedTensor) -> tf.RaggedTensor:
         """Code points (texts, characters), the same ones in canonical order."""
         classes = tf.cast(self._class_of(texts.values), tf.int64)
-        # Marks are sorted between two characters that are none; the end of a text is never passed.
+        # Marks are sorted between two characters that are not marks, and never beyond the end of a text.
         run = texts.value_rowids() + tf.cumsum(tf.cast(classes == 0, tf.int64))
         return texts.with_values(tf.gather(texts.values, tf.argsort(256 * run + tf.abs(classes), stable=True)))
 
@@ -95,19 +95,20 @@ def normalization_table(
 
 @functools.cache
 def word_classes() -> Runs:
-    """`LETTER`, `SPACE` or `ALONE` for each code point, as `BertPreTokenizer` has it."""
+    """`LETTER`, `SPACE` or `ALONE` for each code point, as `BertPreTokenizer` treats it."""
     text = _BETWEEN_WORDS + _BETWEEN_WORDS.join(map(chr, _CODE_POINTS)) + _BETWEEN_WORDS
     classes = np.full(len(text), SPACE, np.int32)
     for _, (start, end) in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text):
         classes[start:end] = LETTER
-        # Letters stand at even places: what is alone at an odd one was isolated.
+        # Letters have even indices; a piece of one character at an odd index was isolated.
         if end - start == 1 and start % 2:
             classes[start] = ALONE
     return Runs(classes[1::2])
 
 
 def _combining_class(character: str) -> int:
-    """Unicode's, or 0 where the `tokenizers` library does not know the mark yet and leaves it after a high one."""
+    """Unicode's combining class, or 0 if the `tokenizers` library does not know the mark yet and leaves it after one of
+    a higher class."""
     number = unicodedata.combining(character)
     high = "\u0345"
     is_known = number and (number == 240 or normalizers.NFD().normalize_str(high + character)[-1] == high)
@@ -115,7 +116,8 @@ def _combining_class(character: str) -> int:
 
 
 def _split_normalized(normalizer: normalizers.Normalizer) -> list[str]:
-    """What each character of `_CODE_POINTS` becomes: all in one call, which is three times as fast as one each."""
+    """The normalised form of each character of `_CODE_POINTS`. A single call for all is three times as fast as one call
+    each."""
     characters = [chr(code_point) for code_point in _CODE_POINTS]
     place = characters.index(_BETWEEN_NORMALIZED)
     characters[place] = ""  # its own turn comes below

@@ -1,4 +1,4 @@
-"""`save_checkpoint`: a 🤗 folder that every reader loads."""
+"""`save_checkpoint`: writes a 🤗 checkpoint that all versions of the library load."""
 
 import copy
 import json
@@ -36,21 +36,23 @@ def save_checkpoint(
 ) -> Path:
     """Write config, tokenizer, weights and model card as a folder that 🤗 readers load.
 
-    The weights are one `model.safetensors` in PyTorch's layout and float32, also after mixed-precision training, which
-    transformers' TensorFlow classes and pipelines load without torch; no torch is needed to write it. Each file is
-    written whole and then moved to its place, the weights last: no file is ever half written. The files of an earlier
-    `save_checkpoint` in the same folder are replaced, or deleted where this model has none of that name; everything
-    else there stays.
+    The weights are a single `model.safetensors` in PyTorch's layout and in float32, even after mixed-precision
+    training. transformers' TensorFlow classes and pipelines load it without torch, and writing it does not need torch
+    either. Each file is written whole and then moved to its place, the weights last: no file is ever half written. The
+    files of an earlier `save_checkpoint` in the same folder are replaced, or deleted if this model has no file of that
+    name; all other files stay.
 
     Args:
-      model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`, whose discriminator (the
-        encoder to fine-tune) is written to the directory itself and whose generator to `generator/`.
+      model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`. Its discriminator (the
+        encoder to fine-tune) is written to the directory itself, and its generator to `generator/`.
       tokenizer: its tokenizer.
-      directory: made where it is missing.
-      run: facts for the model card, as in the `metrics.json` of a run (see `model_card`); by default those of a
+      directory: where to write; created if it does not exist.
+      run: facts for the model card, as in the `metrics.json` of a run (see `model_card`); by default the content of a
         `metrics.json` that a run of this package wrote into the directory. Paths that older versions recorded are left
-        out. Pictures `training_curves*.png` there are shown. A `README.md` that you wrote or edited stays.
-      overwrite: also replace files of the checkpoint that this function did not write, or that were changed since.
+        out. If the directory has pictures `training_curves*.png`, the card shows them. A `README.md` that you wrote or
+        edited is kept.
+      overwrite: also replace files with the checkpoint's names that this function did not write, or that have changed
+        since.
 
     Returns:
       The directory.
@@ -91,7 +93,7 @@ def save_checkpoint(
 
 
 def require_writable(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Find out before a run whether `save_checkpoint` can write into a directory after it.
+    """Check before a run whether `save_checkpoint` will be able to write into a directory.
 
     Raises:
       FileExistsError: as `save_checkpoint`.
@@ -106,7 +108,7 @@ def _write(model: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, directory:
     architecture = _architecture(model)
     config = copy.deepcopy(model.config)
     config.architectures = [architecture]
-    config.torch_dtype = "float32"  # transformers 5 would load the weights in what a base checkpoint had
+    config.torch_dtype = "float32"  # transformers 5 would load the weights in the dtype of the base checkpoint
     config.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     remove_paths(directory)
@@ -115,12 +117,12 @@ def _write(model: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, directory:
 
 
 def _is_old_card(file: Path, folder: OwnedFolder) -> bool:
-    """A card of a version without a manifest, which the user allowed to replace."""
+    """The card that a version without a manifest wrote, if the user allows replacing it."""
     return folder.overwrite and file.is_file() and MARK[:30] in file.read_text(encoding="utf-8")
 
 
 def _read_metrics(file: Path) -> dict | None:
-    """What a run of this package wrote; a file of another origin that has the same name is not read."""
+    """Read the `metrics.json` that a run of this package wrote; a file of that name from another source is not read."""
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         return metrics if "keras_pretrain" in metrics["versions"] else None
@@ -135,12 +137,12 @@ def pytorch_state(model: tf_keras.Model) -> dict[str, np.ndarray]:
     state = {}
     for weight in model.weights:
         name, is_transposed = torch_name(weight)
-        value = weight.numpy().astype(np.float32)  # a model made under a pure bfloat16 policy has weights in that
+        value = weight.numpy().astype(np.float32)  # a model made under a pure bfloat16 policy has bfloat16 weights
         state[name] = np.ascontiguousarray(value.T if is_transposed else value)
     return state
 
 
 def _architecture(model: tf_keras.Model) -> str:
-    """The 🤗 class that readers know the model by: its own, or the one that it is made from."""
+    """The 🤗 class to load the model with: its own class, or the one that it is derived from."""
     names = (kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
     return next(names).removeprefix("TF")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import tensorflow_text
     from transformers import PreTrainedTokenizerBase
 
-# What tokenizers disagree about: controls, joiners, marks, full-width forms, ideographs, long words, broken emoji.
+# Texts on which tokenizers often differ: controls, joiners, marks, full-width forms, ideographs, long words, broken
+# emoji.
 _HARD_TEXTS = (
     "", " ", "\t\r\n\x0b\x0c\x85\u2028\u3000\xa0", "\x00a\x01b\x7f\ufffd", "zero\u200bwidth\u200djoin\ufeff",
     "한국어 텍스트, 띄어쓰기없음.", "\u1112\u1161\u11ab\u1100\u1173\u11af", "각\u0301ㄱㅏ㈜㎏①",
@@ -26,11 +27,12 @@ _HARD_TEXTS = (
 
 
 class GraphTokenizer(tf.Module):
-    """The ids that a 🤗 `BertTokenizerFast` gives, from TensorFlow and tensorflow-text alone.
+    """Produces the same ids as a 🤗 `BertTokenizerFast`, with only TensorFlow and tensorflow-text.
 
-    Normalisation and the borders of words are looked up in tables of all of Unicode that are read off the tokenizer;
-    WordPiece is tensorflow-text's. Special and added tokens are found as the tokenizer finds them. What cannot be
-    reproduced is refused, and what was made is compared with the tokenizer on texts that are hard to tokenize.
+    Normalisation and word boundaries come from tables of all Unicode characters, which are made by calling the
+    tokenizer. WordPiece is tensorflow-text's. Special and added tokens are matched in the same way as in the tokenizer.
+    A tokenizer that cannot be reproduced is an error. The result is compared with the tokenizer on texts that are hard
+    to tokenize.
 
     Args:
       tokenizer: a fast WordPiece tokenizer with BERT's normaliser and pre-tokenizer, cased or not.
@@ -68,7 +70,7 @@ class GraphTokenizer(tf.Module):
         padding=True)`.
 
         Args:
-          text: (batch,) string, UTF-8; what is not UTF-8 counts as U+FFFD.
+          text: (batch,) string, UTF-8; invalid bytes are read as U+FFFD.
           text_pair: (batch,) string, the second text of each pair.
 
         Returns:
@@ -86,7 +88,7 @@ class GraphTokenizer(tf.Module):
             parts = [cls, first, sep, second, sep]
         types = [tf.zeros_like(part) if number < 3 else tf.ones_like(part) for number, part in enumerate(parts)]
         ids, types = tf.concat(parts, axis=1), tf.concat(types, axis=1)
-        shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # a batch of no texts has a length, too
+        shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # an empty batch has a length, too
         return {
             "input_ids": ids.to_tensor(self._pad, shape=shape),
             "token_type_ids": types.to_tensor(shape=shape),
@@ -94,8 +96,8 @@ class GraphTokenizer(tf.Module):
         }
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """(batch,) texts → (batch, tokens) int32 ids, without special tokens around them, not cut."""
-        # regex_split takes a text to end at its first NUL. The normaliser drops it, as it does U+FFFD.
+        """(batch,) texts → (batch, tokens) int32 ids, without special tokens around them and not truncated."""
+        # regex_split ends a text at its first NUL. The normaliser drops NUL anyway, as it drops U+FFFD.
         texts = tf.strings.regex_replace(texts, r"\x00", "\ufffd")
         return _pick_out(self._added, texts, self._tokenize_plain)
 
@@ -119,7 +121,7 @@ class GraphTokenizer(tf.Module):
         return tf.RaggedTensor.from_value_rowids(pieces, text_of_word, nrows=characters.nrows()).merge_dims(1, 2)
 
     def _split_words(self, texts: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        """Code points (n, characters) → code points (words, characters), and which text each word is of."""
+        """Code points (n, characters) → code points (words, characters), and the index of each word's text."""
         classes, text = self._class_of(texts.values), texts.value_rowids()
         count = tf.shape(classes)[0]
         class_before = tf.concat([[SPACE], classes[:-1]], axis=0)[:count]
@@ -135,8 +137,9 @@ class GraphTokenizer(tf.Module):
 
 
 def _cut_longer(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int) -> list[tf.RaggedTensor]:
-    """Both sides cut to `room` tokens together as 🤗 does it: the longer one keeps what the shorter leaves, and where
-    both are longer than half, each keeps a half; an odd token goes to the longer, of equal ones to the second."""
+    """Truncate two texts to `room` tokens in total, as 🤗 does. If only one is longer than half of the room, it gets
+    the room that the other leaves. If both are longer than half, each keeps half; an odd token goes to the longer text,
+    or to the second if they are equally long."""
     lengths = [first.row_lengths(), second.row_lengths()]
     half = tf.constant(room // 2, tf.int64)
     kept_shorter = tf.minimum(tf.minimum(*lengths), half)
@@ -151,7 +154,7 @@ def _cut_longer(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int) -> l
 
 
 def _cut(tokens: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
-    """The first so many tokens of each row."""
+    """The first tokens of each row, up to a number for each."""
     places = tf.ragged.range(tokens.row_lengths()).values
     return tf.ragged.boolean_mask(tokens, tokens.with_values(places < tf.gather(lengths, tokens.value_rowids())))
 
@@ -161,12 +164,12 @@ def _decode(texts: tf.Tensor) -> tf.RaggedTensor:
 
 
 def _pick_out(added: dict[str, int], texts: tf.Tensor, tokenize: Callable) -> tf.RaggedTensor:
-    """Ids of texts in which some tokens are found as they stand, the leftmost first, then the longest.
+    """Ids of texts in which some tokens are matched literally: the leftmost match first, and of these the longest.
 
     Args:
       added: the tokens and their ids.
       texts: (n,) string.
-      tokenize: for what is between them, (m,) string → (m, tokens) int32.
+      tokenize: tokenizes the text between them, (m,) string → (m, tokens) int32.
 
     Returns:
       (n, tokens) int32.
@@ -210,7 +213,7 @@ def _tensorflow_text() -> ModuleType:
 
 
 def _require_reproducible(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Refuse a tokenizer that is not put together as BERT's."""
+    """Raise an error if a tokenizer does not have the components of BERT's."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ValueError(
@@ -248,7 +251,7 @@ def _require_reproducible(tokenizer: "PreTrainedTokenizerBase") -> None:
 
 
 def _require_equal(graph_tokenizer: GraphTokenizer, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Compare on hard texts, alone and put together with words of the vocabulary."""
+    """Compare the two tokenizers on hard texts, alone and joined with words of the vocabulary."""
     vocabulary = tokenizer.convert_ids_to_tokens(range(0, len(tokenizer), max(1, len(tokenizer) // 500)))
     texts = [*_HARD_TEXTS, " ".join(vocabulary), "".join(vocabulary), "".join(_HARD_TEXTS)]
     got = graph_tokenizer.tokenize(tf.constant(texts)).to_list()

@@ -1,4 +1,4 @@
-"""`push_to_hub`: a saved folder → the Hugging Face Hub."""
+"""`push_to_hub`: uploads a saved folder to the Hugging Face Hub."""
 
 import contextlib
 import importlib.util
@@ -21,8 +21,7 @@ from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED, OwnedFolder
 
 logger = logging.getLogger(__name__)
 
-# What a run leaves beside its model, with paths and names of this machine or text of its corpus, and what was not
-# finished.
+# Not uploaded: files of a run that contain paths or names of this machine or text of its corpus, and unfinished files.
 _NOT_UPLOADED = [
     "run/*", "*/run/*", "run-*/*", "*/run-*/*", "run.yaml", "*/run.yaml", "previews*.txt",
     "*/previews*.txt", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}",
@@ -37,7 +36,7 @@ class Snapshot(NamedTuple):
     Attributes:
       origin: the folder.
       folder: its files to upload.
-      cards: the model cards of this package among them that nobody edited.
+      cards: those of its files that are model cards of this package and were not edited.
     """
 
     origin: Path
@@ -53,13 +52,13 @@ def push_to_hub(
     token: str | None = None,
     message: str = "Upload model",
 ) -> str:
-    """Upload a folder, such as `save_checkpoint` or `export_saved_model` wrote, in one commit.
+    """Upload a folder that `save_checkpoint` or `export_saved_model` wrote, in one commit.
 
-    The repository is made where it is missing. What it has already is not sent again: after an upload that was cut
-    off, another goes on with the files that are left. Files that the repository has and the folder has not are kept,
-    and named in the log. `HF_ENDPOINT`, set before Python starts, names another server than huggingface.co.
+    The repository is created if it does not exist. Files that it already has are not sent again, so a second call
+    continues an upload that was interrupted. Files that are in the repository but not in the folder are kept, and the
+    log names them. `HF_ENDPOINT`, set before Python starts, selects a server other than huggingface.co.
 
-    The folder may be written to again while the upload runs: what is uploaded is the folder as it was at the call. The
+    The folder may be changed while the upload runs: the upload contains the files as they were at the call. The
     checkpoints of a run (`run/`), its record (`run.yaml`), its previews and its files for TensorBoard are not uploaded.
     Paths of this machine in `metrics.json` and the config files are left out, and model cards that you did not edit
     name the repository in their examples.
@@ -67,17 +66,17 @@ def push_to_hub(
     Args:
       directory: the folder.
       repo_id: `"name"` or `"owner/name"`.
-      private: whether a repository that is made now is; by default the owner's setting.
-      token: of the Hub, with the right to write; by default that of `hf auth login` or `HF_TOKEN`. It is in no message
-        of the errors raised here.
-      message: of the commit.
+      private: whether a repository that is created now is private. Default: the owner's setting.
+      token: a Hub token with write access. Default: the token of `hf auth login` or `HF_TOKEN`. Error messages never
+        contain it.
+      message: the commit message.
 
     Returns:
       The commit's URL.
 
     Raises:
       FileNotFoundError: no such folder, or no model in it.
-      ValueError: a name that the Hub does not take, a token that cannot be one, or a prepared corpus.
+      ValueError: the name is not valid on the Hub, the token has an invalid form, or the folder is a prepared corpus.
       PermissionError: no token, or one that the Hub refuses.
       ConnectionError: the Hub could not be reached, or failed.
     """
@@ -87,10 +86,11 @@ def push_to_hub(
 
 @contextlib.contextmanager
 def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
-    """Keep a folder as it is now, for an upload; deleted at the end, after a kill by the next writer of the folder.
+    """Keep a copy of a folder as it is now, for an upload. It is deleted at the end of the block; after a kill, by the
+    next process that writes to the folder.
 
-    Large files that this package wrote are hard links, which cost no space: its writers replace files and never write
-    into them. All others are copies.
+    Large files that this package wrote are hard links, which take no space. This is safe because the package replaces
+    files and never writes into them. All others are copies.
 
     Raises:
       FileNotFoundError: no such folder, or nothing to upload in it.
@@ -120,7 +120,7 @@ def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
 def upload(
     taken: Snapshot, repo_id: str, *, private: bool | None = None, token: str | None = None, message: str
 ) -> str:
-    """Upload what `snapshot` gave. Arguments, result and errors are those of `push_to_hub`."""
+    """Upload what `snapshot` gave. Has the same arguments, result and errors as `push_to_hub`."""
     token = check_target(repo_id, token)
     failure = None
     try:
@@ -132,16 +132,17 @@ def upload(
             card.write_text(card_on_hub(card.read_text(encoding="utf-8"), repo_id, part), encoding="utf-8")
         commit = api.upload_folder(repo_id=repo_id, folder_path=taken.folder, commit_message=message)
         _report_others(api, repo_id, taken)
-    except (OSError, OfflineModeIsEnabled) as error:  # all of requests' and the Hub's errors are OSErrors
+    except (OSError, OfflineModeIsEnabled) as error:  # all errors of requests and of the Hub's client are OSErrors
         failure = _explain(error, repo_id, token)
-    # Outside of `except`: the error that is raised carries no other, whose request would have the token in its headers.
+    # Raised outside of `except`, so that the error is not chained to the client's error, whose request has the token in
+    # its headers.
     if failure is not None:
         raise failure
     return commit.commit_url
 
 
 def check_target(repo_id: str, token: str | None) -> str:
-    """The token to use, before anything is sent.
+    """Return the token to use; called before anything is sent.
 
     Raises:
       ValueError, PermissionError: as `push_to_hub`.
@@ -166,7 +167,7 @@ def check_target(repo_id: str, token: str | None) -> str:
 
 
 def _explain(error: Exception, repo_id: str, token: str) -> OSError:
-    """What happened, without the token."""
+    """The text of an error, without the token."""
     reason = str(error).replace(token, "hf_…").strip()
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status in (401, 403):
@@ -182,16 +183,16 @@ def _explain(error: Exception, repo_id: str, token: str) -> OSError:
 
 def _take(source: Path, target: Path, *, is_ours: bool) -> None:
     if is_ours and source.stat().st_size >= _LARGE and source.suffix not in (".json", ".md"):
-        with contextlib.suppress(OSError):  # another device, or a file system without links
+        with contextlib.suppress(OSError):  # raised for another device, or a file system without links
             os.link(source, target)
             return
     shutil.copy(source, target)
 
 
 def _report_others(api: HfApi, repo_id: str, taken: Snapshot) -> None:
-    """Name the files that the repository has and the folder has not."""
+    """Log the files that are in the repository but not in the folder."""
     sent = {path.relative_to(taken.folder).as_posix() for path in taken.folder.rglob("*")}
-    with contextlib.suppress(OSError):  # the upload is complete all the same
+    with contextlib.suppress(OSError):  # the upload is complete anyway
         others = sorted(set(api.list_repo_files(repo_id)) - sent - {".gitattributes"})
         if others:
             logger.info(

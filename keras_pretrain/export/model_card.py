@@ -1,4 +1,4 @@
-"""`model_card`: the README.md of a checkpoint, from the model and the run that made it."""
+"""`model_card`: writes the README.md of a checkpoint, with facts from the model and the run that made it."""
 
 import math
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MARK = "<!-- Written by keras_pretrain, which replaces it with the model until you edit it. -->"
 
-_TASKS = {  # class → what the Hub calls it, what it is
+_TASKS = {  # class → its pipeline tag on the Hub, its description
     "BertForPreTraining": ("fill-mask", "BERT with its masked-language-model and next-sentence heads"),
     "BertForMaskedLM": ("fill-mask", "BERT with its masked-language-model head"),
     "ElectraForMaskedLM": ("fill-mask", "the generator of an ELECTRA"),
@@ -49,11 +49,12 @@ def model_card(
     Args:
       model: the 🤗 TensorFlow model.
       tokenizer: its tokenizer.
-      architecture: the class that readers load, without "TF": `"BertForPreTraining"`.
-      name: the checkpoint's folder, by its last name.
+      architecture: the class to load the checkpoint with, without "TF", such as `"BertForPreTraining"`.
+      name: the last part of the checkpoint's path.
       run: the content of `metrics.json`: "settings", "corpus", "base", "base_model", "task", "versions", and the
-        metrics at the end of training. Nothing of it may be private. What is missing is left out.
-      curves: names of pictures of the training that stand beside the card.
+        metrics at the end of training. It must not contain anything private. Facts that are missing are left out of the
+        card.
+      curves: file names of the training curves in the card's folder.
       part: the sub-folder of the model, such as `"generator"`.
       is_pair: whether this is an ELECTRA's discriminator with its generator in `generator/`.
 
@@ -87,18 +88,18 @@ def model_card(
 
 
 def card_on_hub(card: str, repo_id: str, part: str) -> str:
-    """The card of a checkpoint as it stands in a repository: its examples load the model from there.
+    """The card of a checkpoint for a repository: its examples load the model from there.
 
     Args:
-      card: of `model_card`, not edited.
+      card: the result of `model_card`, not edited.
       repo_id: `"owner/name"`.
-      part: where the model lies in the repository; `""` for its root.
+      part: the sub-folder of the repository that holds the model; `""` for its root.
 
     Returns:
       The text of the card. Rows of tables that older versions filled with paths are left out.
     """
     architecture = re.search(r"AutoTokenizer, TF(\w+)", card)
-    if architecture is None:  # of a version to come
+    if architecture is None:  # written by a later version
         return card
     mask = re.search(r'answers\("… (.+) …"\)', card)
     shown = architecture[1], repo_id, part, mask[1] if mask else ""
@@ -133,7 +134,7 @@ def _introduction(model: "tf_keras.Model", architecture: str, run: dict) -> str:
 
 
 def _readers(architecture: str, name: str, part: str, mask: str, *, is_pair: bool = False, on_hub: bool = False) -> str:
-    """The code for each reader."""
+    """The example code for each library."""
     path, where = f'"{name}"', ""
     if part and on_hub:
         where = f', subfolder="{part}"'
@@ -142,7 +143,7 @@ def _readers(architecture: str, name: str, part: str, mask: str, *, is_pair: boo
 
     def lines(kind: str) -> str:
         imports, config, given = f"AutoTokenizer, {kind}", "", ""
-        if where and kind.startswith("TF"):  # transformers' TensorFlow classes would take the config of the root
+        if where and kind.startswith("TF"):  # transformers' TensorFlow classes would read the config of the root folder
             imports = f"AutoConfig, {imports}"
             config, given = f"config = AutoConfig.from_pretrained({path}{where})\n", ", config=config"
         return (

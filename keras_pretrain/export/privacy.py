@@ -1,22 +1,23 @@
-"""What may leave this machine of `metrics.json` and of config files: no path, no name of a local file."""
+"""Removes private values (paths and names of local files) from `metrics.json` and config files before an upload."""
 
 import json
 from pathlib import Path
 
-_WORDS = ("size", "objective", "schedule")  # settings of older versions that are text, and no path
+_WORDS = ("size", "objective", "schedule")  # settings of older versions that are texts but not paths
 _NO_SETTINGS = ("num_proc", "checkpoint_every")
 _PATH_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file")
 
 
 def public_metrics(metrics: dict) -> dict:
-    """The content of a `metrics.json` without what is private.
+    """The content of a `metrics.json` without private values.
 
     Args:
-      metrics: as `metrics.json` has it. Older versions recorded all arguments of the command line ("arguments"), paths
-        among them.
+      metrics: the content of `metrics.json`. Older versions recorded all arguments of the command line ("arguments"),
+        paths among them.
 
     Returns:
-      The same in the present form, with "settings" and "corpus"; what is in that form already, unchanged.
+      The same in the current form, with "settings" and "corpus". Content that already has this form is returned
+      unchanged.
     """
     arguments = metrics.get("arguments")
     if not isinstance(arguments, dict):
@@ -44,12 +45,12 @@ def public_metrics(metrics: dict) -> dict:
 
 
 def remove_paths(folder: Path) -> list[str]:
-    """Take paths of this machine out of the JSON files of a folder and its sub-folders.
+    """Remove paths of this machine from the JSON files of a folder and its sub-folders.
 
-    Files are replaced, not written into: they may be links to files elsewhere.
+    Files are replaced instead of changed, because they may be links to files elsewhere.
 
     Returns:
-      The files that had some, relative to the folder.
+      The files that contained such paths, relative to the folder.
     """
     changed = []
     for file in sorted(folder.rglob("*.json")):

@@ -1,4 +1,4 @@
-"""`export_saved_model`: a SavedModel that takes strings."""
+"""`export_saved_model`: writes a SavedModel that takes strings."""
 
 import copy
 import logging
@@ -38,28 +38,29 @@ def export_saved_model(
     top_k: int = 5,
     overwrite: bool = False,
 ) -> Path:
-    """Write a SavedModel that takes raw text; for ELECTRA's pair, two.
+    """Write a SavedModel that takes raw text, or two for an ELECTRA with its generator.
 
-    It answers from any process that has TensorFlow and has imported tensorflow-text, TensorFlow Serving among them,
-    which wants a version number as the last folder: `my_model/1`. Its signatures take and give dictionaries of named
-    tensors, with the batch, of any size, as the first axis:
+    It runs in any process that has TensorFlow and has imported tensorflow-text, for example TensorFlow Serving, which
+    needs a version number as the last folder: `my_model/1`. Its signatures take and return dictionaries of named
+    tensors. The first axis is the batch, which may have any size:
 
-    - `fill_mask`, where the model has a masked-language-model head: `text` (batch,) → `tokens` (string), `token_ids`
+    - `fill_mask`, if the model has a masked-language-model head: `text` (batch,) → `tokens` (string), `token_ids`
       (int32), `scores` (float32) and `sequences` (string: the text with that one `[MASK]` filled), each (batch, masks,
       top_k), best first. Texts with fewer masks than others have `""`, -1, 0 and `""` at the end.
-    - `encode`: `text` → `mean` (batch, hidden), the average of the last layer over all tokens but padding, and, where
-      the model has a pooler, `pooled` (batch, hidden). A pooler that no next-sentence task or classifier trained holds
-      random weights.
+    - `encode`: `text` → `mean` (batch, hidden), the average of the last layer over all tokens but padding, and, if the
+      model has a pooler, `pooled` (batch, hidden). The pooler has random weights unless it was trained by next-sentence
+      prediction or by a classifier.
     - `classify`, for a model with a classifier: `text` → `labels` (string) and `scores` (float32), each (batch,
       labels), best first; for a regressor (one label) `value` (batch,). `classify_pairs`, for a model that was trained
       on pairs, takes `text` and `text_pair`.
     - `tokenize`: `text` → `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
-    - `fill_mask_ids`, `encode_ids`, `classify_ids` take these instead of `text`, and give the same, less `sequences`.
+    - `fill_mask_ids`, `encode_ids`, `classify_ids` take these instead of `text`, and return the same tensors except
+      `sequences`.
 
-    The SavedModel does not clean its texts: where a cleaning is recorded with the tokenizer, give it texts cleaned with
-    `clean_text(text, cleaning)`. `[MASK]`, and other special tokens, in a text are what their names say.
+    The SavedModel does not clean its texts. If a cleaning is recorded with the tokenizer, clean the texts first with
+    `clean_text(text, cleaning)`. `[MASK]` and other special tokens in a text are read as special tokens.
 
-    `serving_default` is `classify`, else `fill_mask`, else `encode`. Everything is computed in float32, also after
+    `serving_default` is `classify`, else `fill_mask`, else `encode`. Everything is computed in float32, even after
     mixed-precision training.
 
         loaded = tf.saved_model.load("my_model/1")
@@ -68,18 +69,20 @@ def export_saved_model(
     Args:
       model: a `BertPretrainer` or another of 🤗's TensorFlow models of BERT or ELECTRA; or an `ElectraPretrainer`,
         whose networks go to `generator/` and `discriminator/`.
-      tokenizer: its tokenizer, whose ids the graph reproduces; see `GraphTokenizer`.
-      directory: of the SavedModel; an earlier export there is replaced when the new one is whole, other files stay.
-      max_length: longer sequences are cut to it; by default what tokenizer and model are made for.
-      top_k: how many tokens `fill_mask` gives.
-      overwrite: also replace a SavedModel that this function did not write, or that was changed since.
+      tokenizer: the model's tokenizer; the graph produces the same ids (see `GraphTokenizer`).
+      directory: where to write the SavedModel. An earlier export there is replaced once the new one is complete; other
+        files stay.
+      max_length: longer sequences are truncated to this length. Default: the most that the tokenizer and the model
+        allow.
+      top_k: the number of tokens that `fill_mask` returns for each mask.
+      overwrite: also replace a SavedModel that this function did not write, or that has changed since.
 
     Returns:
       The directory.
 
     Raises:
       ValueError: a tokenizer that cannot be reproduced or is not the model's, another architecture, or a `max_length`
-        or `top_k` that the model has no room for.
+        or `top_k` that is too large for the model.
       FileExistsError: the directory has other files under a SavedModel's names, and `overwrite` is off.
       ModuleNotFoundError: tensorflow-text is missing (the extra `serving`).
     """
@@ -104,7 +107,7 @@ def export_saved_model(
 
 
 class ServedModel(tf.Module):
-    """A model's answers to texts and ids, as functions of TensorFlow alone.
+    """A model's answers to texts and ids, as functions that need only TensorFlow.
 
     Args:
       model, tokenizer, max_length, top_k: as for `export_saved_model`.
@@ -126,13 +129,13 @@ class ServedModel(tf.Module):
         if not 1 <= top_k <= len(tokenizer):
             raise ValueError(f"top_k must be between 1 and the vocabulary's {len(tokenizer)} tokens, not {top_k}.")
         model = _in_float32(model)
-        # The variables alone: Keras would save a function for each layer besides.
+        # Only the variables, because Keras would also save a function for each layer.
         self.model_variables = model.variables
         self.tokenize = GraphTokenizer(tokenizer, max_length)
         self.tokens = tf.constant(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
         self._mask, self._mask_id = tokenizer.mask_token, tokenizer.mask_token_id
         self._max_positions, self._top_k = config.max_position_embeddings, top_k
-        # Past tf.Module's __setattr__, which would track them.
+        # Avoids tf.Module's __setattr__, which would track them.
         self.__dict__["_model"] = model
         self.__dict__["_encoder"] = getattr(model, model.base_model_prefix)
         self.__dict__["functions"] = self._make_functions()
@@ -144,7 +147,7 @@ class ServedModel(tf.Module):
         is_mask = tf.ones_like(positions, tf.bool).to_tensor()[:, :, tf.newaxis]
         hidden = tf.gather(self._encode(inputs).last_hidden_state, positions.to_tensor(), batch_dims=1)
         probabilities = tf.nn.softmax(_masked_language_model_logits(self._model, hidden))
-        # A model may have room for more tokens than there are.
+        # A model may have more embeddings than the tokenizer has tokens.
         scores, ids = tf.math.top_k(probabilities[:, :, : self.tokens.shape[0]], self._top_k)
         return {
             "tokens": tf.where(is_mask, tf.gather(self.tokens, ids), ""),
@@ -175,7 +178,7 @@ class ServedModel(tf.Module):
         return self._encoder(**self._checked(inputs), training=False)
 
     def _checked(self, inputs: dict) -> dict:
-        """A GPU says nothing of a position without an embedding."""
+        """A GPU does not raise an error for a position without an embedding."""
         message = f"The sequences are longer than the {self._max_positions} positions that the model has."
         ids = inputs["input_ids"]
         with tf.control_dependencies([tf.debugging.assert_less_equal(tf.shape(ids)[1], self._max_positions, message)]):
@@ -184,11 +187,11 @@ class ServedModel(tf.Module):
     def _fill(self, text: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
         """(batch,) texts and (batch, masks, top_k) tokens → (batch, masks, top_k) texts with one mask filled.
 
-        A token that continues a word (`##…`) is joined to what stands before.
+        A token that continues a word (`##…`) is joined to the text before it.
         """
         mask_length = len(self._mask.encode())
         lengths = tf.strings.length(tf.strings.split(text, self._mask).to_tensor())
-        count = tf.shape(tokens)[1]  # masks that were cut away are not asked about
+        count = tf.shape(tokens)[1]  # masks that were cut off have no answers
         starts = (tf.cumsum(lengths, axis=1) + mask_length * tf.range(tf.shape(lengths)[1]))[:, :count]
         is_mask = tokens[:, :, 0] != ""
         starts, ends = tf.where(is_mask, starts, 0), tf.where(is_mask, starts + mask_length, 0)
@@ -203,7 +206,7 @@ class ServedModel(tf.Module):
         return tf.where(is_mask[:, :, tf.newaxis], filled, "")
 
     def _make_functions(self) -> dict:
-        """The functions that fit the model, traced."""
+        """The functions that the model supports, traced."""
         functions = {"encode": self.encode_ids}
         if self._mask and _has_masked_language_model(self._model):
             functions["fill_mask"] = self.fill_mask_ids
@@ -224,7 +227,7 @@ class ServedModel(tf.Module):
 
 
 def export_checkpoint(checkpoint: str | os.PathLike[str], directory: str | os.PathLike[str], **settings: Any) -> Path:
-    """As `export_saved_model`, for a checkpoint.
+    """Like `export_saved_model`, but for a checkpoint.
 
     Args:
       checkpoint: a folder or a name on the Hub: a BERT, an ELECTRA with or without its generator, or a classifier.
@@ -251,7 +254,7 @@ def _after(tokenize: Callable, function: Callable) -> Callable:
 
 
 def _beside(answer: Callable, fill: Callable) -> Callable:
-    """The answers, and the user's own text filled with them."""
+    """The answers, and the user's text with each of them filled in."""
 
     def filled(text: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = answer(text=text)
@@ -261,8 +264,8 @@ def _beside(answer: Callable, fill: Callable) -> Callable:
 
 
 def _trace(function: Callable, inputs: dict) -> Callable:
-    """A function of named tensors, whatever the names of its own arguments."""
-    # Nothing branches on tensors; AutoGraph, reading the source of all layers, took half of the time.
+    """Make a function of named tensors, for any names of the function's own arguments."""
+    # No code branches on tensors, and AutoGraph took half of the time to read the source of all layers.
     return tf.function(function, autograph=False).get_concrete_function(**inputs)
 
 
@@ -271,14 +274,14 @@ def _has_masked_language_model(model: tf_keras.Model) -> bool:
 
 
 def _masked_language_model_logits(model: tf_keras.Model, hidden: tf.Tensor) -> tf.Tensor:
-    """Hidden states (batch, masks, hidden) → logits (batch, masks, vocabulary), at the masks alone."""
+    """Hidden states (batch, masks, hidden) → logits (batch, masks, vocabulary), only at the masks."""
     if hasattr(model, "mlm"):
         return model.mlm(sequence_output=hidden, training=False)
     return model.generator_lm_head(model.generator_predictions(hidden), training=False)
 
 
 def _in_float32(model: tf_keras.Model) -> tf_keras.Model:
-    """The model, or after mixed-precision training a copy that computes in float32."""
+    """Return the model; after mixed-precision training, return a copy that computes in float32."""
     if not model.built:
         model.build_in_name_scope()
     if model.compute_dtype == "float32":

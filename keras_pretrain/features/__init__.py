@@ -1,1 +1,1 @@
-"""Sentences in, batches out. Only `batching` imports TensorFlow, and only when a dataset is made."""
+"""Sentences in, batches out. Only `batching` imports TensorFlow, and only when it makes a dataset."""

@@ -1,4 +1,4 @@
-"""Examples → batches: a `tf.data.Dataset` with static shapes, masked afresh each epoch."""
+"""Examples → batches: a `tf.data.Dataset` with static shapes, masked anew in each epoch."""
 
 import copy
 import zlib
@@ -25,7 +25,7 @@ _PREFETCHED = 4  # batches that are made ahead
 _ROWS_AT_ONCE = 256
 
 Arrays = dict[str, np.ndarray]
-Batch = tuple[Arrays, Arrays] | Arrays  # `(inputs, labels)`, or inputs alone where the model masks
+Batch = tuple[Arrays, Arrays] | Arrays  # `(inputs, labels)`, or only inputs if the model masks
 
 
 def to_tf_dataset(
@@ -44,67 +44,69 @@ def to_tf_dataset(
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
     Every batch is a pure function of `seed`, `batch_size` and the step's number. With `training=True`, each iterator
-    over the dataset (also one that only looks at the first batch) is a new epoch: another order, other masks, and the
-    few examples that do not fill a last batch are left out. `fit` of this package's models counts the steps that it
-    has trained: after `fit(dataset.repeat())`, the next `fit` continues with the next batch, and after `fit(dataset)`
-    with the next epoch. With `training=False`, order and masks are always the same, and the last batch is filled up
-    with rows without attention and loss, so that every example counts and XLA compiles one shape.
+    over the dataset (also one that only looks at the first batch) is a new epoch, with another order and other masks.
+    The last examples of an epoch are left out if they do not fill a batch. `fit` of this package's models counts the
+    steps that it has trained: after `fit(dataset.repeat())`, the next `fit` continues with the next batch, and after
+    `fit(dataset)` with the next epoch. With `training=False`, order and masks are always the same, and the last batch
+    is filled up with padding rows, so that every example counts and XLA compiles a single shape. Padding rows have no
+    attention and no loss.
 
     Args:
       features: examples from `build_features`, or a dataset with its columns.
       tokenizer: the tokenizer they were made with.
       batch_size: rows of every batch; with several replicas, the global batch size.
-      mask_prob, glue_prob: share of the ordinary tokens to predict, and of the gaps before the rest of a word the share
-        whose rest is shown as pipelines show it (see `MaskingCollator`); without effect for `"rtd"`.
-      seed: of order and masks; 0 or above.
-      training: shuffle and mask afresh each epoch.
-      block_size: length of every row; by default what the features were built for.
-      objective: what the features were built for, where they do not say so: `"mlm"` or `"rtd"`.
-      packed: put several examples into a row, where they fit, for the models of this package. Each example attends to
-        itself alone and has its own positions; losses and gradients are those of the same examples in rows of their
-        own. Also with `"rtd"`, `mask_prob` then chooses the positions that are predicted.
+      mask_prob, glue_prob: share of the ordinary tokens to predict; share of the gaps before the rest of a word for
+        which the rest is shown as pipelines show it (see `MaskingCollator`). Neither has an effect for `"rtd"`.
+      seed: the seed for order and masks, 0 or above.
+      training: shuffle and mask anew in each epoch.
+      block_size: length of every row. Default: the block size that the features were built for.
+      objective: the objective that the features were built for, `"mlm"` or `"rtd"`; needed only if they do not record
+        it.
+      packed: put several examples into a row if they fit; only for the models of this package. Each example attends
+        only to itself and has its own positions, so losses and gradients are the same as with one example per row. With
+        `packed`, `mask_prob` chooses the predicted positions for `"rtd"`, too.
 
     Returns:
       A `tf.data.Dataset` of `(inputs, labels)`: `inputs = {input_ids, token_type_ids, attention_mask}`, each
       (batch_size, block_size) int32; `labels = {labels (batch_size, block_size), next_sentence_label (batch_size,)}`
-      int32, without the latter where the features have none. -100 means no loss. For features of the objective
-      `"rtd"`, `inputs` alone, not masked: `ElectraPretrainer` masks in its step.
+      int32. `next_sentence_label` is missing if the features have none; -100 means no loss. For the objective `"rtd"`,
+      the dataset yields only `inputs`, which are not masked: `ElectraPretrainer` masks them in its step.
 
       With `packed`, `inputs = {packed_ids, token_type_ids, position_ids, example_ids (each (batch_size, block_size)),
-      masked_positions (batch_size, most labels of a row)}`; `example_ids` number the examples of a row from 1 and are 0
-      for padding, unused `masked_positions` are -1. `labels` belong to `masked_positions`; `next_sentence_label` is
+      masked_positions (batch_size, most labels of a row)}`; `example_ids` number the examples of a row from 1, and are
+      0 for padding. Unused `masked_positions` are -1. `labels` belong to `masked_positions`; `next_sentence_label` is
       (batch_size, most examples of a row).
 
     Raises:
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
-        an example longer than `block_size`, a negative seed, or features that do not say whether they are to be masked
-        here (`"mlm"`) or by the model (`"rtd"`), as when they were selected from or saved, and no `objective`.
+        an example longer than `block_size`, a negative seed, or an unknown objective. Features that were selected from
+        or saved do not record whether they are masked here (`"mlm"`) or by the model (`"rtd"`); give `objective` for
+        them.
     """
     masking = {"mask_prob": mask_prob, "glue_prob": glue_prob}
     batches = Batches(features, tokenizer, batch_size, masking, seed, training, block_size, objective, packed)
     dataset = _as_dataset(batches)
-    dataset.keras_pretrain_batches = batches  # found again by `batches_behind`
+    dataset.keras_pretrain_batches = batches  # read by `batches_behind`
     return dataset
 
 
 def packed_row_count(features: Dataset, block_size: int) -> int:
-    """How many rows `to_tf_dataset(..., packed=True)` makes of the examples."""
+    """The number of rows into which `to_tf_dataset(..., packed=True)` packs the examples."""
     counts = np.bincount(_Rows(features).lengths, minlength=block_size + 1)
     return sum(rows for _, rows in plan_rows(counts, block_size))
 
 
 @dataclass
 class Position:
-    """Where the next pass over the training batches begins.
+    """The position from which the next pass over the training batches starts.
 
-    Each `fit` has a position of its own, which its iterators move. A thread that still prefetches for an earlier `fit`
-    therefore moves nothing that a later one reads.
+    Each `fit` has its own position, which its iterators move. A thread that still prefetches for an earlier `fit`
+    therefore does not change the position of a later one.
 
     Attributes:
       step: counted through all epochs.
-      is_repeated: each pass has the length of an epoch, wherever it begins, as `repeat` needs it. Otherwise a pass ends
-        with its epoch, and one that begins within an epoch is filled up to an epoch's length with batches that nobody
-        takes.
+      is_repeated: each pass has the length of an epoch, wherever it starts; `repeat` needs this. Otherwise, a pass ends
+        with its epoch. If it starts within an epoch, batches that are never used fill it up to the length of an epoch.
     """
 
     step: int
@@ -112,7 +114,7 @@ class Position:
 
 
 def dataset_from(batches: "Batches", position: Position) -> "tf.data.Dataset":
-    """The training batches from a position on, which is read when the first batch is asked for."""
+    """The training batches from a position on. The position is read when the first batch is requested."""
     dataset = _as_dataset(batches, position=position)
     return dataset.repeat() if position.is_repeated else dataset
 
@@ -125,14 +127,15 @@ def dataset_of_part(
     replicas: int,
     position: Position | None = None,
 ) -> "tf.data.Dataset":
-    """The dataset of one worker: the rows of its replicas in each batch, one element for each replica in turn.
+    """The dataset of one worker: the rows of its replicas in each batch; each element is the part of one replica, in
+    turn.
 
     Args:
-      batches: of the whole.
+      batches: the global batches.
       is_repeated: whether the epochs follow one another without end.
       pipeline, pipelines: the worker's number, and the number of workers.
       replicas: the number of replicas, summed over all workers.
-      position: where to begin; by default each iterator is a new epoch.
+      position: where to start. Default: each iterator starts a new epoch.
 
     Raises:
       ValueError: the batch size is not a multiple of the number of replicas.
@@ -151,10 +154,10 @@ def _as_dataset(
     batches: "Batches", rows: slice = slice(None), parts: int = 1, position: Position | None = None
 ) -> "tf.data.Dataset":
     """Some rows of each batch, split into `parts` elements."""
-    # TensorFlow is imported where it is first needed: preparing a corpus does not need it.
+    # TensorFlow is imported here because preparing a corpus does not need it.
     import tensorflow as tf
 
-    # The generator gives several steps at a time, an axis that `unbatch` takes away.
+    # The generator yields several steps at a time; `unbatch` removes this axis.
     height = len(range(batches.batch_size)[rows]) // parts
     signature = _map_specs(
         batches.shapes, lambda name, shape: tf.TensorSpec((None, height, *shape), tf.int32, name=name)
@@ -165,16 +168,17 @@ def _as_dataset(
     length = tf.data.experimental.assert_cardinality(len(batches) * parts)
     dataset = dataset.apply(length).prefetch(_PREFETCHED * parts)
     options = tf.data.Options()
-    # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute. The end of
-    # an iterator waits for that thread: a validation of 3 s took 5.1 s, and one of 6 s took 10.2 s.
+    # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute. An iterator
+    # waits for this thread at its end: a validation of 3 s took 5.1 s, and one of 6 s took 10.2 s.
     options.autotune.enabled = False
-    # For `tf.distribute`, where `dataset_of_part` is not used: there are no files to distribute.
+    # For `tf.distribute`, if `dataset_of_part` is not used: there are no files to distribute.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
 
 
 def batches_behind(dataset: object) -> tuple["Batches | None", bool]:
-    """The `Batches` behind a `tf.data.Dataset` that keeps their order, or `None`, and whether they are repeated."""
+    """The `Batches` from which a `tf.data.Dataset` was made, if it keeps their order, else `None`; and whether they are
+    repeated."""
     from keras_pretrain.compat.tensorflow import inputs_of
 
     is_repeated = False
@@ -191,13 +195,14 @@ def batches_behind(dataset: object) -> tuple["Batches | None", bool]:
 
 
 class Batches:
-    """The batches of any step, computed from the step's number alone.
+    """The batches of any step, computed only from the step's number.
 
-    Steps are numbered through all epochs. Several steps, about 256 rows, are made at once, because NumPy's calls cost
-    as much for 16 rows as for 256; the masks follow from the number of that group of steps.
+    Steps are numbered through all epochs. Several steps (about 256 rows) are made at once, because a NumPy call costs
+    as much for 16 rows as for 256. The masks depend on the number of this group of steps.
 
     Attributes:
-      next_step: where the next `fit` begins. An iterator outside of `fit` takes the next epoch from here on.
+      next_step: the step at which the next `fit` starts. An iterator outside `fit` takes the next epoch after this
+        step.
     """
 
     def __init__(
@@ -235,7 +240,7 @@ class Batches:
         self.training = training
         self.steps_at_once = max(1, _ROWS_AT_ONCE // batch_size)
         self.next_step = 0
-        # Of the epoch that was last asked for.
+        # The order of the epoch that was requested last.
         self._order: tuple[int | None, np.ndarray] = (None, np.zeros(0, np.int64))
         if training and self.row_count < batch_size:
             made = f"{self.row_count} packed rows" if packed else f"{self.row_count} examples"
@@ -249,7 +254,7 @@ class Batches:
 
     @property
     def row_count(self) -> int:
-        """Rows of an epoch: as many as there are examples, or fewer if they are packed."""
+        """The number of rows of an epoch: the number of examples, or fewer if they are packed."""
         return len(self.rows if self.packing is None else self.packing)
 
     @property
@@ -259,7 +264,7 @@ class Batches:
 
     @property
     def shapes(self) -> dict | tuple[dict, dict]:
-        """The shape of each of a batch's tensors, without the first axis, in the structure of a batch."""
+        """The shapes of a batch's tensors, without the first axis, in the structure of a batch."""
         block = (self.collator.block_size,)
         names: tuple[str, ...] = ("input_ids", "token_type_ids", "attention_mask")
         predicted: tuple[int, ...] = block
@@ -276,8 +281,8 @@ class Batches:
         return (inputs, labels) if self.is_masked else inputs
 
     def description(self) -> dict:
-        """Everything that the batches depend on, for JSON; a checksum stands for the examples."""
-        # Runs of versions that did not have these are like those without them.
+        """Everything that determines the batches, as JSON values; the examples are represented by a checksum."""
+        # Earlier versions did not record these settings, so a run that does not use them leaves them out.
         newer: dict[str, Any] = {} if self.packing is None else {"packed": True}
         newer |= describe_gluing(self.collator.glue_prob)
         return {
@@ -303,7 +308,7 @@ class Batches:
         return self.rows.checksum() if labels is None else zlib.crc32(labels.data, self.rows.checksum())
 
     def start(self, is_repeated: bool) -> Position:
-        """The position of a `fit` that begins now: the next step or, if the data are not repeated, the next epoch."""
+        """The position of a `fit` that starts now: the next step or, if the data are not repeated, the next epoch."""
         return Position(self.next_step if is_repeated else self.whole_epochs(self.next_step), is_repeated)
 
     def whole_epochs(self, step: int) -> int:
@@ -315,8 +320,8 @@ class Batches:
 
         Args:
           rows: which rows of each batch.
-          parts: how many equal parts the rows are split into, as if they were several steps.
-          position: where to begin; it is moved to the end of the pass. Without it, the pass is a new epoch.
+          parts: the number of equal parts into which the rows are split, as if they were several steps.
+          position: where to start; it is moved to the end of the pass. Without a position, the pass is a new epoch.
         """
         first, count = 0, len(self)
         if self.training and position is not None:
@@ -331,7 +336,8 @@ class Batches:
                 yield _map(lambda values: values.reshape(-1, values.shape[1] // parts, *values.shape[2:]), steps)
 
     def steps(self, first: int, count: int, rows: slice = slice(None)) -> Iterator[Batch]:
-        """Generate `count` steps from `first` on; each array has an additional first axis, of several steps."""
+        """Generate `count` steps from `first` on, several at a time; each array has an additional first axis for the
+        steps."""
         while count > 0:
             epoch, within = divmod(first, len(self))
             number, offset = divmod(within, self.steps_at_once)
@@ -342,7 +348,7 @@ class Batches:
             count -= end - offset
 
     def batch(self, step: int) -> Batch:
-        """`(inputs, labels)` of one step as NumPy arrays, or `inputs` alone if the model masks."""
+        """`(inputs, labels)` of one step as NumPy arrays, or only `inputs` if the model masks."""
         return _map(lambda values: values[0], next(self.steps(step, 1)))
 
     def epoch(self) -> Iterator[Batch]:
@@ -353,14 +359,14 @@ class Batches:
                 yield _map(lambda values, number=number: values[number], steps)
 
     def with_glue(self, glue_prob: float) -> "Batches":
-        """The same batches, with another share of rests shown as pipelines show them."""
+        """The same batches with another `glue_prob`."""
         other = copy.copy(self)
         other.collator = copy.copy(self.collator)
         other.collator.glue_prob = glue_prob
         return other
 
     def tokens(self, step: int) -> int:
-        """How many tokens a step has, without padding."""
+        """The number of tokens of a step, without padding."""
         epoch, number = divmod(step, len(self))
         chosen = self.order(epoch)[number * self.batch_size :][: self.batch_size]
         examples = chosen if self.packing is None else self.packing.of_rows(chosen)[0]
@@ -373,13 +379,13 @@ class Batches:
         cached, order = self._order
         if cached != epoch:
             order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.row_count)
-            self._order = epoch, order  # in one assignment: two iterators may run in two threads
+            self._order = epoch, order  # a single assignment, because two iterators may run in two threads
         return order
 
     def _group(self, epoch: int, number: int, wanted: slice) -> Batch:
-        """As `batch`, each array of shape (steps, wanted rows, ...).
+        """Like `batch`, but each array has the shape (steps, wanted rows, ...).
 
-        Masks are drawn for 256 rows at a time; groups of rows that are not wanted are not made.
+        Masks are drawn for 256 rows at a time. Groups without a wanted row are skipped.
         """
         first = number * self.steps_at_once
         steps = min(self.steps_at_once, len(self) - first)
@@ -406,7 +412,7 @@ class Batches:
         """Some rows, padded and masked: `(inputs, labels)`, filled up to `rows`.
 
         Args:
-          place: what the masks depend on, besides the seed.
+          place: numbers that the masks depend on, in addition to the seed.
         """
         rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
         if self.packing is not None:
@@ -448,7 +454,7 @@ def _map_specs(shapes: Any, function: Callable[[str, tuple[int, ...]], Any]) -> 
 
 
 def _join(batches: list, function: Callable[[list], Any]) -> Any:
-    """Combine several batches of one structure: apply a function to the list of their arrays in each place."""
+    """Combine several batches of the same structure: apply a function to the list of corresponding arrays."""
     first = batches[0]
     if isinstance(first, dict):
         return {name: _join([batch[name] for batch in batches], function) for name in first}
@@ -505,7 +511,7 @@ class _Rows:
 
 
 def _as_list(column: pa.Array) -> pa.Array:
-    """Convert lists of one fixed length, which padded data may have, to lists of any length."""
+    """Convert fixed-size lists, which padded data may have, to lists of variable length."""
     if pa.types.is_fixed_size_list(column.type):
         return column.cast(pa.list_(column.type.value_type))
     return column

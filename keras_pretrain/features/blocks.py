@@ -1,4 +1,4 @@
-"""Blocks: the parts of a tokenized corpus that examples are built from one at a time, in memory and on the disk."""
+"""Divides a tokenized corpus into blocks. Examples are built from one block at a time, in memory and on disk."""
 
 import random
 from collections.abc import Iterable
@@ -6,22 +6,24 @@ from itertools import pairwise
 
 import numpy as np
 
-_BLOCKS = 1000  # a corpus has about so many, within the limits below
+_BLOCKS = 1000  # target for a corpus, within the limits below
 _BLOCK_TOKENS = 100_000, 2_000_000
-_RANDOM_BLOCKS = 8  # that a block takes its random sentences from
+_RANDOM_BLOCKS = 8  # blocks from which a block takes its random sentences
 
 
 def divide(parts: Iterable[np.ndarray], total: int) -> list[list[tuple[int, int, int]]]:
     """Divide a corpus into blocks of about equal numbers of tokens.
 
-    A document belongs to the block that its first token falls into, whatever the parts the corpus is stored in.
+    A document belongs to the block that contains its first token. This does not depend on the parts that the corpus is
+    stored in.
 
     Args:
-      parts: for each part, where its documents begin and where the last one ends, in tokens; (documents + 1,) int64.
-      total: tokens of the corpus.
+      parts: for each part, the token at which each document starts, and the end of the last one; (documents + 1,)
+        int64.
+      total: number of tokens of the corpus.
 
     Returns:
-      For each block, from which part it takes which documents: `(part, first, end)`, the last one not included.
+      For each block, a list of `(part, first, end)`: the documents that it takes from a part, `end` not included.
     """
     smallest, largest = _BLOCK_TOKENS
     size = min(max(total // _BLOCKS, smallest), largest)
@@ -38,6 +40,6 @@ def divide(parts: Iterable[np.ndarray], total: int) -> list[list[tuple[int, int,
 
 
 def draw_blocks(block: int, blocks: int, seed: int) -> list[int]:
-    """The blocks that a block takes random sentences from, itself perhaps among them; all are equally likely."""
+    """The blocks that a block takes random sentences from. All blocks, also itself, are equally likely."""
     draw = random.Random(f"random sentences {seed} {block}")
     return sorted(draw.sample(range(blocks), min(_RANDOM_BLOCKS, blocks)))

@@ -1,4 +1,5 @@
-"""`build_features`: sentences → examples with special tokens, unpadded, ready to be batched and masked."""
+"""`build_features`: makes examples from sentences, with special tokens and without padding, for batching and
+masking."""
 
 import logging
 import re
@@ -21,9 +22,9 @@ from keras_pretrain.tokenization import keep_cleaning
 logger = logging.getLogger(__name__)
 
 OBJECTIVES = ("mlm+nsp", "mlm", "rtd")
-# A full stop or its like, with closing quotation marks, before more text; or a line break.
+# A full stop or a similar mark, with closing quotation marks, before more text; or a line break.
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)\]]*\s+\S|\n")
-_EXAMPLES_AT_ONCE = 10_000  # joined in one go: the indices this takes are ten times the size of the result
+_EXAMPLES_AT_ONCE = 10_000  # joined in one call; its indices take ten times the memory of the result
 
 
 def build_features(
@@ -39,27 +40,27 @@ def build_features(
     """Turn sentences into examples.
 
     Args:
-      sentences: column `sentences` (list[str]), one row a document, as `prepare_sentences` gives it.
+      sentences: a dataset with column `sentences` (list[str]), one document per row, as `prepare_sentences` returns it.
       tokenizer: a fast tokenizer with `[CLS]`, `[SEP]`, `[PAD]` and `[MASK]`.
-      objective: `"mlm+nsp"`: pairs `[CLS] A [SEP] B [SEP]` (see `features.next_sentence.pair_sentences` for the
-        rule, and for what becomes of documents of one sentence); `"mlm"` or `"rtd"`: single segments
-        `[CLS] A [SEP]` packed from the sentences of one document.
-      block_size: the most tokens of an example, special tokens included.
-      short_seq_prob: share of the examples that aim at a random shorter length.
-      dupe_factor: how many times the corpus is gone through, each time with other cuts and other random sentences
-        (BERT's code: 10). Training that sees the same pairs in each epoch learns their labels by heart; about as many
-        as there will be epochs is enough. Of a `DatasetDict`, only `train` is multiplied.
+      objective: `"mlm+nsp"`: pairs `[CLS] A [SEP] B [SEP]` (see `features.next_sentence.pair_sentences` for the rule,
+        and for documents with a single sentence); `"mlm"` or `"rtd"`: single segments `[CLS] A [SEP]` packed from the
+        sentences of one document.
+      block_size: the maximum number of tokens of an example, with special tokens.
+      short_seq_prob: share of the examples whose target length is random and shorter.
+      dupe_factor: number of passes over the corpus, each with other cuts and other random sentences (BERT's code: 10).
+        If training sees the same pairs in each epoch, it memorizes their labels; about one pass per epoch is enough. In
+        a `DatasetDict`, this applies only to `train`.
       seed: the same sentences and seed give the same examples.
 
-    A tokenizer without a record of its text's cleaning gets that of the sentences, where they know it.
+    If the tokenizer has no recorded cleaning, the cleaning of the sentences is recorded with it, if they record one.
 
     Returns:
       `input_ids` (list[int32]), `token_type_ids` (list[int8]: 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`) and, for pairs,
-      `next_sentence_label` (int32: 0 = B follows A, 1 = B is random). The log says how many examples, how balanced
-      the labels are and what fell away.
+      `next_sentence_label` (int32: 0 = B follows A, 1 = B is random). The log reports the number of examples, the
+      balance of the labels, and the parts of the corpus that were left out.
 
     Raises:
-      ValueError: an unknown objective, a block too small for anything or larger than the tokenizer's
+      ValueError: an unknown objective, a block size that is too small, or larger than the tokenizer's
         `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
     """
     check_settings(tokenizer, objective, block_size, short_seq_prob, dupe_factor)
@@ -77,14 +78,14 @@ def build_features(
 
 
 def choose_objective(documents: Dataset) -> str:
-    """`"mlm"` where most documents have a single sentence, of which next-sentence prediction makes no pairs, and
-    `"mlm+nsp"` elsewhere. The log says so.
+    """Return `"mlm"` if most documents have a single sentence, because these make no pairs for next-sentence
+    prediction; else `"mlm+nsp"`. The log says so.
 
-    A document counts as a single sentence when it has one line and no full stop, question mark or exclamation mark
-    inside; no sentence splitter is asked.
+    A document counts as a single sentence if it has one line and no full stop, question mark or exclamation mark
+    inside. No sentence splitter is used.
 
     Args:
-      documents: column `text` (str), one row a document.
+      documents: a dataset with column `text` (str), one document per row.
     """
     texts = [text for batch in documents.select_columns(["text"]).iter(1000) for text in batch["text"] if text.strip()]
     single = sum(not _SENTENCE_END.search(text.strip()) for text in texts)
@@ -95,16 +96,16 @@ def choose_objective(documents: Dataset) -> str:
 
 
 def recorded_settings(features: Dataset, objective: str | None = None, block_size: int | None = None) -> dict:
-    """What examples were built for: `objective` and `block_size`.
+    """Return the `objective` and the `block_size` for which examples were built.
 
     Args:
-      features: as of `build_features` or `load_prepared`, or a dataset with the same columns.
-      objective, block_size: what the user says; needed where the examples have lost what was recorded with them, as
-        they do when they are selected from, mapped or saved.
+      features: from `build_features` or `load_prepared`, or a dataset with the same columns.
+      objective, block_size: the values that the user gave. They are needed if the examples were selected from, mapped
+        or saved, because these operations lose the recorded settings.
 
     Raises:
-      ValueError: the objective is not known: a pair shows its own, but `"mlm"` and `"rtd"` look alike. Or it is not
-        that of the examples.
+      ValueError: the given objective is not that of the examples; or none is given or recorded. (Pairs can be
+        recognised, but examples for `"mlm"` and `"rtd"` look alike.)
     """
     recorded = settings_of(features)
     known = recorded.get("objective") or ("mlm+nsp" if "next_sentence_label" in features.column_names else None)
@@ -171,13 +172,13 @@ def build_block(
     """The examples of one block of a corpus.
 
     Args:
-      number: of the block; the random choices follow from it and the seed.
+      number: the number of the block; the random choices depend on it and on the seed.
       blocks: the block, and for pairs the other blocks that random sentences are taken from.
-      is_drawn: whether the block itself is one of those.
-      passes: how often the block is gone through, each time with other random choices.
+      is_drawn: whether the block itself is one of these other blocks.
+      passes: number of passes over the block, each with other random choices.
 
     Returns:
-      The columns of `build_features`, and counts, which `add_figures` adds up over the blocks.
+      The columns of `build_features`, and counts, which `add_figures` sums over the blocks.
     """
     corpus, own = TokenizedCorpus.join(blocks), blocks[0]
     seeds = [(seed, each, number) for each in range(passes)]
@@ -207,7 +208,7 @@ def build_block(
 
 
 def add_figures(figures: Iterable[dict]) -> dict:
-    """The counts of `build_block` for several blocks; `lengths`, where there are any, element by element."""
+    """Sum the counts of `build_block` over several blocks; `lengths`, if present, are summed element by element."""
     total: Counter = Counter()
     lengths = []
     for each in figures:
@@ -225,7 +226,7 @@ def _num_special(objective: str) -> int:
 def check_settings(
     tokenizer: PreTrainedTokenizerBase, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int
 ) -> None:
-    """Refuse what no examples can be built with."""
+    """Raise an error for settings with which no examples can be built."""
     if objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
     missing = [name for name in ("cls", "sep", "pad", "mask") if getattr(tokenizer, f"{name}_token_id", None) is None]
@@ -245,7 +246,7 @@ def check_settings(
 
 
 def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer: PreTrainedTokenizerBase) -> dict:
-    """`[CLS] part [SEP]`, and `part [SEP]` for each further part, as Arrow lists of many examples at a time."""
+    """Make Arrow lists of many examples at a time: `[CLS] part [SEP]`, and `part [SEP]` for each further part."""
     chunks = []
     for first in range(0, max(len(parts[0][0]), 1), _EXAMPLES_AT_ONCE):
         rows = slice(first, first + _EXAMPLES_AT_ONCE)
@@ -265,7 +266,7 @@ def _join_rows(
     input_ids = np.empty(offsets[-1], np.int32)
     token_type_ids = np.zeros(offsets[-1], np.int8)
     input_ids[offsets[:-1]] = tokenizer.cls_token_id
-    position = offsets[:-1] + 1  # where each example is filled up to
+    position = offsets[:-1] + 1  # the end of what each example has so far
     for segment, ((start, _), length) in enumerate(zip(parts, lengths, strict=True)):
         within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
         target = np.repeat(position, length) + within
@@ -280,7 +281,8 @@ def _join_rows(
 
 
 def report_examples(name: str, objective: str, block_size: int, figures: dict[str, int]) -> None:
-    """Say what `build_block` made, how balanced the labels are and what fell away."""
+    """Log the results of `build_block`: counts, the balance of the labels, and the parts of the corpus that were left
+    out."""
     examples = figures["examples"]
     if objective == "mlm+nsp":
         report = f"{examples:,} pairs, {figures['random_pairs'] / max(examples, 1):.1%} with a random B"

@@ -1,4 +1,4 @@
-"""`InputMeter`: what passes from the data to the training step, and how long the step waits for it."""
+"""`InputMeter` counts the tokens that the training step gets, and measures how long the step waits for its batches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,22 +9,23 @@ from keras_pretrain.features.batching import Batches
 
 
 class Passed(NamedTuple):
-    """What a meter has counted since it was made."""
+    """The counts of a meter since it was created."""
 
-    tokens: float  # those that are attended to
+    tokens: float  # tokens that are attended to
     positions: float  # those and padding
     seconds_waited: float
 
 
 class InputMeter:
-    """Counts tokens and the seconds that whoever takes batches from a dataset waits for them.
+    """Counts the tokens of a dataset's batches, and the seconds that their consumer waits for them.
 
-    Two clocks are zipped around the dataset, outside its prefetching, so that each request reads the one, takes the
-    batch and reads the other, all inside the call that waits. Nothing of it runs in Python; it took
-    0.6 ms a batch on two busy cores.
+    The dataset is zipped between two clocks, outside its prefetching: each request reads the first clock, takes the
+    batch and reads the second clock, all inside the call that waits. None of this runs in Python; it took 0.6 ms per
+    batch on two busy cores.
 
-    tf.data prefetches on its own where a dataset does not end with it. Around the clocks, that would time the thread
-    that works ahead instead of the step that waits; so the prefetching is put inside, and tf.data's turned off.
+    tf.data adds its own prefetching if a dataset does not end with one. Outside the clocks, it would make them time the
+    thread that prefetches instead of the step that waits. So the prefetching is placed inside the clocks, and tf.data's
+    own is turned off.
     """
 
     measures_waiting = True
@@ -37,8 +38,8 @@ class InputMeter:
         """The same batches, made ahead, and counted as they are taken.
 
         Args:
-          dataset: its elements, or the first part of each, have `input_ids` and, where there is padding,
-            `attention_mask`, or are packed rows; or are ids, all of them tokens.
+          dataset: each element, or its first part, is either a dictionary with `input_ids` and, if there is padding,
+            `attention_mask`; or packed rows; or a tensor of ids without padding.
         """
         clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
         options = tf.data.Options()
@@ -52,7 +53,7 @@ class InputMeter:
     def _count(self, asked: tf.Tensor, batch: Any, given: tf.Tensor) -> Any:
         inputs = batch[0] if isinstance(batch, tuple) else batch
         inputs = inputs if isinstance(inputs, dict) else {"input_ids": inputs}
-        # Of examples that share rows, each has a number of its own, and padding is 0.
+        # In packed rows, each example has its own number from 1 on, and padding is 0.
         is_token = next((inputs[name] for name in ("example_ids", "attention_mask") if name in inputs), None)
         positions = tf.cast(tf.size(inputs["input_ids"] if is_token is None else is_token), tf.float64)
         tokens = positions if is_token is None else tf.cast(tf.math.count_nonzero(is_token), tf.float64)
@@ -61,11 +62,12 @@ class InputMeter:
 
 
 class TokenCount:
-    """The tokens of the steps done, where several replicas take their parts of the batches and no one place sees all.
+    """The tokens of the finished steps, for several replicas: each takes its part of the batches, and none sees all of
+    them.
 
     Args:
-      batches: of the whole, at the step that comes first.
-      steps_done: since then; what is done when it is first read is not counted.
+      batches: the global batches, at the first step.
+      steps_done: the number of steps done; those done before it is first read are not counted.
     """
 
     measures_waiting = False
@@ -77,7 +79,7 @@ class TokenCount:
 
     def read(self) -> Passed:
         done = self._steps_done()
-        if self._counted is None:  # a run that is resumed begins here
+        if self._counted is None:  # the step from which a resumed run continues
             self._counted = done
         for step in range(self._counted, done):
             self._tokens += self._batches.tokens(self._first + step)

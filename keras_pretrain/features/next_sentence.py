@@ -1,4 +1,4 @@
-"""A/B pairs for next-sentence prediction, by BERT's algorithm, as slices of a tokenized corpus."""
+"""Makes A/B pairs for next-sentence prediction with BERT's algorithm, as slices of a tokenized corpus."""
 
 import random
 from array import array
@@ -16,9 +16,9 @@ class SentencePairs:
 
     Attributes:
       a_start, a_end, b_start, b_end: (pairs,) int64.
-      next_sentence_label: (pairs,) int64; 0 where B follows A, 1 where B is random.
-      one_sentence_documents: documents that gave no pair, because they have one sentence.
-      leftover_sentences: last sentences of longer documents that stood alone when their turn as A came.
+      next_sentence_label: (pairs,) int64; 0 if B follows A, 1 if B is random.
+      one_sentence_documents: number of documents that made no pair, because they have one sentence.
+      leftover_sentences: number of last sentences of longer documents that were left alone, so that they made no pair.
     """
 
     a_start: np.ndarray
@@ -53,29 +53,30 @@ def pair_sentences(
     """Make pairs as `create_pretraining_data.py` of google-research/bert does (Devlin et al., 2019).
 
     Sentences of a document are gathered until they reach a target length: `max_tokens`, or with `short_seq_prob` a
-    length drawn from 2 to `max_tokens`. The chunk is cut at a random sentence boundary: A is what stands before it.
-    With probability 0.5, B is the rest of the chunk; else B begins at a random sentence of another document, any one
-    of the corpus, and runs until A and B reach the target, and the sentences that were not used are put back. A pair
-    longer than `max_tokens` loses tokens of its longer side, each at a random end.
+    length drawn from 2 to `max_tokens`. The chunk is cut at a random sentence boundary; the part before it is A. With
+    probability 0.5, B is the rest of the chunk. Otherwise, B starts at a random sentence of any other document and ends
+    when A and B together reach the target; the unused sentences of the chunk are put back. If a pair is longer than
+    `max_tokens`, tokens of its longer side are removed, each at a random end.
 
     Where this differs from BERT's code:
 
-    - There, a chunk of one sentence always gets a random B, which teaches that short means random. Here a chunk
-      always has two sentences: one that reaches the target alone takes the next one in; one that is left alone at the
-      end of its document makes no pair, and neither does a document of one sentence. Such sentences still serve as
-      random B. So the label is a fair coin for every pair, however long its document.
-    - The target length is drawn for each pair, not once a document, where a long document that drew a short one
-      would give many short pairs.
-    - The random document is never the same document (there, ten tries and then perhaps).
+    - In BERT's code, a chunk of one sentence always gets a random B, so the model can learn that short means random.
+      Here a chunk always has two sentences or more: if the first sentence reaches the target, the chunk still takes the
+      next one. A sentence that is left alone at the end of its document makes no pair, and neither does a document of
+      one sentence, but such sentences can be a random B. So both labels are equally likely for every pair, however long
+      its document is.
+    - The target length is drawn for each pair. BERT's code draws it once per document, so a long document with a short
+      target makes many short pairs.
+    - The random document is never the same document. In BERT's code it can be, after ten tries.
 
     Args:
       corpus: at least two documents, at least one of them with two sentences.
-      max_tokens: of A and B together, special tokens not counted.
-      short_seq_prob: share of the pairs that aim at a shorter length.
-      seed: one number or several; the same seed gives the same pairs.
-      documents: how many of the documents, from the first on, make pairs; by default all.
-      random_from: the first of the documents that serve for random sentences. With these two, a part of a corpus
-        makes its pairs next to other parts that it only takes random sentences from.
+      max_tokens: maximum number of tokens of A and B together, without special tokens.
+      short_seq_prob: share of the pairs whose target length is random and shorter.
+      seed: one or more numbers; the same seed gives the same pairs.
+      documents: only this number of documents, from the first on, make pairs. Default: all.
+      random_from: the first document from which random sentences are taken. With `documents` and `random_from`, one
+        part of a corpus can make pairs, while the other parts only provide random sentences.
 
     Returns:
       The pairs, in the order of the documents.
@@ -83,7 +84,7 @@ def pair_sentences(
     Raises:
       ValueError: no document has two sentences, or there is no other document to take a random B from.
     """
-    if documents is None:  # of a part, the whole has been looked at: parts without a pair are no fault
+    if documents is None:  # the whole corpus was checked before, and a part of it may have no pair
         check_pairable(corpus.num_documents, bool(np.any(np.diff(corpus.document_starts) > 1)))
     pairs, one_sentence, leftover = array("q"), 0, 0
     for rng, document in seeded_documents(corpus, "Pairing", seed, documents):
@@ -98,7 +99,7 @@ def pair_sentences(
 
 
 def check_pairable(num_documents: int, has_two_sentences: bool) -> None:
-    """Refuse a corpus that next-sentence prediction can make nothing of.
+    """Raise an error if a corpus allows no pairs for next-sentence prediction.
 
     Args:
       num_documents: with text.
@@ -128,10 +129,10 @@ def _pair_document(
     """Append the pairs of one document, `(a_start, a_end, b_start, b_end, label)` in tokens, not yet truncated.
 
     Returns:
-      `"document"` for a document of one sentence, `"leftover"` where the last sentence stood alone.
+      `"document"` for a document of one sentence, `"leftover"` if the last sentence was left alone.
     """
     first, end = corpus.document_starts[document : document + 2].tolist()
-    starts = corpus.sentence_starts[first : end + 1].tolist()  # in tokens, of this document's sentences
+    starts = corpus.sentence_starts[first : end + 1].tolist()  # starts of this document's sentences, in tokens
     count = end - first
     if count == 1:
         return "document"
@@ -158,14 +159,14 @@ def _pair_document(
 def _random_sentences(
     corpus: TokenizedCorpus, document: int, random_from: int, target: int, rng: random.Random
 ) -> tuple[int, int]:
-    """From a random sentence of another document on, until `target` tokens or the document's end."""
+    """Choose a span from a random sentence of another document, until `target` tokens or the end of that document."""
     is_candidate = document >= random_from
     other = random_from + rng.randrange(corpus.num_documents - random_from - is_candidate)
     other += is_candidate and other >= document
     first, end = corpus.document_starts[other : other + 2].tolist()
     start = rng.randrange(first, end)
     b_start = int(corpus.sentence_starts[start])
-    # The first boundary at which the target is reached; one sentence at least.
+    # The first boundary at which the target is reached, after at least one sentence.
     stop = int(np.searchsorted(corpus.sentence_starts[start + 1 : end], b_start + target)) + start + 1
     return b_start, int(corpus.sentence_starts[stop])
 
@@ -178,12 +179,12 @@ def _truncate(
     max_tokens: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut pairs down to `max_tokens` as BERT does: token by token from the longer side (B where both are equal), at
-    the front or the back by a coin. All tokens at once: how many go is arithmetic, how many of them at the front is
-    binomial."""
+    """Cut pairs down to `max_tokens` as BERT does: token by token from the longer side (from B if both are equally
+    long), at the front or the back with equal probability. All tokens are cut at once: their number is computed, and
+    the number cut at the front is drawn from a binomial distribution."""
     a_length, b_length = a_end - a_start, b_end - b_start
     excess = np.maximum(a_length + b_length - max_tokens, 0)
-    # First the longer side comes down to the other's length; what is then still too much is shared, B giving first.
+    # First the longer side is cut to the length of the other. Both sides then lose equally much, B first.
     gap = np.abs(a_length - b_length)
     from_longer = np.minimum(excess, gap)
     shared = excess - from_longer

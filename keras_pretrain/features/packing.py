@@ -1,4 +1,4 @@
-"""Several examples in a row: which of them share one."""
+"""Packing: chooses which examples share a row."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from keras_pretrain.features.masking import IGNORED
 
-_PACKING = 4  # part of the random stream's seed; batching has others
+_PACKING = 4  # part of the random stream's seed; batching uses others
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Which examples share a row.
+    """A plan of the examples that share a row.
 
     Attributes:
-      members: (examples,) numbers of the examples, those of a row side by side.
-      ends: (rows,) where each row's examples end in `members`.
-      most_examples: of a row.
-      most_labels: of a row, for the `mask_prob` it was made for.
+      members: (examples,) numbers of the examples, with those of a row next to each other.
+      ends: (rows,) the end of each row's examples in `members`.
+      most_examples: the maximum number of examples in a row.
+      most_labels: the maximum number of labels in a row, for the `mask_prob` that the plan was made for.
     """
 
     members: np.ndarray
@@ -29,7 +29,7 @@ class Packing:
         return len(self.ends)
 
     def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The examples of some rows, and how many each row has."""
+        """The examples of some rows, and the number of examples of each row."""
         starts = np.where(rows > 0, self.ends[rows - 1], 0)
         counts = self.ends[rows] - starts
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -37,15 +37,15 @@ class Packing:
 
 
 def pack(lengths: np.ndarray, block_size: int, *, mask_prob: float, seed: int) -> Packing:
-    """Put examples into as few rows of `block_size` tokens as best-fit decreasing finds.
+    """Put examples into few rows of `block_size` tokens, with the best-fit decreasing algorithm.
 
-    Rows are planned for the lengths alone (`plan_rows`), which takes as long for ten million examples as for a
-    thousand. Which example of a length goes into which row is drawn.
+    Rows are planned from the counts of lengths (`plan_rows`), which takes as long for ten million examples as for a
+    thousand. The example of a given length for each row is then drawn at random.
 
     Args:
-      lengths: (examples,) of at least 1 and at most `block_size` tokens.
-      mask_prob: share of the tokens to predict; of an example one at least.
-      seed: of the draw.
+      lengths: (examples,) number of tokens of each example, from 1 to `block_size`.
+      mask_prob: share of the tokens to predict; at least one in each example.
+      seed: the seed for the draw.
     """
     plan = plan_rows(np.bincount(lengths, minlength=block_size + 1), block_size)
     drawn = np.random.default_rng([seed, _PACKING]).permutation(len(lengths))
@@ -69,17 +69,18 @@ def pack(lengths: np.ndarray, block_size: int, *, mask_prob: float, seed: int) -
 
 
 def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...], int]]:
-    """Best-fit decreasing over a histogram of lengths: the longest first, each where the least room is left.
+    """Best-fit decreasing over a histogram of lengths: the longest example first, each into the row where it leaves the
+    least room.
 
     After Krell et al. (2021, "Efficient Sequence Packing without Cross-contamination").
 
     Args:
-      counts: (block_size + 1,) how many examples have each length.
+      counts: (block_size + 1,) the number of examples of each length.
 
     Returns:
-      `[(lengths of a row's examples, how many such rows), ...]`.
+      `[(lengths of a row's examples, number of such rows), ...]`.
     """
-    open_rows: list[list] = [[] for _ in range(block_size + 1)]  # by the room that is left: (composition, rows)
+    open_rows: list[list] = [[] for _ in range(block_size + 1)]  # (composition, rows) by the room that is left
     for length in range(block_size, 0, -1):
         left = int(counts[length])
         while left:
@@ -99,17 +100,17 @@ def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...]
 
 
 class Layout:
-    """Where the tokens of examples that share rows stand: one example behind the other, from the first column on.
+    """The positions of tokens in packed rows: the examples of a row follow each other from the first column on.
 
     Args:
-      lengths: (examples,) tokens of each example, row by row.
-      counts: how many examples each row has.
-      rows: of the batch; those beyond `counts` stay empty.
-      length: of a row.
+      lengths: (examples,) number of tokens of each example, row by row.
+      counts: the number of examples of each row.
+      rows: number of rows of the batch; rows beyond `counts` stay empty.
+      length: number of tokens of a row.
 
     Attributes:
-      row, number: (examples,) the row of each example, and its place among the examples of the row, from 0 on.
-      token_rows, columns: (tokens,) where each token stands.
+      row, number: (examples,) the row of each example, and its index among the examples of the row.
+      token_rows, columns: (tokens,) the row and column of each token.
     """
 
     def __init__(self, lengths: np.ndarray, counts: np.ndarray, rows: int, length: int):
@@ -131,7 +132,7 @@ class Layout:
         return spread
 
     def inputs(self, ids: np.ndarray, types: np.ndarray, pad_token_id: int) -> dict[str, np.ndarray]:
-        """What a model needs to know of each token, (rows, length) int32 each; `example_ids` count from 1 in a row."""
+        """The model's inputs for each token, (rows, length) int32 each; `example_ids` count from 1 in each row."""
         return {
             "packed_ids": self.spread(ids, pad_token_id),
             "token_type_ids": self.spread(types),
@@ -146,19 +147,19 @@ class Layout:
         return found
 
     def first_positions(self, most: int) -> np.ndarray:
-        """Where each example begins, (rows, most) int32; -1 where a row has fewer."""
+        """The start of each example, (rows, most) int32; -1 where a row has fewer."""
         return self.of_examples(self._offsets.astype(np.int32), most, -1)
 
 
 def unpack(inputs: dict, labels: dict | None = None) -> tuple[dict, dict]:
-    """The examples of a packed batch in rows of their own, as they stand in a batch that is not packed.
+    """Unpack a batch: each example gets its own row, as in a batch that was not packed.
 
     Args:
       inputs, labels: as `to_tf_dataset` gives them with `packed=True`.
 
     Returns:
       `(inputs, labels)`: `input_ids`, `token_type_ids`, `attention_mask`, (examples, block_size) each; `labels` of the
-      same shape and `next_sentence_label` (examples,), each where there are any. All int32, row by row.
+      same shape and `next_sentence_label` (examples,), each only if the batch has it. All int32, row by row.
     """
     inputs = {name: np.asarray(values) for name, values in inputs.items()}
     labels = {name: np.asarray(values) for name, values in (labels or {}).items()}

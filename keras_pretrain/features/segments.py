@@ -1,4 +1,4 @@
-"""Single segments for MLM alone and for ELECTRA: sentences of one document packed up to a length."""
+"""Single segments, for MLM without next sentences and for ELECTRA: sentences of one document, joined up to a length."""
 
 import random
 from array import array
@@ -15,15 +15,15 @@ def pack_segments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pack whole sentences of one document into segments; every token of the corpus is in exactly one.
 
-    A segment takes sentences as long as they fit into its target length: `max_tokens`, or with `short_seq_prob` a
-    length drawn from 2 to `max_tokens` (as BERT and ELECTRA do, so that short inputs are not new to the model). A
-    sentence that does not fit even alone fills a segment of `max_tokens` and goes on in the next.
+    Sentences are added to a segment while they fit into its target length: `max_tokens`, or with `short_seq_prob` a
+    length drawn from 2 to `max_tokens` (as in BERT and ELECTRA, so that the model also sees short inputs). A sentence
+    longer than the target fills a segment of `max_tokens` and continues in the next one.
 
     Args:
       corpus: the documents.
-      max_tokens: of a segment, special tokens not counted.
-      short_seq_prob: share of the segments that aim at a shorter length.
-      seed: one number or several; the same seed gives the same segments.
+      max_tokens: maximum number of tokens of a segment, without special tokens.
+      short_seq_prob: share of the segments whose target length is random and shorter.
+      seed: one or more numbers; the same seed gives the same segments.
 
     Returns:
       `(start, end)`, each (segments,) int64: segment `i` is `corpus.ids[start[i]:end[i]]`.
@@ -32,7 +32,7 @@ def pack_segments(
     for rng, document in seeded_documents(corpus, "Packing", seed):
         _pack_document(corpus, document, max_tokens, short_seq_prob, rng, ends)
     ends = np.frombuffer(ends, np.int64) if ends else np.zeros(0, np.int64)
-    return np.concatenate([[0], ends])[:-1].astype(np.int64), ends  # a segment begins where the one before it ended
+    return np.concatenate([[0], ends])[:-1].astype(np.int64), ends  # a segment starts at the end of the one before it
 
 
 def _pack_document(

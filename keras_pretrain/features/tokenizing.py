@@ -1,4 +1,4 @@
-"""Sentences → token ids, laid end to end, so that any run of sentences is one slice."""
+"""Converts sentences to token ids in one array, so that consecutive sentences are a single slice."""
 
 import json
 import random
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BLOCK = 256  # documents that share a random stream
 _CHARACTERS_AT_ONCE = 1_000_000
 _MOST_WORDS = 300_000  # that are remembered: 50 MB
-_NO_TEXT = "\uffff"  # a code point that is guaranteed to be no character
+_NO_TEXT = "\uffff"  # a code point that is never assigned to a character
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -33,10 +33,10 @@ class TokenizedCorpus:
 
     Attributes:
       ids: (tokens,) int32.
-      sentence_starts: (sentences + 1,) int64: sentence `i` is `ids[sentence_starts[i]:sentence_starts[i + 1]]`.
-      document_starts: (documents + 1,) int64: the sentences of document `i` are `document_starts[i]` to
+      sentence_starts: (sentences + 1,) int64. Sentence `i` is `ids[sentence_starts[i]:sentence_starts[i + 1]]`.
+      document_starts: (documents + 1,) int64. The sentences of document `i` are `document_starts[i]` to
         `document_starts[i + 1]`.
-      empty_documents: how many documents had no token at all and were left out.
+      empty_documents: number of documents that were left out because they had no token.
     """
 
     ids: np.ndarray
@@ -45,7 +45,7 @@ class TokenizedCorpus:
     empty_documents: int
 
     def part(self, first: int, end: int) -> "TokenizedCorpus":
-        """The documents from `first` to before `end`."""
+        """The documents from `first` up to `end`, `end` not included."""
         sentences = self.document_starts[first : end + 1]
         tokens = self.sentence_starts[sentences[0] : sentences[-1] + 1]
         return TokenizedCorpus(self.ids[tokens[0] : tokens[-1]], tokens - tokens[0], sentences - sentences[0], 0)
@@ -72,7 +72,7 @@ class TokenizedCorpus:
 
     @classmethod
     def from_documents(cls, documents: Iterable[Sequence[Sequence[int]]]) -> "TokenizedCorpus":
-        """From an iterable with, for each document, an iterable of token-id lists."""
+        """Make a corpus from an iterable that has, for each document, an iterable of token-id lists."""
         ids, sentence_lengths, document_lengths = array("i"), array("q"), array("q")
         for document in documents:
             for sentence in document:
@@ -87,7 +87,8 @@ class TokenizedCorpus:
     def from_lengths(
         cls, ids: np.ndarray, sentence_lengths: np.ndarray, document_lengths: np.ndarray
     ) -> "TokenizedCorpus":
-        """From the ids of all sentences and how many ids a sentence and sentences a document has, empty ones too."""
+        """Make a corpus from the ids of all sentences, the number of ids of each sentence, and the number of sentences
+        of each document; empty ones are allowed."""
         has_token = np.concatenate([[0], np.cumsum(sentence_lengths > 0)])
         ends = np.cumsum(document_lengths).astype(np.int64)
         document_lengths = has_token[ends] - has_token[ends - document_lengths.astype(np.int64)]
@@ -100,11 +101,11 @@ class TokenizedCorpus:
 
 
 def tokenize_sentences(sentences: Dataset, tokenizer: "PreTrainedTokenizerBase") -> TokenizedCorpus:
-    """Tokenize every sentence, on all processors (the tokenizer's own threads), without special tokens.
+    """Tokenize every sentence without special tokens, on all processors (in the tokenizer's own threads).
 
     Args:
-      sentences: column `sentences` (list[str]), one row a document.
-      tokenizer: a fast tokenizer, or any other, which takes longer.
+      sentences: a dataset with column `sentences` (list[str]), one document per row.
+      tokenizer: a tokenizer; one that is not fast takes longer.
     """
     dataset = sentences.select_columns(["sentences"])
     documents = (document for batch in dataset.iter(100) for document in batch["sentences"])
@@ -113,11 +114,11 @@ def tokenize_sentences(sentences: Dataset, tokenizer: "PreTrainedTokenizerBase")
 
 
 def tokenize_documents(documents: Iterable[list[str]], tokenize: Tokenize) -> TokenizedCorpus:
-    """Tokenize documents, about a million characters at a time, so that a very long one takes no more memory.
+    """Tokenize documents, about a million characters at a time, so that a very long document does not need more memory.
 
     Args:
-      documents: each a list of sentences.
-      tokenize: as of `choose_tokenize`.
+      documents: documents, each a list of sentences.
+      tokenize: a function from `choose_tokenize`.
     """
     document_lengths, parts = array("q"), [(np.zeros(0, np.int32), np.zeros(0, np.int64))]
     waiting: list[str] = []
@@ -142,8 +143,8 @@ def tokenize_documents(documents: Iterable[list[str]], tokenize: Tokenize) -> To
 def choose_tokenize(tokenizer: "PreTrainedTokenizerBase") -> Tokenize:
     """Return the fastest tokenize function that produces the same ids as the tokenizer.
 
-    It maps sentences to `(ids, lengths)`: the ids of all sentences, and how many each has. Special tokens that are
-    written in a sentence are characters to it, see `plain_text_backend`.
+    It maps sentences to `(ids, lengths)`: the ids of all sentences, and the number of ids of each sentence. Special
+    tokens written in a sentence are tokenized as ordinary characters (see `plain_text_backend`).
     """
     if _splits_at_blanks(tokenizer):
         return WordByWord(tokenizer)
@@ -153,14 +154,14 @@ def choose_tokenize(tokenizer: "PreTrainedTokenizerBase") -> Tokenize:
 
 
 def plain_text_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
-    """A copy of a fast tokenizer's backend to which `[SEP]` or `[MASK]` in a text are the characters they are.
+    """A copy of a fast tokenizer's backend that reads `[SEP]` or `[MASK]` in a text as ordinary characters.
 
-    So are all of the tokenizer's own special tokens (padding, unknown, class, separator, mask, begin and end of a
-    text). Tokens that were added on purpose, with `add_tokens` or as `additional_special_tokens`, are found as before;
-    and with `add_special_tokens=True` the backend puts special tokens around a text as before.
+    The same holds for all of the tokenizer's own special tokens (padding, unknown, class, separator, mask, begin and
+    end of a text). Tokens that were added with `add_tokens` or as `additional_special_tokens` are still matched. With
+    `add_special_tokens=True`, the backend still puts special tokens around a text.
 
     Args:
-      tokenizer: a fast tokenizer; stays as it is.
+      tokenizer: a fast tokenizer; it is not changed.
 
     Returns:
       A backend without truncation and padding.
@@ -170,21 +171,22 @@ def plain_text_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
     for token in settings["added_tokens"]:
         token["special"] = token["content"] in core
     if settings["model"]["type"] == "WordPiece":
-        # A pre-tokenizer that leaves brackets alone makes `[SEP]` a word, and the vocabulary has that word.
+        # If a pre-tokenizer does not split brackets, `[SEP]` is a word, and it is in the vocabulary.
         hidden = core & settings["model"]["vocab"].keys() - {settings["model"]["unk_token"]}
         vocabulary = settings["model"]["vocab"].items()
         settings["model"]["vocab"] = {_NO_TEXT + word if word in hidden else word: i for word, i in vocabulary}
         settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in hidden]
     backend = Tokenizer.from_str(json.dumps(settings))
-    backend.encode_special_tokens = True  # those that are marked special; no part of the JSON
+    backend.encode_special_tokens = True  # tokens marked as special; not in the JSON
     return backend
 
 
 def plain_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
-    """A text in which a slow (Python) tokenizer of BERT or ELECTRA finds none of its own special tokens.
+    """Change a text so that a slow (Python) tokenizer of BERT or ELECTRA finds none of its own special tokens in it.
 
-    A blank behind their first character parts them; BERT's rules part that one, `[`, from what follows anyway.
-    (`split_special_tokens=True` leaves alone a special token between blanks, and takes added tokens apart.)
+    A blank after the first character splits a special token. This changes nothing else, because BERT's rules split this
+    character, `[`, from the following text anyway. (`split_special_tokens=True` does not help: it does not split a
+    special token between blanks, but does split added tokens.)
     """
     for token in core_special_tokens(tokenizer):
         text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -203,7 +205,7 @@ def _tokenize_whole(backend: Tokenizer, sentences: list[str]) -> tuple[np.ndarra
 
 def _tokenize_slowly(tokenizer: "PreTrainedTokenizerBase", sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
     texts = [plain_text(tokenizer, sentence) for sentence in sentences]
-    # verbose=False: a sentence longer than the model's length is no fault here, it is cut later.
+    # verbose=False: no warning for sentences longer than the model's length, because they are cut later.
     return _lay_out(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -212,10 +214,10 @@ def _lay_out(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class WordByWord:
-    """Tokenizes each run of characters between blanks once, and looks it up where it occurs again.
+    """Tokenizes each run of characters between blanks once, and reuses the result if it occurs again.
 
     Args:
-      tokenizer: what it becomes later, and what it was last called with, has no effect.
+      tokenizer: later changes to it, and the settings of its last call, have no effect.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -224,7 +226,7 @@ class WordByWord:
 
     def _forget(self) -> None:
         self._words = _Words()
-        self._ids, self._lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)  # of all words, in their order
+        self._ids, self._lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)  # ids of all words, in their order
 
     def __call__(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if len(sentences) == 1 and len(sentences[0]) > _CHARACTERS_AT_ONCE:
@@ -241,7 +243,7 @@ class WordByWord:
         starts = np.cumsum(self._lengths) - self._lengths
         lengths = self._lengths[occurrences]
         ends = np.cumsum(lengths)
-        # Where each id comes from: its word's start, and how far it is into the word.
+        # The source of each id: the start of its word, plus its index in the word.
         source = np.arange(ends[-1]) + np.repeat(starts[occurrences] - (ends - lengths), lengths)
         return self._ids[source], np.diff(ends[np.cumsum(counts) - 1], prepend=0)
 
@@ -252,7 +254,7 @@ class WordByWord:
 
 
 class _Words(dict):
-    """Numbers words in the order in which they are first asked for."""
+    """Numbers words in the order in which they are first looked up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,13 +266,13 @@ class _Words(dict):
         return number
 
     def take_new(self) -> list[str]:
-        """Those that were not there when this was last called."""
+        """The words that were added since the last call."""
         new, self._new = self._new, []
         return new
 
 
 def _splits_at_blanks(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether a text's tokens are those of what stands between its blanks, as in BERT's and ELECTRA's tokenizers."""
+    """Whether a text can be tokenized run by run between its blanks, as with BERT's and ELECTRA's tokenizers."""
     if not getattr(tokenizer, "is_fast", False):
         return False
     backend = tokenizer.backend_tokenizer
@@ -285,10 +287,10 @@ def _splits_at_blanks(tokenizer: "PreTrainedTokenizerBase") -> bool:
 def seeded_documents(
     corpus: TokenizedCorpus, purpose: str, seed: int | Sequence[int], documents: int | None = None
 ) -> Iterator[tuple[random.Random, int]]:
-    """The number of each document, or of the first so many, with its random stream, behind a progress bar.
+    """Yield the number of each document, or of the first `documents`, with its random stream; shows a progress bar.
 
-    A block of documents shares a stream that follows from `purpose`, `seed` (one number or several) and the block
-    alone: any process can make any block and gets the same.
+    The documents of a block share a stream, which depends only on `purpose`, `seed` (one or more numbers) and the
+    block. So any process can make any block, with the same result.
     """
     seed = [int(part) for part in np.atleast_1d(seed)]
     documents = corpus.num_documents if documents is None else documents

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MULTIPLE = 8  # lengths of rows are multiples of this
-# Longer rows have less padding and costlier attention: of a row of this length, attention takes about as long as all
-# else.
+_MULTIPLE = 8  # row lengths are multiples of this
+# Longer rows have less padding but costlier attention. In a row of this length, attention takes about as long as
+# everything else.
 _COSTLY_LENGTH = 1024
-_NOISE = (0.3, 0.2, 0.1, 0.05, 0.0)  # of `_divide`: the first that fits the shape
+_NOISE = (0.3, 0.2, 0.1, 0.05, 0.0)  # values of `noise` to try, in this order
 _PREFETCHED = 4
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """Token ids of examples, special tokens included, and their labels as numbers.
+    """The token ids of examples, with special tokens, and their labels as numbers.
 
     Attributes:
-      input_ids, token_type_ids: one array an example.
-      labels: (examples,) int32, float32 for regression; `None` where there are none.
+      input_ids, token_type_ids: one array per example.
+      labels: (examples,) int32, or float32 for regression; `None` without labels.
     """
 
     input_ids: list[np.ndarray]
@@ -66,12 +66,13 @@ def encode_examples(
     to the tokenizer keep their ids.
 
     Args:
-      examples: columns `text` and optionally `pair` and `label`.
-      tokenizer: the model's; it is not changed.
-      config: the model's; its `label2id` numbers the classes. Without it, labels are not read.
+      examples: a dataset with column `text` and optionally `pair` and `label`.
+      tokenizer: the model's tokenizer; it is not changed.
+      config: the model's config, whose `label2id` numbers the classes. Without a config, labels are not read.
       max_length: the maximum number of tokens of an example.
-      cleaning: as in `clean_text`; by default the one recorded with the tokenizer, which is that of the pretraining
-        text, or `"none"` without a record. A text that cleaning empties stays an example; a warning counts them.
+      cleaning: how to clean the texts, as in `clean_text`. Default: the cleaning of the pretraining text, if it is
+        recorded with the tokenizer, else `"none"`. A text that is empty after cleaning stays an example; a warning
+        reports the number of these.
 
     Raises:
       ValueError: a label that the config does not have, or an unknown cleaning.
@@ -104,7 +105,7 @@ def _clean(texts: list[str], cleaning: str) -> list[str]:
 def _encode(
     tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], max_length: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Ids and token types of each text, or of each pair of texts."""
+    """The ids and token types of each text or each pair of texts."""
     if getattr(tokenizer, "is_fast", False):
         backend = plain_text_backend(tokenizer)
         backend.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
@@ -125,13 +126,13 @@ def round_up(length: int) -> int:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """One shape for all packed batches of a training, and the division of the examples among them.
+    """One shape for all packed batches of a training, and how the examples are divided among the batches.
 
     Attributes:
-      lengths: tokens of each example.
-      batch_count: batches of an epoch; all have the same number of examples or one fewer.
-      rows, row_length, most_examples: of a batch; of a row, in tokens; of a row.
-      filled_rows: how many rows are enough; the others make up a multiple.
+      lengths: number of tokens of each example.
+      batch_count: number of batches of an epoch; all have the same number of examples, or one fewer.
+      rows, row_length, most_examples: rows of a batch; tokens of a row; maximum number of examples of a row.
+      filled_rows: the number of rows that the examples need; the others fill up to a multiple.
     """
 
     lengths: np.ndarray
@@ -143,17 +144,17 @@ class BatchPlan:
 
     @property
     def padding(self) -> float:
-        """Share of the rows' room that stays empty."""
+        """The share of the positions in the rows that is padding."""
         return 1 - float(self.lengths.sum()) / (self.batch_count * self.rows * self.row_length)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Draw which examples share a batch and a row, and the order of the batches.
 
         Returns:
-          (batches, rows, most_examples) numbers of the examples, each once; -1 where a row has fewer.
+          (batches, rows, most_examples) the numbers of the examples, each once; -1 where a row has fewer.
         """
         divisions = (self._divide_and_place(rng, noise) for noise in _NOISE)
-        batches, placed = next(each for each in divisions if each is not None)  # without noise, it is that of the plan
+        batches, placed = next(each for each in divisions if each is not None)  # noise 0 is the plan's division
         if self.rows > self.filled_rows:
             spread = _place(batches, self.lengths, self.rows, self.row_length, evenly=True)
             placed = placed if spread is None or spread.shape[2] > self.most_examples else spread
@@ -162,18 +163,18 @@ class BatchPlan:
         return drawn[rng.permutation(self.batch_count)]
 
     def _divide_and_place(self, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """Batches and the rows of each, if they fit. What is drawn does not depend on the number of replicas."""
+        """Return the batches, and the rows of each, if they fit. The draw does not depend on the number of replicas."""
         batches = _divide(self.lengths, self.batch_count, rng, noise)
         placed = _place(batches, self.lengths, self.filled_rows, self.row_length)
         return (batches, placed) if placed is not None and placed.shape[2] <= self.most_examples else None
 
 
 def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> BatchPlan:
-    """Choose the shape of the batches: rows of a length that leaves little padding.
+    """Choose the shape of the batches, with a row length that leaves little padding.
 
     Args:
-      lengths: tokens of each example.
-      batch_size: the most examples of a batch.
+      lengths: number of tokens of each example.
+      batch_size: the maximum number of examples of a batch.
       multiple: the number of rows is a multiple of it.
     """
     count = -(-len(lengths) // batch_size)
@@ -186,7 +187,7 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
     shortest = {rows: round_up(max(lengths.max(), -(-tokens // rows))) for rows in range(1, batches.shape[1] + 1)}
     least = math.inf
     best: BatchPlan | None = None
-    for rows, length in sorted(shortest.items(), key=lambda shape: cost(*shape)):  # the cheapest, if the examples fit
+    for rows, length in sorted(shortest.items(), key=lambda shape: cost(*shape)):  # cheapest first, if examples fit
         for row_length in itertools.count(length, _MULTIPLE):
             if cost(rows, row_length) >= least:
                 break
@@ -198,27 +199,28 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
                 break
         if cost(rows, length) >= least:
             break
-    return cast(BatchPlan, best)  # a row for each example is always a plan
+    return cast(BatchPlan, best)  # one example per row always fits
 
 
 def _divide(lengths: np.ndarray, count: int, rng: np.random.Generator, noise: float) -> np.ndarray:
-    """Divide examples into `count` batches of as equal a number of examples and tokens as can be.
+    """Divide examples into `count` batches with nearly equal numbers of examples and of tokens.
 
-    The longest go to different batches, then the next longest, each to the batch with the fewest tokens.
+    The `count` longest examples go to different batches; then the next longest, each to the batch with the fewest
+    tokens.
 
     Args:
-      noise: how far "longest" is blurred: the standard deviation of a factor's logarithm. Without noise, the batches of
-        all draws have examples of the same lengths.
+      noise: how random the order by length is: lengths are multiplied by a random factor, and this is the standard
+        deviation of its logarithm. Without noise, each draw makes batches with the same lengths.
 
     Returns:
-      (count, examples) numbers of the examples, the longest first; -1 where a batch has one fewer.
+      (count, examples) the numbers of the examples, the longest first; -1 if a batch has one fewer.
     """
     blurred = lengths * np.exp(noise * rng.standard_normal(len(lengths)))
     order = rng.permutation(len(lengths))
     most = -(-len(lengths) // count)
     strata = np.full(most * count, -1)
     strata[: len(lengths)] = order[np.argsort(-blurred[order], kind="stable")]
-    known = np.append(lengths, 0)  # the last is that of example -1
+    known = np.append(lengths, 0)  # the last one belongs to example -1
     batches, tokens = np.empty((count, most), np.int64), np.zeros(count, np.int64)
     for number, stratum in enumerate(strata.reshape(most, count)):
         by_tokens = np.argsort(tokens, kind="stable")
@@ -230,14 +232,14 @@ def _divide(lengths: np.ndarray, count: int, rng: np.random.Generator, noise: fl
 def _place(
     batches: np.ndarray, lengths: np.ndarray, rows: int, row_length: int, *, evenly: bool = False
 ) -> np.ndarray | None:
-    """Put the examples of each batch into rows, each where the least room is left, or `evenly` where the most is.
+    """Put the examples of each batch into rows: each into the row with the least room left, or with `evenly` the most.
 
     Args:
       batches: from `_divide`.
-      lengths: tokens of each example.
+      lengths: number of tokens of each example.
 
     Returns:
-      (batches, rows, examples) numbers of the examples, with -1 behind those of a row; `None` if they do not fit.
+      (batches, rows, examples) the numbers of the examples, with -1 after those of a row; `None` if they do not fit.
     """
     every, known = np.arange(len(batches)), np.append(lengths, 0)
     room, filled = np.full((len(batches), rows), row_length), np.zeros((len(batches), rows), np.int64)
@@ -263,7 +265,7 @@ def to_tf_dataset(
     multiple: int = 1,
     seed: int = 42,
 ) -> "tf.data.Dataset":
-    """Training batches for `fit`, drawn anew each epoch.
+    """Make training batches for `fit`, which are drawn anew in each epoch.
 
     Under `tf.distribute.MirroredStrategy`, Keras divides each batch among the replicas.
 
@@ -271,21 +273,21 @@ def to_tf_dataset(
       encoded: from `encode_examples`.
       tokenizer: its padding token fills the rows.
       batch_size: the global batch size, summed over all replicas.
-      packed: several examples share a row, each attends to itself alone, and little is padding. For the classifiers of
-        this package: the stock ones refuse such batches. Every example comes once an epoch; a batch has at most
-        `batch_size` of them, all batches the same number or one fewer. Otherwise each example has a row of its own,
-        and what does not fill a batch at the end of an epoch is left out.
-      class_weight: from the number of a class to the weight of its examples' losses.
-      multiple: the number of packed rows is a multiple of it, and of the number of replicas: the model's
-        `gradient_accumulation_steps`.
+      packed: several examples share a row, and each attends only to itself, so that there is little padding. For the
+        classifiers of this package: stock models refuse such batches. Each epoch has every example once. All batches
+        have the same number of examples or one fewer, at most `batch_size`. If not packed, each example has its own
+        row, and the last examples of an epoch are left out if they do not fill a batch.
+      class_weight: maps the number of a class to the weight of its examples' losses.
+      multiple: the model's `gradient_accumulation_steps`; the number of packed rows is a multiple of it and of the
+        number of replicas.
       seed: the same seed gives the same batches in each epoch.
 
     Returns:
-      A `tf.data.Dataset` of `(inputs, labels)`, or with `class_weight` of `(inputs, labels, weights)`. Inputs are
-      `input_ids`, `token_type_ids` and `attention_mask`, each (batch_size, length) int32, and labels and weights
+      A `tf.data.Dataset` of `(inputs, labels)`, or of `(inputs, labels, weights)` if `class_weight` is given. Inputs
+      are `input_ids`, `token_type_ids` and `attention_mask`, each (batch_size, length) int32, and labels and weights
       (batch_size,). Packed inputs are `packed_ids`, `token_type_ids`, `position_ids` and `example_ids`, each (rows,
-      length) int32, and `first_positions`, where each example begins, (rows, examples) int32 with -1 where a row has
-      fewer; labels and weights are (rows, examples).
+      length) int32, and `first_positions` (the start of each example), (rows, examples) int32 with -1 where a row has
+      fewer examples. Labels and weights are then (rows, examples).
 
     Raises:
       ValueError: no examples, or, if they are not packed, fewer than one batch; a class without a weight; a
@@ -325,7 +327,7 @@ def packed_dataset(
     class_weight: Mapping[int, float] | None = None,
     seed: int = 42,
 ) -> "tf.data.Dataset":
-    """As `to_tf_dataset(packed=True)`, for a plan that was made for these examples."""
+    """Like `to_tf_dataset(packed=True)`, but with a plan that was made for these examples."""
     columns = _columns(encoded, class_weight)
 
     def make(chosen: np.ndarray) -> tuple:
@@ -349,12 +351,12 @@ def _dataset(
     """Batches that are drawn anew in each epoch.
 
     Args:
-      draw: the numbers of the examples of each batch of an epoch.
-      make: a batch of some examples.
-      count: batches of an epoch.
-      shapes: of what `make` gives: inputs, all int32, and the columns.
+      draw: returns the numbers of the examples of each batch of an epoch.
+      make: makes a batch of the given examples.
+      count: number of batches of an epoch.
+      shapes: the shapes of the result of `make`: the inputs, all int32, and the columns.
       columns: labels and weights, for their dtypes.
-      seed: of the draws.
+      seed: the seed for the draws.
     """
     import tensorflow as tf
 
@@ -368,12 +370,12 @@ def _dataset(
     dataset = tf.data.Dataset.from_generator(batches, output_signature=(inputs, *others))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(_PREFETCHED)
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread would delay the end of each epoch: see features.batching
+    options.autotune.enabled = False  # its thread would delay the end of each epoch, see features.batching
     return dataset.with_options(options)
 
 
 def _columns(encoded: EncodedExamples, class_weight: Mapping[int, float] | None) -> list[np.ndarray]:
-    """Labels, where there are any, and weights, where they are asked for; (examples,) each."""
+    """Labels, if there are any, and weights, if they were requested; (examples,) each."""
     weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
     return [each for each in (encoded.labels, weights) if each is not None]
 
@@ -391,14 +393,14 @@ def _weigh(labels: np.ndarray | None, class_weight: Mapping[int, float]) -> np.n
 def pack_rows(
     encoded: EncodedExamples, rows: np.ndarray, tokenizer: PreTrainedTokenizerBase, length: int
 ) -> tuple[dict[str, np.ndarray], Layout, np.ndarray]:
-    """Some examples as packed inputs.
+    """Make packed inputs of some examples.
 
     Args:
-      rows: (rows, most) numbers of the examples of each row, with -1 behind those of a row that has fewer.
-      length: tokens of a row.
+      rows: (rows, most) the numbers of the examples of each row, with -1 where a row has fewer.
+      length: number of tokens of a row.
 
     Returns:
-      The inputs, as `to_tf_dataset` gives them; where the examples stand, and their numbers, row by row.
+      The inputs, as in `to_tf_dataset`; the places of the examples; and their numbers, row by row.
     """
     is_example = rows >= 0
     examples = rows[is_example]
@@ -415,7 +417,7 @@ def pad(
     length: int,
     rows: int | None = None,
 ) -> dict:
-    """Some examples as inputs of one shape, (rows, length) int32 each; rows without an example are padding."""
+    """Make inputs of some examples, (rows, length) int32 each; rows without an example are padding."""
     collator = MaskingCollator(tokenizer, block_size=length, mask_prob=0.0)
     ids, types = ([values[i] for i in chosen] for values in (encoded.input_ids, encoded.token_type_ids))
     inputs, _ = collator.collate(ids, types, np.random.default_rng(0), rows=rows)

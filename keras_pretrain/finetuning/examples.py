@@ -1,4 +1,5 @@
-"""Labelled examples from files or datasets: read, checked, and split reproducibly into training and validation."""
+"""Reads labelled examples from files or datasets, checks them, and splits them reproducibly into training and
+validation."""
 
 import contextlib
 import logging
@@ -39,20 +40,20 @@ def load_examples(
     dialect: str | dict | None = None,
     on_bad_rows: str = "error",
 ) -> DatasetDict:
-    """Load labelled examples and split off a validation part.
+    """Load labelled examples, and split off a part of them for validation.
 
     Args:
       source: a file (`.csv`, `.tsv`, `.json`, `.jsonl`, each also with `.gz`, or `.parquet`), a `Dataset`, or a
         `DatasetDict` with `train` and perhaps `validation`.
-      validation: examples in one of the same forms, or the share of `source` that becomes `validation`, drawn by
-        `seed`: the same share of each class or, with a `group_column`, of the groups. Ignored if the source has a
+      validation: examples in one of these forms; or the share of `source` to use for validation, drawn with `seed`. It
+        is the same share of each class or, with a `group_column`, of the groups. Ignored if the source has a
         `validation`.
       text_column, pair_column, label_column: the columns of the text, the second text of a pair, and the label.
-      group_column: examples with the same value here (near-duplicates, texts of one author) are never divided between
-        training and validation.
-      keep_labels: examples with other labels are left out; the log says how many.
-      regression: labels are numbers to be predicted, not classes.
-      seed: of the split.
+      group_column: a column of groups, such as near-duplicates or texts of one author. Examples of a group are all in
+        training or all in validation.
+      keep_labels: the labels to keep; examples with other labels are left out, and the log says how many.
+      regression: labels are numbers to predict, not classes.
+      seed: the seed for the split.
       encoding, dialect, on_bad_rows: how files are read, as in `load_corpus`. `.tsv` files are read without quoting;
         with `on_bad_rows="skip"`, rows that cannot be read are left out, and the log says how many.
 
@@ -62,10 +63,10 @@ def load_examples(
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: rows that cannot be read, a missing column, an empty text, a missing label, numbers with a fraction
-        for classes or classes for regression, only one class, a class in validation that training does not have, a
-        class or group too small to be split, an option with a value that is not allowed. For a file, the message names
-        the line.
+      ValueError: rows that cannot be read, a missing column, an empty text, a missing label, class labels that are
+        numbers with a fraction, labels for regression that are not numbers, only one class, a class in validation that
+        is not in training, a class or group too small to be split, an option with a value that is not allowed. For a
+        file, the message names the line.
     """
     columns = {"text": text_column, "pair": pair_column, "label": label_column, "group": group_column}
     columns = {name: column for name, column in columns.items() if column is not None}
@@ -91,13 +92,13 @@ def load_examples(
 
 
 def check_examples(train: Dataset, validation: Dataset | None = None, *, regression: bool = False) -> list[str]:
-    """Refuse, before training, examples that a model cannot be trained or evaluated on.
+    """Raise an error, before training, for examples on which a model cannot be trained or evaluated.
 
     Args:
-      train, validation: columns `text`, `label`, and `pair` if there are pairs.
+      train, validation: datasets with columns `text`, `label`, and `pair` if there are pairs.
 
     Returns:
-      The classes, whole numbers in their order, others sorted; `["value"]` for regression.
+      The classes: whole numbers in numerical order, others in alphabetical order; `["value"]` for regression.
 
     Raises:
       ValueError: as for `load_examples`.
@@ -130,7 +131,7 @@ def check_examples(train: Dataset, validation: Dataset | None = None, *, regress
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Whole numbers in numerical order, then all others in alphabetical order."""
+    """Sort whole numbers in numerical order, then all others in alphabetical order."""
     return sorted(labels, key=lambda label: (not _is_whole(label), int(label) if _is_whole(label) else 0, label))
 
 
@@ -158,7 +159,7 @@ def _read(
 
 
 def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str, list]:
-    """The values of each column, and in `"place"` the place of each example, for messages."""
+    """The values of each column; `"place"` has the place of each example, for messages."""
     missing = [column for column in columns.values() if column not in dataset.column_names]
     if missing:
         raise ValueError(f"{name} has no column {missing[0]!r}; its columns are {', '.join(dataset.column_names)}.")
@@ -167,7 +168,7 @@ def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str,
 
 
 def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> dict[str, list]:
-    """As `_columns_of_dataset`; the log says how many rows were skipped."""
+    """Like `_columns_of_dataset`, but for a file; the log says how many rows were skipped."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path} (looked from {os.getcwd()}).")
     for holds, column in columns.items():
@@ -185,7 +186,7 @@ def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> dict
 
 
 def _has_label(labels: list, wanted: set[str], where: str) -> list[bool]:
-    """Whether each example has one of the wanted labels; the log says how many do not."""
+    """Whether each example has one of the labels to keep; the log says how many do not."""
     counts = Counter(map(str, labels))
     others = Counter({label: count for label, count in counts.items() if label not in wanted})
     absent = wanted - set(counts)
@@ -198,7 +199,8 @@ def _has_label(labels: list, wanted: set[str], where: str) -> list[bool]:
 
 
 def _check(values: dict, where: str, regression: bool, columns: dict[str, str]) -> dict:
-    """The examples of a file or split `where` with their labels converted; refuses those without a text or label."""
+    """The examples of the file or split `where`, with converted labels. Raises an error for an example without text or
+    label."""
     places = values.pop("place")
     if not places:
         raise ValueError(f"There are no examples in {where}.")
@@ -245,7 +247,7 @@ def _is_whole(label: str) -> bool:
 
 
 def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of training and of validation."""
+    """The rows for training and the rows for validation."""
     require_packages("splitting off validation", ("scikit-learn",), "finetune", "Or give a file for validation, too.")
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 

@@ -1,4 +1,4 @@
-"""`FinishedSeeds`: results of the trained seeds, so that a killed fine-tuning does not train them again."""
+"""`FinishedSeeds` stores the results of finished seeds, so that they are not trained again after a kill."""
 
 import contextlib
 import json
@@ -21,9 +21,9 @@ _CHECKSUMS = {
 
 
 class FinishedSeeds:
-    """The results of each seed and the weights of one of them, in memory and, with a folder, on disk.
+    """The results of each seed and the weights of one of them: in memory, and on disk if there is a folder.
 
-    `settings` is everything that the results depend on except the seed: flat, with JSON values.
+    `settings` has everything except the seed that determines the results, as a flat dictionary of JSON values.
 
     Attributes:
       results: `{seed: {"metrics": ..., "history": ...}}`.
@@ -42,14 +42,14 @@ class FinishedSeeds:
     def open(
         cls, directory: str | os.PathLike[str] | None, settings: dict, *, resume: bool
     ) -> Iterator["FinishedSeeds"]:
-        """The contents of a directory, which is locked until the block ends; `None` keeps them in memory only.
+        """Open a directory, which is locked until the block ends. With `None`, results are kept only in memory.
 
         Args:
           resume: `False` deletes the results that fine-tuning stored there.
 
         Raises:
           ValueError: the directory holds results of other settings.
-          FileExistsError: a file that fine-tuning did not write has the name of one that it writes.
+          FileExistsError: a file that fine-tuning did not write has the name of a file that it writes.
           OSError: the directory cannot be written to, or (`BlockingIOError`) another process is training in it.
         """
         if directory is None:
@@ -67,7 +67,7 @@ class FinishedSeeds:
     def weights(self) -> list[np.ndarray]:
         """The weights of `weights_seed`, in the order of `model.get_weights()`."""
         if self._weights is None:
-            folder = cast(OwnedFolder, self._folder)  # without one, they are in memory
+            folder = cast(OwnedFolder, self._folder)  # without a folder, results are only in memory
             with np.load(folder.path / _WEIGHTS) as file:
                 self._weights = [file[f"arr_{i}"] for i in range(len(file.files))]
         return self._weights
@@ -85,11 +85,11 @@ class FinishedSeeds:
             (stage / _RESULTS).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
     def read(self, resume: bool) -> None:
-        """Take the results that the folder holds; the arguments and errors are those of `open`."""
+        """Read the results in the folder. Has the same arguments and errors as `open`."""
         if self._folder is None:
             return
         folder, path = self._folder, self._folder.path
-        with folder.staging():  # completes what a killed process left, and fails if the folder is not writable
+        with folder.staging():  # completes the writes of a killed process, and fails if the folder is not writable
             pass
         if not resume:
             folder.delete(folder.names())
@@ -118,7 +118,7 @@ class FinishedSeeds:
 
 
 def stored_settings(directory: str | os.PathLike[str]) -> dict:
-    """The settings of the finished seeds in a directory; empty where there are none that fine-tuning wrote."""
+    """The settings of the finished seeds in a directory; empty if fine-tuning wrote none there."""
     folder = OwnedFolder(directory, "finetuning")
     if not folder.owns(_RESULTS):
         return {}

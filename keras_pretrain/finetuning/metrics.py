@@ -8,7 +8,7 @@ from keras_pretrain.system import require_packages
 
 
 def require_metrics() -> None:
-    """Refuse a fine-tuning or evaluation whose figures could not be computed in the end.
+    """Raise an error, before fine-tuning or evaluation, if the libraries for the metrics are missing.
 
     Raises:
       ModuleNotFoundError: the message names the library and the extra that has it.
@@ -21,11 +21,11 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
 
     Args:
       labels: (examples,) ints.
-      probabilities: (examples, classes), rows that add up to 1.
+      probabilities: (examples, classes), whose rows sum to 1.
 
     Returns:
-      `loss` (cross-entropy), `accuracy`, `f1_macro` (the mean over the classes that occur or were predicted), and with
-      two classes `f1`, that of class 1.
+      `loss` (cross-entropy), `accuracy`, `f1_macro` (the mean over the classes that occur or were predicted), and for
+      two classes `f1` (of class 1).
     """
     from sklearn.metrics import accuracy_score, f1_score, log_loss  # takes seconds
 
@@ -47,12 +47,13 @@ def regression_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, f
       labels, predicted: (examples,) floats.
 
     Returns:
-      `loss` (mean squared error), `pearson` and `spearman`; the correlations are NaN where one side is constant.
+      `loss` (mean squared error), `pearson` and `spearman`; the correlations are NaN if the labels or the predictions
+      are constant.
     """
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import mean_squared_error
 
-    predicted = predicted.astype(np.float64)  # scipy warns of float32 that differs little
+    predicted = predicted.astype(np.float64)  # scipy warns of float32 values that differ little
     is_constant = np.ptp(labels) == 0 or np.ptp(predicted) == 0
     return {
         "loss": float(mean_squared_error(labels, predicted)),
@@ -62,7 +63,7 @@ def regression_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, f
 
 
 def spread(runs: list[dict[str, float]]) -> dict[str, dict]:
-    """For each figure of several runs `mean`, `std` (of the sample; 0 for one run) and `values`."""
+    """For each metric of several runs: `mean`, `std` (of the sample; 0 for one run) and `values`."""
     return {
         name: {
             "mean": float(np.mean([run[name] for run in runs])),

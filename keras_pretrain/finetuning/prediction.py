@@ -1,4 +1,4 @@
-"""What a fine-tuned model says of texts, and how often it is right."""
+"""Predictions of a fine-tuned model for texts, and its metrics on labelled examples."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class Predictions:
     """One entry for each text.
 
     Attributes:
-      labels: the likeliest class of each, by its name in the config; for regression the numbers.
+      labels: the name of the likeliest class of each text, from the config; for regression, the predicted numbers.
       probabilities: (texts, classes) float32, in the order of the config's `id2label`; `None` for regression.
     """
 
@@ -38,14 +38,14 @@ class Predictions:
 
 
 class Predictor:
-    """Runs a sequence-classification model over examples: a classifier of this package over packed rows, a stock one
-    over rows of a few lengths. Each shape is compiled once.
+    """Runs a sequence-classification model on examples. Classifiers of this package get packed rows; stock models get
+    rows of a few lengths. Each shape is compiled once.
 
     Args:
       model: a classifier of this package or a stock 🤗 `TF...ForSequenceClassification`.
       tokenizer: its tokenizer.
-      batch_size: examples of a batch.
-      precision: of products, as for `compile`; a stock model computes as it was made.
+      batch_size: number of examples of a batch.
+      precision: precision of matrix products, as for `compile`; a stock model keeps its own precision.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Predictor:
         return logits
 
     def _packed(self, encoded: EncodedExamples) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
-        """Inputs, the numbers of their examples, and where among the logits each stands."""
+        """Yield inputs, the numbers of their examples, and the index of each example's logits."""
         length = round_up(encoded.lengths.max())
         packing = pack(encoded.lengths, length, mask_prob=0.0, seed=0)
         at_once = min(len(packing), max(1, round(self._batch_size * len(packing) / len(encoded))))
@@ -92,7 +92,7 @@ class Predictor:
             yield inputs, examples, rows.ravel() >= 0
 
     def _by_length(self, encoded: EncodedExamples) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, slice]]:
-        """As `_packed`, of rows of one example; those of a batch are similarly long."""
+        """Like `_packed`, but with one example per row; the examples of a batch have similar lengths."""
         order = np.argsort(encoded.lengths, kind="stable")
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
@@ -107,7 +107,7 @@ class Predictor:
         return Predictions([names[i] for i in logits.argmax(axis=1).tolist()], tf.nn.softmax(logits).numpy())
 
     def evaluate(self, encoded: EncodedExamples) -> dict[str, float]:
-        """The figures of `metrics.classification_metrics` or `regression_metrics`."""
+        """The metrics of `metrics.classification_metrics` or `regression_metrics`."""
         if not len(encoded):
             raise ValueError("There are no examples to evaluate.")
         if encoded.labels is None:
@@ -132,16 +132,16 @@ def predict(
     precision: str = "float32",
     **download: "Unpack[Download]",
 ) -> Predictions:
-    """Labels and probabilities for texts, or for pairs of texts.
+    """Predict labels and probabilities for texts, or for pairs of texts.
 
     Args:
-      model: the folder or Hub name of a fine-tuned model, or the model itself, which then needs its `tokenizer`.
-      texts, pairs: as many of one as of the other.
-      tokenizer: by default the checkpoint's.
-      max_length: longer examples are cut.
-      batch_size: examples of a batch.
-      cleaning: of the texts, as in `clean_text`; by default what is recorded with the tokenizer, which is how the texts
-        of fine-tuning were cleaned.
+      model: the folder or Hub name of a fine-tuned model, or the model itself, together with its `tokenizer`.
+      texts, pairs: the texts, and for pairs the second text of each.
+      tokenizer: the tokenizer. Default: the checkpoint's.
+      max_length: longer examples are truncated to this number of tokens.
+      batch_size: number of examples of a batch.
+      cleaning: how to clean the texts, as in `clean_text`. Default: the cleaning recorded with the tokenizer, which
+        fine-tuning used.
       precision: `"float32"`, `"bfloat16"` or `"auto"`, as for `compile`.
       **download: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
         for `models.loading.find_checkpoint`.
@@ -151,7 +151,8 @@ def predict(
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
-      ValueError: no texts, an empty one, not as many pairs, an unknown cleaning, or a damaged checkpoint.
+      ValueError: no texts, an empty text, another number of pairs than of texts, an unknown cleaning, or a damaged
+        checkpoint.
     """
     texts = list(texts)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
@@ -177,14 +178,15 @@ def evaluate(
     precision: str = "float32",
     **download: "Unpack[Download]",
 ) -> dict[str, float]:
-    """A fine-tuned model's figures on labelled examples that it was not trained on.
+    """Compute a fine-tuned model's metrics on labelled examples that it was not trained on.
 
     Args:
       model, tokenizer, max_length, batch_size, cleaning, precision, **download: as for `predict`.
-      examples: columns `text`, `label`, and `pair` where there are pairs.
+      examples: a dataset with columns `text`, `label`, and `pair` if there are pairs.
 
     Returns:
-      `loss`, and `accuracy`, `f1_macro` and `f1` (with two classes, of the second), or `pearson` and `spearman`.
+      For classes `loss`, `accuracy`, `f1_macro` and, if there are two, `f1` of the second; for regression `loss`,
+      `pearson` and `spearman`.
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.

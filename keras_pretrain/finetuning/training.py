@@ -35,7 +35,7 @@ from keras_pretrain.training.workers import Workers
 logger = logging.getLogger(__name__)
 
 _LARGEST_SEED = 2**31 - 1  # the model's seed is an int32
-_INCIDENTAL = ("transformers_version", "_name_or_path", "architectures")  # of a config: no effect on training
+_INCIDENTAL = ("transformers_version", "_name_or_path", "architectures")  # config fields without an effect on training
 _OPTIONAL = ("learning_rate", "patience")
 _RANGES = {
     "learning_rate": (lambda rate: 0 < rate < math.inf, "above 0 and finite"),
@@ -52,11 +52,11 @@ class FineTuned:
     """The result of `finetune`.
 
     Attributes:
-      model: with the weights of the seed that was best on validation.
-      tokenizer: the checkpoint's; the cleaning recorded with it is the one that was used.
+      model: the model, with the weights of the seed that was best on validation.
+      tokenizer: the checkpoint's tokenizer, with a record of the cleaning that was used.
       metrics: `{name: {"mean", "std", "values"}}` on validation, one value per seed.
-      seeds: in the order of the values.
-      best_seed: that of the model.
+      seeds: the seeds, in the order of the values.
+      best_seed: the seed of the model.
       settings: learning rate, cleaning and the other settings of the runs.
       histories: Keras' metrics of each epoch, one dictionary per seed.
     """
@@ -70,7 +70,7 @@ class FineTuned:
     histories: list[dict] = field(repr=False)
 
     def report(self) -> dict:
-        """The metrics and settings for a JSON file, which has no NaN: what is not a finite number is `None`.
+        """The metrics and settings for a JSON file. JSON has no NaN or infinity, so these become `None`.
 
         Returns:
           The mean of each metric under its own name, `by_seed` (`{seed: {name: value}}`), `std` (`{name: value}`),
@@ -116,9 +116,9 @@ def finetune(
     A seed determines the head's initial weights, the order of the batches and dropout. With `patience`, the best epoch
     is selected on the validation split that is reported; for an unbiased metric, call `evaluate` on a third split.
 
-    With a `directory`, the result of each seed and the best weights so far are stored there. The same call again, for
-    example after the process was killed or with more seeds, trains only the seeds that are not finished, and returns
-    the same metrics and weights as an undisturbed call. `callbacks` are not compared between calls.
+    With a `directory`, the result of each seed and the best weights so far are stored there. If the call is repeated,
+    for example after the process was killed or with more seeds, it trains only the seeds that are not finished, and
+    returns the same metrics and weights as an uninterrupted call. `callbacks` are not compared between calls.
 
     To train on several GPUs of one machine, call this function inside `tf.distribute.MirroredStrategy().scope()`. With
     dropout off, weights match those of one device up to rounding.
@@ -129,24 +129,27 @@ def finetune(
       regression: predict a number (such as the similarity of two sentences) instead of a class.
       epochs: the maximum number of passes over `train`.
       batch_size: the global batch size, summed over all replicas.
-      learning_rate: the peak; by default chosen by the encoder's size (`models.sizes.finetuning_learning_rate`).
-      layerwise_decay: each layer's learning rate is that of the next higher one times this (ELECTRA's paper: 0.8 to
-        0.9); 1.0 is one learning rate for all.
+      learning_rate: the peak learning rate. Default: chosen by the encoder's size
+        (`models.sizes.finetuning_learning_rate`).
+      layerwise_decay: each layer's learning rate is the rate of the layer above it, multiplied by this factor
+        (ELECTRA's paper: 0.8 to 0.9). With 1.0, all layers have the same rate.
       warmup_ratio, weight_decay: as for `create_optimizer`.
-      dropout: of hidden states and attention.
+      dropout: dropout rate of hidden states and attention.
       max_length: longer examples are truncated; the log says how many.
-      cleaning: of the texts, as in `clean_text`; by default the one recorded with the tokenizer, which is that of the
-        pretraining text, or `"none"` without a record. It is recorded with the returned tokenizer, so `predict` and
+      cleaning: how to clean the texts, as in `clean_text`. Default: the cleaning of the pretraining text, if it is
+        recorded with the tokenizer, else `"none"`. It is recorded with the returned tokenizer, so `predict` and
         `evaluate` clean in the same way.
-      class_weight: the weight of an example's loss, by its class: `"balanced"` (each class has the same total weight)
-        or a dictionary from label to weight.
-      patience: stop after this many epochs without improvement on validation: of the accuracy, or of the loss for
-        regression.
+      class_weight: the weights of the classes in the loss: `"balanced"` (each class has the same total weight) or a
+        dictionary from label to weight.
+      patience: stop after this many epochs in which the validation accuracy (for regression, the validation loss) did
+        not improve.
       seeds: one run each.
-      directory: of the runs, for example `"my_classifier/run"`; another one for other settings or other data.
-      resume: `False` deletes the results that fine-tuning stored in the directory, and starts anew.
-      tokenizer: by default the checkpoint's.
-      callbacks: for each run's `fit`. Their `logs` contain `val_loss`, `val_accuracy` and the other metrics.
+      directory: a folder for the results of the seeds, for example `"my_classifier/run"`. Use another folder for other
+        settings or other data.
+      resume: `False` deletes the results that fine-tuning stored in the directory, and starts again.
+      tokenizer: the tokenizer. Default: the checkpoint's.
+      callbacks: callbacks for the `fit` of each seed. Their `logs` contain `val_loss`, `val_accuracy` and the other
+        metrics.
       precision: `"float32"`, `"bfloat16"` or `"auto"`, as for `compile`.
       jit_compile: `False` trains without XLA.
       verbose: as for `fit`.
@@ -157,7 +160,8 @@ def finetune(
     Raises:
       ValueError: examples that `check_examples` refuses, a checkpoint of another architecture, a tokenizer that is not
         the checkpoint's, a setting outside its range, a batch size that the replicas cannot divide, or a directory with
-        results of other settings or data. All of these before training starts; settings before anything is loaded.
+        results of other settings or data. All of these are raised before training starts; errors in settings, before
+        anything is loaded.
       OSError: the directory cannot be written to, or another process is training in it.
       FloatingPointError: training diverges.
       ModuleNotFoundError: the extra `finetune` is not installed.
@@ -170,9 +174,9 @@ def finetune(
         "max_length": max_length, "patience": patience,
     }  # fmt: skip
     _check_settings(settings, seeds, class_weight, regression, cleaning)
-    if precision == "auto" and resume and directory is not None:  # finished seeds stay those of one precision
+    if precision == "auto" and resume and directory is not None:  # all seeds of a directory use the same precision
         stored = stored_settings(directory).get("precision")
-        precision = stored if stored in ("float32", "bfloat16") else precision  # a policy is set before, or not at all
+        precision = stored if stored in ("float32", "bfloat16") else precision  # a policy cannot be set here
     precision = precision_of_products(precision)
     replicas = _count_replicas(batch_size)
     labels = check_examples(train, validation, regression=regression)
@@ -239,7 +243,7 @@ def finetune(
 
 
 class _Judge(tf_keras.callbacks.Callback):
-    """Adds the task's metrics on validation to the logs of each epoch, as `val_loss`, `val_accuracy` and so on."""
+    """Adds the task's validation metrics to the logs of each epoch, as `val_loss`, `val_accuracy` and so on."""
 
     def __init__(self, predictor: Predictor, encoded: EncodedExamples) -> None:
         super().__init__()
@@ -262,7 +266,7 @@ class _Judge(tf_keras.callbacks.Callback):
 def _train_missing(
     finished: FinishedSeeds, seeds: list[int], run: Callable[[int], dict], model: tf_keras.Model, regression: bool
 ) -> int:
-    """Run the seeds that are not finished; returns the best seed, whose weights are then kept in `finished`."""
+    """Run the seeds that are not finished. Returns the best seed; its weights are then in `finished`."""
 
     def find_best() -> int:
         """The first seed with the best validation result among those that are finished."""
@@ -280,7 +284,7 @@ def _train_missing(
         finished.results[seed] = run(seed)
         finished.save(seed, model.get_weights() if find_best() == seed else None)
     best = find_best()
-    if finished.weights_seed != best:  # the directory has the weights of a seed that is not asked for now
+    if finished.weights_seed != best:  # the stored weights belong to a seed that is not requested now
         logger.info("Seed %d is trained again: it is the best of these, and its weights were not kept.", best)
         finished.results[best] = run(best)
         finished.save(best, model.get_weights())
@@ -288,7 +292,7 @@ def _train_missing(
 
 
 def _with_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer; a copy if another cleaning has to be recorded with it."""
+    """Return the tokenizer, or a copy if another cleaning has to be recorded with it."""
     cleaning = choose_text_cleaning(tokenizer, cleaning)
     if cleaning != (cleaning_of(tokenizer) or "none"):
         tokenizer = copy.deepcopy(tokenizer)
@@ -305,7 +309,7 @@ def _early_stopping(regression: bool, patience: int | None) -> list[tf_keras.cal
 
 
 def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list[str]) -> dict[int, float] | None:
-    """From the number of a class to its weight."""
+    """Maps the number of each class to its weight."""
     if class_weight is None:
         return None
     if isinstance(class_weight, str):  # "balanced", see `_check_settings`

@@ -1,1 +1,1 @@
-"""What is trained: 🤗 models with a training step of their own."""
+"""The models: 🤗 models with the package's own training step."""

@@ -1,4 +1,4 @@
-"""`BertPretrainer`: 🤗's `TFBertForPreTraining` with a training step that reports what pretraining is about."""
+"""`BertPretrainer`: 🤗's `TFBertForPreTraining` with its own training step and metrics."""
 
 import os
 from typing import Any
@@ -31,32 +31,33 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
     """BERT with its MLM and NSP heads, trained by plain `compile`, `fit` and `evaluate`.
 
     Everything else that `TFBertForPreTraining` does (`from_pretrained`, `save_pretrained`, a call) is inherited.
-    Training and evaluation report, each averaged over what it counts (masked tokens, pairs), and with `val_` for
-    validation:
+    Training and evaluation report these metrics (with the prefix `val_` for validation). Each is an average over the
+    items that it counts, masked tokens or pairs:
 
     - `mlm_loss`, `mlm_accuracy`: over the tokens whose label is not -100;
-    - `nsp_loss`, `nsp_accuracy`: over the pairs whose label is not -100, where the data have `next_sentence_label`;
+    - `nsp_loss`, `nsp_accuracy`: over the pairs whose label is not -100, if the data have `next_sentence_label`;
     - `loss`: the sum of the losses.
 
-    A batch without a masked token has an MLM loss of 0, not NaN as in the stock model.
+    A batch without a masked token has an MLM loss of 0; in the stock model it is NaN.
 
-    A step's losses and gradients are one XLA program (`models.encoder` has the forward pass), the optimizer's update
-    stands outside it, so that the same step runs under `tf.distribute`. Batches must have a static length, as those of
+    A step's losses and gradients are one XLA program (`models.encoder` has the forward pass). The optimizer's update is
+    outside it, so that the same step runs under `tf.distribute`. Batches must have a static length, as those of
     `to_tf_dataset` have.
 
     Args:
       config: a `BertConfig`.
-      mask_prob: what the batches were masked with. It sets how many positions of a sequence can be predicted,
-        `round(mask_prob * (length - 2))`: room for more would be computed for nothing. It is kept in the config. For
-        batches of a collator with no fixed number of labels, such as 🤗's, 1.0 makes room for all.
-      gradient_accumulation_steps: parts that a batch is computed in, one after the other, with the memory of one; the
-        update is that of the whole batch.
-      seed: of the dropout masks, which follow from it and the optimizer's step.
+      mask_prob: the masking rate of the batches. It sets the number of positions of a sequence that can be predicted,
+        `round(mask_prob * (length - 2))`; more would only cost time. It is stored in the config. If the number of
+        labels of a batch varies, as with 🤗's collator, use 1.0, which allows labels at all positions.
+      gradient_accumulation_steps: compute each batch in this number of parts, one after the other, with the memory of
+        one part. The update is the same as for the whole batch at once.
+      seed: the seed for dropout masks, which depend only on it and on the optimizer's step.
 
     Raises:
-      tf.errors.InvalidArgumentError: in training or evaluation, labels at more positions than `mask_prob` allows for,
-        or ids or token types that the model has no embeddings for, negative ones among them.
-      ValueError: in `fit` and `evaluate`, `sample_weight` or `class_weight`: all tokens and pairs count alike.
+      tf.errors.InvalidArgumentError: in training or evaluation, labels at more positions than `mask_prob` allows, or
+      ids or token types without an embedding in the model (such as negative ones).
+      ValueError: `fit` or `evaluate` is given `sample_weight` or `class_weight`; all tokens and pairs have the same
+        weight.
 
     >>> config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
     ...                     intermediate_size=16)
@@ -83,7 +84,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         self.head_weights = {"mlm": 1.0, "nsp": 1.0}
         names = ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
         means = {name: tf_keras.metrics.Mean(name=name) for name in names}
-        # Past Keras' __setattr__: a tracked metric's variables would be among the model's weights and be saved.
+        # Avoids Keras' __setattr__: the variables of a tracked metric would be saved with the model's weights.
         self.__dict__["_means"] = means
         self.__dict__["_total"] = TotalLoss([(means["mlm_loss"], 1.0), (means["nsp_loss"], 1.0)])
 
@@ -103,22 +104,22 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         seed: int = 42,
         **config: Any,
     ) -> "BertPretrainer":
-        """A new model, whose weights are drawn from `seed`.
+        """Make a new model; `seed` determines its weights.
 
-        GELU is in its tanh form, which is cheaper than the exact one. There is no dropout, which slows pretraining
-        down where the data are seen a few times at most (Geiping and Goldstein, 2022, "Cramming"); give
-        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs.
+        GELU has its tanh form, which is cheaper than the exact one. There is no dropout, because dropout slows
+        pretraining down if the data are seen only a few times (Geiping and Goldstein, 2022, "Cramming"). For many
+        epochs, pass `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1`.
 
         Args:
           size: `"tiny"` (2 layers of 128), `"mini"` (4 of 256), `"small"` (4 of 512), `"base"` (12 of 768) or
             `"large"` (24 of 1024).
-          tokenizer: whose vocabulary the model gets.
-          features: the examples it will be trained on. Given, what can be counted in them does not have to be learned:
-            the MLM head's bias starts as the logarithm of how often each token occurs, and the word embeddings from
-            which tokens occur together (`models.initialization`).
+          tokenizer: the tokenizer; the model gets its vocabulary size and special tokens.
+          features: the examples that the model will be trained on. If given, statistics of them initialize the model,
+            so that it does not have to learn these: the MLM head's bias starts from the logarithm of each token's
+            frequency, and the word embeddings start from the co-occurrence of tokens (`models.initialization`).
           mask_prob, gradient_accumulation_steps, seed: as for the class.
-          **config: anything else for `BertConfig`, for example `hidden_dropout_prob=0.1`, or a `vocab_size` above the
-            tokenizer's, a multiple of 64 as GPUs like it.
+          **config: further settings of `BertConfig`, for example `hidden_dropout_prob=0.1`, or a `vocab_size` above the
+            tokenizer's, such as a multiple of 64, which is faster on GPUs.
 
         Raises:
           ValueError: no such size, or a `vocab_size` below the tokenizer's.
@@ -144,11 +145,11 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
     def from_pretrained(  # type: ignore[override]  # 🤗 has another name for the first argument
         cls, name: str | os.PathLike[str], *inputs: Any, **kwargs: Any
     ) -> "BertPretrainer":
-        """As `TFBertForPreTraining.from_pretrained`, for every format of weights.
+        """Like `TFBertForPreTraining.from_pretrained`, but for every format of weights.
 
         Args:
           name: a folder or a name on the Hub.
-          *inputs, **kwargs: as in transformers; `mask_prob` and the other arguments of the class; and `subfolder`,
+          *inputs, **kwargs: as in transformers; also `mask_prob` and the other arguments of the class, and `subfolder`,
             `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub.
 
         Returns:
@@ -156,7 +157,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or it has no weights.
-          ValueError: the checkpoint is damaged or not of a BERT; transformers would start from random weights.
+          ValueError: the checkpoint is damaged or not a BERT (transformers would start from random weights).
           ModuleNotFoundError: its weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
         """
         checkpoint = find_checkpoint(name, ("bert",), **take_download(kwargs))
@@ -164,13 +165,13 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
             return super().from_pretrained(folder, *inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As `TFBertForPreTraining.save_pretrained`. `kp.save_checkpoint` writes what more readers load."""
+        """As `TFBertForPreTraining.save_pretrained`. `kp.save_checkpoint` writes a format that more libraries load."""
         super().save_pretrained(save_directory, *args, **kwargs)
-        self.config.architectures = ["BertForPreTraining"]  # 🤗 names it after this class, less two letters for "TF"
+        self.config.architectures = ["BertForPreTraining"]  # 🤗 would cut two letters off this class's name
         self.config.save_pretrained(save_directory)
 
     def require_fit(self, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
-        """Refuse, before training, a tokenizer or block size that the model has no embeddings for.
+        """Raise an error, before training, for a tokenizer or block size for which the model has too few embeddings.
 
         Raises:
           ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
@@ -178,14 +179,14 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         require_fit(self.config, tokenizer, block_size)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        # Before a training step calls the layers one by one, which would leave the model's name out of theirs.
+        # Must run before a training step calls the layers one by one: their names would then lack the model's name.
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
 
     compile.__doc__ = PretrainingStep.compile.__doc__
 
     def description(self) -> dict:
-        """What makes the model and its training step what they are."""
+        """The settings that determine the model and its training step."""
         return {
             "config": self.config.to_dict(),
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
@@ -197,7 +198,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
             self.config.glue_prob = batches.collator.glue_prob  # read by `fill_gaps`
 
     def capacity(self, length: int) -> int:
-        """How many positions of a sequence of `length` tokens can be predicted."""
+        """The number of positions that can be predicted in a sequence of `length` tokens."""
         return label_capacity(self.mask_prob, length)
 
     def _unpack(self, data: Any) -> dict:
@@ -239,14 +240,14 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
     def _sums(
         self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
     ) -> dict:
-        """Each head's loss, hits and count, float32 scalars, computed only where there are labels."""
+        """Each head's loss, hits and count, as float32 scalars, computed only at positions with labels."""
         if "masked_positions" in batch:
             positions, targets = tf.maximum(batch["masked_positions"], 0), batch["labels"]
         else:
             label = batch["labels"]
             positions, targets = gather_labels(label, self.capacity(label.shape[1]))
         pairs = batch.get("next_sentence_label")
-        firsts = 0  # how many [CLS] a row has a label for
+        firsts = 0  # the number of [CLS] positions of a row that may have a label
         if pairs is not None and "example_ids" in batch:
             firsts = pairs.shape[1]
             positions = tf.concat([first_positions(batch["example_ids"], firsts), positions], axis=1)
@@ -277,7 +278,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         return dense(self.nsp.seq_relationship, tf.tanh(dense(pooler.dense, first)))
 
     def _report(self, sums: dict) -> dict:
-        """Bring the metrics up to date and return them."""
+        """Update the metrics and return them."""
         logs = {"loss": self._total.result}
         for head in ("mlm", "nsp"):
             if f"{head}_loss" not in sums:
@@ -290,7 +291,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         return {name: result() for name, result in logs.items()}
 
     def _trained_variables(self, batch: dict[str, tf.Tensor]) -> list:
-        """Without NSP labels, the pooler and the NSP head stay as they are."""
+        """Without NSP labels, the pooler and the NSP head do not change."""
         if "next_sentence_label" in batch:
             return self.trainable_variables
         layers: list[tf_keras.layers.Layer] = [self.bert.pooler, self.nsp]

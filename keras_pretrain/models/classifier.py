@@ -21,19 +21,19 @@ _INPUTS = ("input_ids", "token_type_ids", "attention_mask", "position_ids", "exa
 
 
 class ClassificationStep(PretrainingStep):
-    """What both classifiers share: loss, metrics and the training step.
+    """The loss, metrics and training step of both classifiers.
 
     Batches are `(inputs, labels)` or `(inputs, labels, weights)`: `labels` (batch,), whole numbers from 0 on for
-    classes or any numbers for regression (`config.num_labels` = 1); `weights` (batch,) float, of the examples' losses.
-    Of packed rows, as `finetuning.to_tf_dataset` gives them, both are (rows, examples), and what stands where a row has
-    no example does not count.
+    classes, or any numbers for regression (`config.num_labels` = 1); `weights` (batch,) float, the weights of the
+    examples' losses. For packed rows from `finetuning.to_tf_dataset`, both are (rows, examples), and values where a row
+    has no example are ignored.
 
     Training and evaluation report `loss` (cross-entropy, or the squared error, averaged over the examples with their
-    weights) and `accuracy`, which regression does not have.
+    weights) and, except for regression, `accuracy`.
 
     Raises:
       tf.errors.InvalidArgumentError: in training or evaluation, a label that is none of the classes, or ids or token
-        types that the model has no embeddings for, negative ones among them.
+      types without an embedding in the model (such as negative ones).
     """
 
     takes_weights = True
@@ -47,11 +47,11 @@ class ClassificationStep(PretrainingStep):
         **kwargs: Any,
     ) -> None:
         super().__init__(config, *inputs, **kwargs)
-        # Past Keras' __setattr__, which would save them. A variable: one compiled step serves several seeds.
+        # Avoids Keras' __setattr__, which would save them. A variable, so that one compiled step serves several seeds.
         self.__dict__["seed"] = tf.Variable(seed, dtype=tf.int32, trainable=False, name="seed")
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.head_weights = {"task": 1.0}
-        self.drew_pooler = False  # whether the checkpoint came without a pooler
+        self.drew_pooler = False  # whether the checkpoint has no pooler
         means = {name: tf_keras.metrics.Mean(name=name) for name in ("task_loss", "accuracy")}
         self.__dict__["_means"] = means
         self.__dict__["_total"] = TotalLoss([(means["task_loss"], 1.0)])
@@ -70,7 +70,7 @@ class ClassificationStep(PretrainingStep):
         return getattr(self, self.base_model_prefix)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As `BertPretrainer.compile`: without losses and metrics, which the model has of its own."""
+        """Like `BertPretrainer.compile`: losses and metrics are not given, because the model has its own."""
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
 
@@ -78,7 +78,7 @@ class ClassificationStep(PretrainingStep):
         """As `BertPretrainer.fit`.
 
         Raises:
-          ValueError: `class_weight` for packed rows, where Keras takes the labels of a row for one label.
+          ValueError: `class_weight` is given for packed rows, whose labels Keras would read as one label per row.
         """
         spec = getattr(x, "element_spec", None)
         is_packed = isinstance(spec, tuple) and isinstance(spec[0], dict) and "packed_ids" in spec[0]
@@ -89,14 +89,14 @@ class ClassificationStep(PretrainingStep):
         return super().fit(x, *args, **kwargs)
 
     def description(self) -> dict:
-        """What makes the model and its training step what they are."""
+        """The settings that determine the model and its training step."""
         return {"config": self.config.to_dict(), "gradient_accumulation_steps": self.gradient_accumulation_steps}
 
     def redraw_head(self, seed: int, *, with_pooler: bool = False) -> None:
-        """Give what stands on top of the encoder new random weights: kernels as the encoder's were drawn, biases 0.
+        """Give the layers on top of the encoder new random weights: kernels from the encoder's distribution, biases 0.
 
         Args:
-          with_pooler: also the pooler, of a BERT checkpoint that came without one.
+          with_pooler: include the pooler, for a BERT checkpoint without one.
         """
         rng = np.random.default_rng(seed)
         layers = [self.classifier, *([self.encoder.pooler] if with_pooler else [])]
@@ -129,13 +129,13 @@ class ClassificationStep(PretrainingStep):
         return {"task": tf.reduce_sum(_is_example(batch))}
 
     def logits(self, batch: dict, dropout: Dropout | None = None) -> tf.Tensor:
-        """(batch, num_labels) float32; the last layer is computed for [CLS] alone.
+        """Logits, (batch, num_labels) float32; the last layer is computed only for [CLS].
 
         Args:
-          batch: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32; of packed rows also
-            `position_ids`, `example_ids` and `first_positions` (rows, examples). Then the result is
-            (rows * examples, num_labels), and means nothing where a row has fewer examples.
-          dropout: a `Dropout`; none for predictions.
+          batch: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32; for packed rows also
+            `position_ids`, `example_ids` and `first_positions` (rows, examples). The result is then (rows * examples,
+            num_labels), and undefined where a row has fewer examples.
+          dropout: a `Dropout`; `None` for predictions.
         """
         first = tf.maximum(batch.get("first_positions", tf.zeros_like(batch["input_ids"][:, :1])), 0)
         hidden = as_rows(encode(self.encoder, batch, first, dropout))
@@ -173,8 +173,8 @@ class ClassificationStep(PretrainingStep):
 
 
 class BertClassifier(ClassificationStep, TFBertForSequenceClassification):  # type: ignore[misc]  # as `BertPretrainer`
-    """`TFBertForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`: the pooler's output of
-    [CLS], dropout, and a dense layer. See `ClassificationStep`."""
+    """`TFBertForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`. Its head: the pooler's
+    output of [CLS], dropout, and a dense layer. See `ClassificationStep`."""
 
     def _logits(self, hidden: tf.Tensor, dropout: Callable[[tf.Tensor, float], tf.Tensor]) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
@@ -184,8 +184,8 @@ class BertClassifier(ClassificationStep, TFBertForSequenceClassification):  # ty
 
 
 class ElectraClassifier(ClassificationStep, TFElectraForSequenceClassification):  # type: ignore[misc]
-    """`TFElectraForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`: [CLS], dropout, a dense
-    layer with GELU, dropout, and a dense layer. See `ClassificationStep`."""
+    """`TFElectraForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`. Its head: [CLS], dropout,
+    a dense layer with GELU, dropout, and a dense layer. See `ClassificationStep`."""
 
     def _logits(self, hidden: tf.Tensor, dropout: Callable[[tf.Tensor, float], tf.Tensor]) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
@@ -205,24 +205,24 @@ def load_classifier(
     seed: int = 42,
     **settings: Any,
 ) -> BertClassifier | ElectraClassifier:
-    """A classifier or regressor over the encoder of a checkpoint.
+    """Make a classifier or regressor on top of a checkpoint's encoder.
 
     Args:
-      checkpoint: a folder or a name on the Hub: a BERT, an ELECTRA, what `save_checkpoint` wrote for an
-        `ElectraPretrainer` (of which the discriminator is taken), or a model that was fine-tuned already.
-      labels: the classes; one entry makes a regressor. By default the head and the labels of the checkpoint are kept.
-      dropout: of hidden states and attention; by default what the checkpoint's config has.
-      seed: of the new head's weights and of dropout.
+      checkpoint: a folder or a name on the Hub: a BERT, an ELECTRA, a checkpoint of an `ElectraPretrainer` (its
+        discriminator is loaded), or a fine-tuned model.
+      labels: the classes; a single entry makes a regressor. Default: keep the head and the labels of the checkpoint.
+      dropout: dropout rate of hidden states and attention. Default: the rate in the checkpoint's config.
+      seed: the seed for the new head's weights and for dropout.
       **settings: `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only` of a checkpoint on the Hub, as
-        for `models.loading.find_checkpoint`; anything else is for the config.
+        for `models.loading.find_checkpoint`; all others are passed to the config.
 
     Returns:
       A `BertClassifier` or an `ElectraClassifier`.
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or it has no weights.
-      ValueError: the checkpoint is neither BERT nor ELECTRA or is damaged, has no encoder's weights, or no head where
-        `labels` are not given.
+      ValueError: the checkpoint is damaged, is neither BERT nor ELECTRA, or has no weights of an encoder; or `labels`
+        are not given and it has no head.
       ModuleNotFoundError: its weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
     """
     found = find_checkpoint(checkpoint, tuple(_CLASSES), **take_download(settings))
@@ -233,12 +233,12 @@ def load_classifier(
     if dropout is not None:
         settings |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     if kind == "electra":
-        settings.setdefault("classifier_dropout", None)  # any other value makes 🤗's ELECTRA head fail
+        settings.setdefault("classifier_dropout", None)  # 🤗's ELECTRA head fails with any other value
     settings |= {"seed": seed, "ignore_mismatched_sizes": labels is not None}
     with found.readable() as folder:
         model, information = _CLASSES[kind].from_pretrained(folder, output_loading_info=True, **settings)
     missing = [*information["missing_keys"], *(name for name, *_ in information["mismatched_keys"])]
-    missing = {name.replace(".", "/") for name in missing}  # PyTorch's names or TensorFlow's, as the file has them
+    missing = {name.replace(".", "/") for name in missing}  # PyTorch's or TensorFlow's names, depending on the file
     if any("/encoder/" in name or "/embeddings/" in name for name in missing):
         raise ValueError(
             f"{found.name} lacks {len(missing)} weights of the {kind} encoder that its config describes, "
@@ -253,7 +253,7 @@ def load_classifier(
 
 
 def _is_example(batch: dict) -> tf.Tensor:
-    """1.0 for each label that has an example, shaped as the labels; 0.0 where a packed row has fewer examples."""
+    """1.0 for each label that has an example, in the shape of the labels; 0.0 where a packed row has fewer examples."""
     if "first_positions" in batch:
         return tf.cast(batch["first_positions"] >= 0, tf.float32)
     return tf.ones_like(batch["labels"], tf.float32)

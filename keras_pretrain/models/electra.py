@@ -1,4 +1,4 @@
-"""`ElectraPretrainer`: a generator that fills gaps and a discriminator that finds what it filled in wrong."""
+"""`ElectraPretrainer`: a generator fills gaps, and a discriminator finds the tokens that are not the original ones."""
 
 import logging
 import os
@@ -40,48 +40,50 @@ logger = logging.getLogger(__name__)
 _Network = TypeVar("_Network", TFElectraForMaskedLM, TFElectraForPreTraining)
 
 _TIED = ("weight", "position_embeddings", "token_type_embeddings")
-_POSITIONS, _FATES, _TOKENS, _RESTS = -1, -2, -3, -4  # what a stream of random numbers is for; dropout's are above 0
+_POSITIONS, _FATES, _TOKENS, _RESTS = -1, -2, -3, -4  # the purposes of random streams; those of dropout are above 0
 
 
 class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     """ELECTRA (Clark et al., 2020): replaced-token detection, trained by plain `compile`, `fit` and `evaluate`.
 
-    In each step, `mask_prob` of the ordinary tokens are chosen; the generator sees most of them as `[MASK]` and fills
-    them from its own distribution; the discriminator judges of every token, padding aside, whether it is the original.
-    A filled-in token that equals the original counts as original. Both are trained at once, the generator by its own
-    MLM loss alone. All draws follow from the seed and the step, in evaluation from the seed and the batch.
+    In each step, a share `mask_prob` of the ordinary tokens is chosen. The generator sees most of them as `[MASK]`, and
+    fills them with tokens drawn from its own distribution. For every token except padding, the discriminator predicts
+    whether it is the original. A filled-in token that equals the original counts as original. Both are trained at once;
+    the generator's only loss is its MLM loss. All draws depend on the seed and the step; in evaluation, on the seed and
+    the batch.
 
-    Batches are those of `to_tf_dataset` for features of the objective `"rtd"`. Those of a masking collator do, too:
-    their labels are put back before the step masks anew.
+    Batches come from `to_tf_dataset`, for features of the objective `"rtd"`. Batches of a masking collator work, too:
+    the original tokens are restored from the labels before the step masks anew.
 
-    Training and evaluation report, the latter with `val_`:
+    Training and evaluation report these metrics (with the prefix `val_` for validation):
 
     - `loss`: `gen_weight * mlm_loss + disc_weight * disc_loss`;
-    - `mlm_loss`, `mlm_accuracy`: of the generator, over the chosen tokens;
-    - `sampled_original`: share of the chosen tokens where the generator drew the original;
-    - `disc_loss`: of the discriminator, over all tokens but padding;
+    - `mlm_loss`, `mlm_accuracy`: the generator's, over the chosen tokens;
+    - `sampled_original`: the share of the chosen tokens for which the generator drew the original;
+    - `disc_loss`: the discriminator's, over all tokens except padding;
     - `replaced_accuracy`, `original_accuracy`, `disc_accuracy`, `disc_precision`, `disc_recall`, `disc_auc`: see
       `models.judgements.Judgements`.
 
     Args:
-      generator, discriminator: a 🤗 `TFElectraForMaskedLM` and `TFElectraForPreTraining`, or an `ElectraConfig` each
-        for random weights.
-      tokenizer: of both; which ids are special comes from it. It stays at hand as `model.tokenizer`.
-      mask_prob: share of the ordinary tokens that are predicted; that of the batches, where rows are packed.
-      replace_prob: share of these that the generator sees as `[MASK]`; it sees the others as they are.
-      glue_prob: in training, of the `[MASK]`s before the rest of a word the share whose rest the generator sees as
-        pipelines show it (see `features.masking.GluedRests`).
-      temperature: of the generator's draws.
-      gen_weight, disc_weight: of the two losses; those of the paper.
-      tie_embeddings: word, position and token-type embeddings are one set of variables, the discriminator's.
-      gradient_accumulation_steps: parts that a batch is computed in, with the memory of one.
-      seed: of masks, draws and dropout.
+      generator, discriminator: a 🤗 `TFElectraForMaskedLM` and `TFElectraForPreTraining`, or for each an
+        `ElectraConfig`, for random weights.
+      tokenizer: the tokenizer of both networks, which determines the special tokens. It is available as
+        `model.tokenizer`.
+      mask_prob: share of the ordinary tokens to predict. For packed rows, it must equal the `mask_prob` of the batches.
+      replace_prob: share of these tokens that the generator sees as `[MASK]`; the others it sees unchanged.
+      glue_prob: in training, the share of the `[MASK]`s before the rest of a word for which the generator sees this
+        rest as pipelines show it (see `features.masking.GluedRests`).
+      temperature: the sampling temperature of the generator.
+      gen_weight, disc_weight: the weights of the two losses; the defaults are the paper's.
+      tie_embeddings: both networks use the discriminator's word, position and token-type embeddings.
+      gradient_accumulation_steps: compute each batch in this number of parts, with the memory of one part.
+      seed: the seed for masks, draws and dropout.
 
     Raises:
-      ValueError: vocabularies that differ, embeddings that cannot be tied, or a setting outside its range; in `fit`
-        and `evaluate`, `sample_weight` or `class_weight`: all tokens count alike.
-      tf.errors.InvalidArgumentError: in training or evaluation, ids or token types that the networks have no embeddings
-        for, negative ones among them.
+      ValueError: vocabularies that differ, embeddings that cannot be tied, or a setting outside its range; or `fit` or
+      `evaluate` is given `sample_weight` or `class_weight` (all tokens have the same weight).
+      tf.errors.InvalidArgumentError: in training or evaluation, ids or token types without an embedding in the networks
+      (such as negative ones).
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         self._special_ids = sorted(set(tokenizer.all_special_ids))
         names = ("mlm_loss", "mlm_accuracy", "sampled_original", "disc_loss")
         means = {name: tf_keras.metrics.Mean(name=name) for name in names}
-        # Past Keras' __setattr__: a tracked metric's variables would be among the model's weights.
+        # Avoids Keras' __setattr__: the variables of a tracked metric would be among the model's weights.
         self.__dict__["_means"] = means
         self.__dict__["_judgements"] = judgements = Judgements()
         self.__dict__["_figures"] = [Figure(name, judgements) for name in judgements.result()]
@@ -145,19 +147,19 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def from_size(
         cls, size: str, tokenizer: PreTrainedTokenizerBase, *, features: Dataset | None = None, **settings: Any
     ) -> "ElectraPretrainer":
-        """New networks, whose weights are drawn from `seed`.
+        """Make new networks; `seed` determines their weights.
 
-        As in `BertPretrainer.from_size`, GELU is in its tanh form and there is no dropout; give
-        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1` for many epochs.
+        As in `BertPretrainer.from_size`, GELU has its tanh form and there is no dropout. For many epochs, pass
+        `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1`.
 
         Args:
-          size: of the discriminator: `"tiny"` (2 layers of 128), `"small"` (12 of 256), `"base"` (12 of 768) or
-            `"large"` (24 of 1024). The generator has as many layers and the paper's share of the width: a quarter,
-            for `base` a third, for `tiny` a half.
-          tokenizer: whose vocabulary the networks get.
-          features: the examples they will be trained on. Given, the generator's bias starts from token frequencies
-            and the embeddings from co-occurrence, as in `BertPretrainer.from_size`.
-          **settings: arguments of the class, and anything else for both `ElectraConfig`s, for example a `vocab_size`
+          size: the discriminator's size: `"tiny"` (2 layers of 128), `"small"` (12 of 256), `"base"` (12 of 768) or
+            `"large"` (24 of 1024). The generator has the same number of layers. Its width is a quarter of the
+            discriminator's, as in the paper; for `base` a third, for `tiny` a half.
+          tokenizer: the tokenizer; the networks get its vocabulary size and special tokens.
+          features: the examples that the networks will be trained on. If given, the generator's bias starts from token
+            frequencies and the embeddings from co-occurrence, as in `BertPretrainer.from_size`.
+          **settings: arguments of the class; all others are passed to both `ElectraConfig`s, for example a `vocab_size`
             above the tokenizer's.
 
         Raises:
@@ -188,12 +190,12 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         tokenizer: PreTrainedTokenizerBase | None = None,
         **settings: Any,
     ) -> "ElectraPretrainer":
-        """Continue from what `save_checkpoint` wrote, or from two checkpoints.
+        """Load both networks from a folder that `save_checkpoint` wrote, or from two checkpoints.
 
         Args:
           discriminator: a folder or a name on the Hub.
-          generator: the same; by default what lies in `generator/` beside the discriminator.
-          tokenizer: by default the discriminator's.
+          generator: a folder or a name on the Hub. Default: `generator/` in the discriminator's folder or repository.
+          tokenizer: the tokenizer. Default: the discriminator's.
           **settings: arguments of the class; and `subfolder`, `revision`, `token`, `cache_dir` and `local_files_only`
             of a checkpoint on the Hub, as for `models.loading.find_electra`.
 
@@ -201,9 +203,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
           An `ElectraPretrainer`.
 
         Raises:
-          FileNotFoundError: a checkpoint, its weights or the tokenizer are not there.
-          ValueError: checkpoints that are damaged, that are not an ELECTRA discriminator and generator of one
-            vocabulary, or whose embeddings differ and would have to be tied.
+          FileNotFoundError: a checkpoint, its weights or the tokenizer is missing.
+          ValueError: a checkpoint is damaged; the two are not an ELECTRA discriminator and generator with the same
+            vocabulary; or their embeddings must be tied but differ.
           ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
         """
         found, beside = find_electra(discriminator, generator, **take_download(settings))
@@ -216,8 +218,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         return cls(fills, judges, tokenizer, **settings)
 
     def take_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Go by this tokenizer, and tie the networks' embeddings, which may have grown with it."""
-        self.__dict__["tokenizer"] = tokenizer  # past Keras, which would want to track it
+        """Use this tokenizer, and tie the networks' embeddings, which may have grown with it."""
+        self.__dict__["tokenizer"] = tokenizer  # avoids Keras' tracking
         self.__dict__["_rests"] = GluedRests(tokenizer) if self.glue_prob else None
         if self.tie_embeddings:
             _tie(self.generator.electra.embeddings, self.discriminator.electra.embeddings)
@@ -227,7 +229,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         return self.discriminator(inputs, training=training).logits
 
     def require_fit(self, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
-        """Refuse, before training, a tokenizer or block size that the networks have no embeddings for.
+        """Raise an error, before training, for a tokenizer or block size for which the networks have too few
+        embeddings.
 
         Raises:
           ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
@@ -236,27 +239,28 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             require_fit(network.config, tokenizer, block_size)
 
     def description(self) -> dict:
-        """What makes the model and its training step what they are."""
+        """The settings that determine the model and its training step."""
         names = ("mask_prob", "replace_prob", "temperature", "tie_embeddings", "gradient_accumulation_steps", "seed")
         return {
             "generator": self.generator.config.to_dict(),
             "discriminator": self.discriminator.config.to_dict(),
             "head_weights": dict(self.head_weights),
             **{name: getattr(self, name) for name in names},
-            # Runs of versions that did not have it are like those without it.
+            # Earlier versions did not record this setting, so a run that does not use it leaves it out.
             **describe_gluing(self.glue_prob),
         }
 
     def replace_tokens(self, inputs: dict, step: int = 0) -> dict[str, tf.Tensor]:
-        """What happens to a batch in a step, to be looked at.
+        """Show what happens to a batch in a step.
 
         Args:
-          inputs: a batch's inputs, not masked.
-          step: another number, other draws.
+          inputs: the unmasked inputs of a batch.
+          step: a number that determines the draws.
 
         Returns:
-          Each (batch, length): `masked_ids`, what the generator sees; `sampled_ids`, what the discriminator sees;
-          `is_replaced` (bool); `probability` (float32) of "replaced" as the discriminator judges.
+          A dictionary of (batch, length) tensors: `masked_ids`, the generator's input; `sampled_ids`, the
+          discriminator's input; `is_replaced` (bool); `probability` (float32), the discriminator's probability of
+          "replaced".
         """
         seed = tf.constant([self.seed, step])
         batch = self._prepare(unpack_batch(inputs), seed, training=True)
@@ -282,7 +286,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         return check_ids(batch, self.generator.config, self.discriminator.config)
 
     def _counts(self, batch: dict[str, tf.Tensor]) -> dict:
-        targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # as many, whatever the seed
+        targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # the same number for every seed
         return {"mlm": count_labels(targets), "disc": tf.reduce_sum(tf.cast(batch["attention_mask"], tf.float32))}
 
     def _check_batches(self, batches: Batches) -> None:
@@ -300,7 +304,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
             )
 
     def _prepare(self, batch: dict[str, tf.Tensor], seed: tf.Tensor, *, training: bool = False) -> dict:
-        """Choose and mask, for the whole batch at once; positions of packed rows are chosen already."""
+        """Choose positions and mask them, for the whole batch at once. The positions of packed rows are already
+        chosen."""
         ids = batch["input_ids"]
         if "masked_positions" in batch:
             positions, is_chosen = tf.maximum(batch["masked_positions"], 0), batch["masked_positions"] >= 0
@@ -326,7 +331,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def _glue(
         self, ids: tf.Tensor, masked_ids: tf.Tensor, is_gap: tf.Tensor, is_chosen: tf.Tensor, seed: tf.Tensor
     ) -> tf.Tensor:
-        """As `GluedRests.behind`, and the draw."""
+        """Like `GluedRests.behind`, and draws which rests are shown."""
         before = tf.zeros_like(is_gap[:, :1])
         continues = tf.gather(tf.constant(self._rests.continues), ids)
         beginnings = tf.gather(tf.constant(self._rests.beginnings), ids)
@@ -358,8 +363,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def _generate(
         self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The generator's logits at the chosen positions, (batch * chosen, vocabulary), the ids with its draws in
-        their place, (batch, length), and the draws themselves, (batch, chosen)."""
+        """Return the generator's logits at the chosen positions, (batch * chosen, vocabulary); the ids with its draws
+        at these positions, (batch, length); and the draws, (batch, chosen)."""
         generator, positions = self.generator, batch["positions"]
         hidden = encode(generator.electra, batch | {"input_ids": batch["masked_ids"]}, positions, dropout)
         hidden = activation("gelu")(dense(generator.generator_predictions.dense, as_rows(hidden)))  # 🤗's is fixed, too
@@ -454,7 +459,7 @@ def _tie(generator_embeddings: tf_keras.layers.Layer, discriminator_embeddings: 
 
 
 def _require_equal_embeddings(generator: TFElectraForMaskedLM, discriminator: TFElectraForPreTraining) -> None:
-    """Of checkpoints whose embeddings were trained apart, tying would throw the generator's away."""
+    """If the embeddings of the two checkpoints differ, tying would discard the generator's."""
     _check_sizes(generator.config, discriminator.config)
     for name in _TIED:
         ours, theirs = (getattr(network.electra.embeddings, name) for network in (generator, discriminator))

@@ -1,8 +1,8 @@
 """The training-time forward pass of a BERT or ELECTRA encoder, over the 🤗 model's own variables.
 
-The 🤗 layers stay the owners of every weight; only the arithmetic of a training step is written here, for XLA: one
-product for Q, K and V, hidden states as one matrix of all tokens, and a last layer that is computed only where a head
-looks.
+The 🤗 layers keep all weights. Only the arithmetic of a training step is written here, for XLA: one product for Q, K
+and V; hidden states as one matrix of all tokens; and a last layer that is computed only at the positions that a head
+reads.
 """
 
 import math
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     import tf_keras
     from transformers import PretrainedConfig
 
-_PADDING_SCORE = -10_000.0  # what the stock models add to the attention scores of padding
+_PADDING_SCORE = -10_000.0  # the value that stock models add to the attention scores of padding
 
-# `Dropout`, or what stands in its place where nothing is dropped.
+# `Dropout`, or its replacement if nothing is dropped.
 Drop = Callable[[tf.Tensor, float], tf.Tensor]
 
 
 class Dropout:
-    """Dropout whose masks are a function of a seed and of the order of calls.
+    """Dropout whose masks depend only on a seed and on the order of calls.
 
-    Whether an element is kept follows from a hash of its place: three multiplications, which XLA fuses into the
-    arithmetic around them, forward and again backward, so that no mask is ever written to memory. On two CPU cores a
+    A hash of an element's position decides whether it is kept. The hash takes three multiplications, which XLA fuses
+    into the surrounding arithmetic, both forward and backward, so that no mask is written to memory. On two CPU cores a
     step took no longer than without dropout; with bytes from Philox it took 5% longer, and with XLA's default generator
-    (Threefry) dropout was dearer than the matrix products.
+    (Threefry) dropout cost more than the matrix products.
 
     Args:
-      seed: (2,) int32 tensor, another one for each step.
-      part: number of the part of the batch, where it is computed in several.
+      seed: (2,) int32 tensor, which differs between steps.
+      part: the number of the part, if a batch is computed in several parts.
     """
 
     def __init__(self, seed: tf.Tensor, part: tf.Tensor | int = 0) -> None:
@@ -52,17 +52,18 @@ class Dropout:
         return tf.where(keep, values * tf.constant(1 / (1 - rate), values.dtype), tf.zeros((), values.dtype))
 
     def _hash(self, places: tf.Tensor) -> tf.Tensor:
-        """uint32 → uint32, another function for each seed, part and call; its high bits are the better ones.
+        """uint32 → uint32, another function for each seed, part and call. Its high bits are more random than its low
+        bits.
 
-        With a key before each round: with one alone, the mask of a call would be that of another, rearranged.
+        A key before each round. With a single key, the mask of one call would be a permutation of another call's mask.
         """
         first, second = (_mix(_mix(key) + tf.constant(self._calls, tf.uint32)) for key in self._keys)
         return _round(_mix(places + first) + second, 16, 0x7FEB352D)
 
 
 def _mix(words: tf.Tensor) -> tf.Tensor:
-    """lowbias32, a bijection of uint32 that a bit of the argument changes half of the result's bits of (Wellons, 2018,
-    "Prospecting for Hash Functions"), less its last shift."""
+    """lowbias32 without its last shift: a bijection of uint32 in which each bit of the argument changes about half of
+    the result's bits (Wellons, 2018, "Prospecting for Hash Functions")."""
     return _round(_round(words, 16, 0x7FEB352D), 15, 0x846CA68B)
 
 
@@ -78,11 +79,11 @@ def encode(
 
     Args:
       encoder: the main layer of a 🤗 TensorFlow model, `model.bert` or `model.electra`.
-      inputs: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32. The length is static; the
-        batch size need not be, since Keras may not tell it. Where several examples share a row, `example_ids` and
-        `position_ids` too: tokens attend to those of their own example.
-      positions: (batch, chosen) int32: where the last layer is wanted; everywhere where it is not given. Queries,
-        output and feed-forward of the last layer are computed there alone.
+      inputs: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32. The length must be static.
+        The batch size need not be, because Keras may not know it. If several examples share a row, also `example_ids`
+        and `position_ids`: tokens attend only to tokens of their own example.
+      positions: (batch, chosen) int32: the positions at which the last layer is needed. Default: all. Queries, output
+        and feed-forward of the last layer are computed only there.
       dropout: none for evaluation.
 
     Returns:
@@ -100,10 +101,10 @@ def encode(
 
 
 def _scores_mask(inputs: dict, positions: tf.Tensor | None = None) -> tf.Tensor:
-    """What is added to attention's scores, (batch, 1, 1 or queries, length).
+    """The mask that is added to attention scores, (batch, 1, 1 or queries, length).
 
     Args:
-      positions: (batch, chosen), where the queries stand; everywhere if not given.
+      positions: (batch, chosen), the positions of the queries. Default: all.
     """
     if "example_ids" not in inputs:
         is_seen = inputs["attention_mask"][:, tf.newaxis]
@@ -118,8 +119,8 @@ def _scores_mask(inputs: dict, positions: tf.Tensor | None = None) -> tf.Tensor:
 def as_rows(values: tf.Tensor) -> tf.Tensor:
     """(..., width) → (rows, width).
 
-    Sums over the rows of a matrix, as in the gradients of biases and scales, take XLA on a CPU 0.4 ms for 2,048 × 512,
-    sums over the first two of three axes 1.3 ms.
+    The gradients of biases and scales sum over rows. XLA on a CPU takes 0.4 ms for the sum over the rows of a matrix of
+    2,048 × 512, but 1.3 ms for the same sum over the first two of three axes.
     """
     return tf.reshape(values, (-1, values.shape[-1]))
 
@@ -135,7 +136,7 @@ def dense(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
 
 
 def layer_norm(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
-    """A Keras `LayerNormalization` on the last axis, in float32 whatever the dtype of `values`."""
+    """A Keras `LayerNormalization` on the last axis, always in float32."""
     wide = tf.cast(values, tf.float32)
     mean = tf.reduce_mean(wide, axis=-1, keepdims=True)
     centred = wide - mean
@@ -146,7 +147,7 @@ def layer_norm(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
 
 def activation(name: str | Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """The activation that a config names."""
-    if name == "gelu_new":  # the tanh form; 🤗's keeps the constants as variables of its own dtype
+    if name == "gelu_new":  # the tanh form; 🤗's version stores its constants as variables
         return lambda values: tf.nn.gelu(values, approximate=True)
     return activation_named(name) if isinstance(name, str) else name
 
@@ -156,7 +157,8 @@ def _embed(encoder: "tf_keras.layers.Layer", inputs: dict, dropout: Drop) -> tf.
     embeddings, config = encoder.embeddings, encoder.config
     length = inputs["input_ids"].shape[1]
     values = tf.gather(embeddings.weight, inputs["input_ids"])
-    # Two or so token types: a product with a one-hot matrix, so that the gradient is one too.
+    # There are about two token types, so the lookup is a product with a one-hot matrix; its gradient is then a product,
+    # too.
     types = as_rows(tf.one_hot(inputs["token_type_ids"], config.type_vocab_size, dtype=values.dtype))
     types = one_hot_product(types, tf.convert_to_tensor(embeddings.token_type_embeddings))
     values += tf.reshape(types, tf.shape(values))
@@ -180,7 +182,7 @@ def _layer(
     dropout: Drop,
     config: "PretrainedConfig",
 ) -> tf.Tensor:
-    """(batch * length, hidden) → the same, or (batch * chosen, hidden) with `positions`."""
+    """(batch * length, hidden) → the same shape, or (batch * chosen, hidden) with `positions`."""
     rate = config.hidden_dropout_prob
     attention = layer.attention.self_attention
     if positions is None:
@@ -201,7 +203,7 @@ def _layer(
 def _project(
     hidden: tf.Tensor, length: int, config: "PretrainedConfig", *layers: "tf_keras.layers.Layer"
 ) -> list[tf.Tensor]:
-    """Several `Dense` layers of one input, each (batch, heads, length, depth)."""
+    """Several `Dense` layers with the same input; each result is (batch, heads, length, depth)."""
     heads = config.num_attention_heads
     parts = affine(hidden, [layer.kernel for layer in layers], [layer.bias for layer in layers])
     return [permute(tf.reshape(part, (-1, length, heads, part.shape[-1] // heads)), (0, 2, 1, 3)) for part in parts]

@@ -1,4 +1,4 @@
-"""Where a new model's weights start: what can be counted in the text does not have to be learned from it."""
+"""Initializes a new model's weights from statistics of the text, so that the model does not have to learn these."""
 
 import logging
 from time import perf_counter
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TOKENS = 4_000_000  # that co-occurrence is counted over: a random sample of larger corpora
-_CONTEXTS = 4096  # of the most frequent tokens; with the vocabulary, the size of the matrix
+_TOKENS = 4_000_000  # for counting co-occurrence; larger corpora are sampled at random
+_CONTEXTS = 4096  # the most frequent tokens; the matrix has the size vocabulary × contexts
 _WINDOW = 10  # tokens to each side
 _SMOOTHING = 0.75
 
@@ -22,8 +22,8 @@ _SMOOTHING = 0.75
 def token_log_frequencies(features: "Dataset", tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> np.ndarray:
     """The logarithm of each token's share of the ordinary tokens, (vocab_size,) float32.
 
-    Every token counts one more than it occurs, so that none is impossible; special tokens, which are never predicted,
-    and the rows that a model has beyond its tokenizer's vocabulary count as if they occurred once.
+    Each count is increased by one, so that no token is impossible. Special tokens, which are never predicted, and rows
+    beyond the tokenizer's vocabulary count as if they occurred once.
     """
     counts = np.zeros(vocab_size)
     for table in features.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
@@ -43,23 +43,23 @@ def cooccurrence_embeddings(
 ) -> np.ndarray:
     """Word embeddings in which tokens that occur near the same words lie near each other.
 
-    Positive pointwise mutual information of tokens within ten places of each other, with the counts of contexts
-    smoothed by a power of 0.75, factorised by a truncated singular value decomposition, with the square roots of the
-    singular values: what Levy, Goldberg and Dagan (2015, "Improving Distributional Similarity") found as good as
-    word2vec. Then centred, turned at random, so that no axis carries more than another, and each row scaled to the
-    length that a row of random weights has. Tokens that never occur, special ones, and rows beyond the tokenizer's
-    vocabulary get random weights.
+    The positive pointwise mutual information of tokens at most ten positions apart, with context counts smoothed by a
+    power of 0.75, is factorised by a truncated singular value decomposition; singular vectors are scaled by the square
+    roots of the singular values. Levy, Goldberg and Dagan (2015, "Improving Distributional Similarity") found this as
+    good as word2vec. The result is centred and rotated at random, so that no axis carries more than another. Each row
+    is scaled to the length of a row of random weights. Tokens that never occur, special tokens, and rows beyond the
+    tokenizer's vocabulary get random weights.
 
     Args:
-      features: examples from `build_features`; the two segments of a pair are kept apart.
+      features: examples from `build_features`. The two segments of a pair are counted separately.
       tokenizer: the tokenizer they were made with.
-      vocab_size: rows, as many as the tokenizer has tokens or more.
-      width: of the embeddings.
+      vocab_size: number of rows; at least the number of the tokenizer's tokens.
+      width: the width of the embeddings.
       initializer_range: standard deviation of the weights.
-      seed: of the random parts.
+      seed: the seed for the random parts.
 
     Returns:
-      (vocab_size, width) float32. Takes about 20 KB of memory a token of the vocabulary, and seconds.
+      (vocab_size, width) float32. Takes some seconds, and about 20 KB of memory per token of the vocabulary.
     """
     begun = perf_counter()
     rng = np.random.default_rng(seed)
@@ -85,8 +85,8 @@ def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabu
 
     Args:
       tokens: (count,) ids in the order of the text.
-      segments: (count,) which segment each stands in; a window ends where its segment does.
-      vocabulary: how many ids there are.
+      segments: (count,) the segment of each token; a window ends at the end of its segment.
+      vocabulary: the number of ids.
 
     Returns:
       (vocabulary, contexts) float32; the contexts are the most frequent tokens.
@@ -106,7 +106,7 @@ def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabu
     counts = counts.reshape(vocabulary, len(contexts))
     expected = counts.sum(axis=0) ** _SMOOTHING
     expected /= max(expected.sum(), 1.0)
-    # In place: for 25,000 tokens the matrix has 400 MB.
+    # In place, because the matrix has 400 MB for 25,000 tokens.
     counts /= np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     counts /= np.maximum(expected, np.finfo(np.float32).tiny)
     np.log(counts, out=counts, where=counts > 0)
@@ -116,7 +116,8 @@ def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabu
 def _sample_tokens(
     features: "Dataset", tokenizer: "PreTrainedTokenizerBase", rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ordinary tokens of as many random examples as hold four million, and the number of each one's segment."""
+    """The ordinary tokens of random examples, about four million tokens in total, and the number of each token's
+    segment."""
     columns = features.select_columns(["input_ids", "token_type_ids"])
     table = columns.with_format("arrow")[:1000]
     mean_length = max(1.0, np.mean(pc.list_value_length(table["input_ids"]).to_numpy()))
@@ -136,9 +137,9 @@ def _sample_tokens(
 
 
 def _truncated_svd(matrix: np.ndarray, rank: int, rng: np.random.Generator) -> np.ndarray:
-    """The first left singular vectors, times the square roots of their singular values: (rows, at most `rank`).
+    """The first left singular vectors, multiplied by the square roots of their singular values: (rows, at most `rank`).
 
-    By random projection and two power iterations (Halko, Martinsson and Tropp, 2011).
+    Computed by random projection and two power iterations (Halko, Martinsson and Tropp, 2011).
     """
     rank = min(rank, *matrix.shape)
     basis = rng.standard_normal((matrix.shape[1], min(rank + 32, matrix.shape[1])), np.float32)

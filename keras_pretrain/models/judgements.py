@@ -1,10 +1,11 @@
-"""How well "replaced" and "original" are told apart: a histogram of logits from which every figure follows."""
+"""Measures how well "replaced" and "original" are distinguished: all metrics are computed from a histogram of
+logits."""
 
 import tensorflow as tf
 import tf_keras
 
-_FINE, _COARSE = 32, 32  # bins are numbered by two digits, so that counting them is one small matrix product
-_PER_UNIT = 32  # bins for a logit of 1: from -16 to 16, and the outermost bins take the rest
+_FINE, _COARSE = 32, 32  # a bin number has two digits, so that a small matrix product counts the bins
+_PER_UNIT = 32  # bins per unit of a logit: from -16 to 16; the outermost bins take the rest
 _BINS = _FINE * _COARSE
 
 
@@ -12,7 +13,7 @@ def logit_histogram(logits: tf.Tensor, is_positive: tf.Tensor, weights: tf.Tenso
     """Count logits by class and bin.
 
     Args:
-      logits: float32; `is_positive`: bool; `weights`: float32, 0 for what does not count; all of one shape.
+      logits: float32; `is_positive`: bool; `weights`: float32, 0 for items that do not count. All have the same shape.
 
     Returns:
       (2, 1024) float32: negatives and positives. Logits below 0 are in the first half of the bins.
@@ -26,21 +27,22 @@ def logit_histogram(logits: tf.Tensor, is_positive: tf.Tensor, weights: tf.Tenso
 
 
 class Figure(tf_keras.metrics.Metric):
-    """One of the figures of `Judgements`, by its own name, so that the progress bar shows it as it is."""
+    """One of the metrics of `Judgements` under its own name, so that the progress bar shows its value unchanged."""
 
     def __init__(self, name: str, judgements: "Judgements") -> None:
         super().__init__(name=name)
         self.__dict__["_judgements"] = judgements
 
     def update_state(self, *args: object, **kwargs: object) -> None:
-        """The histogram is brought up to date on its own."""
+        """The histogram is updated separately."""
 
     def result(self) -> tf.Tensor:
         return self._judgements.result()[self.name]
 
 
 class Judgements(tf_keras.metrics.Metric):
-    """Sums histograms of `logit_histogram`; "positive" is "replaced", judged so where the logit is above 0."""
+    """Sums histograms of `logit_histogram`. "Positive" means "replaced"; a logit above 0 is a judgement of
+    "replaced"."""
 
     def __init__(self, name: str = "judgements") -> None:
         super().__init__(name=name)
@@ -53,13 +55,14 @@ class Judgements(tf_keras.metrics.Metric):
         self.histogram.assign_add(histogram)
 
     def result(self) -> dict[str, tf.Tensor]:
-        """The figures, float32 scalars, 0 where there is nothing to judge.
+        """The metrics, float32 scalars; 0 if there is nothing to judge.
 
-        - `replaced_accuracy`, `original_accuracy`: share judged right of the replaced and of the original tokens;
+        - `replaced_accuracy`, `original_accuracy`: the share of the replaced and of the original tokens that is judged
+          right;
         - `disc_accuracy`: the mean of these two;
-        - `disc_precision`, `disc_recall`: of "replaced"; recall is `replaced_accuracy`;
-        - `disc_auc`: how often a replaced token has a higher logit than an original one; logits that differ by less
-          than 1/32 count as equal.
+        - `disc_precision`, `disc_recall`: precision and recall of "replaced"; the recall is `replaced_accuracy`;
+        - `disc_auc`: the probability that a replaced token has a higher logit than an original one; logits that differ
+          by less than 1/32 count as equal.
         """
         original, replaced = tf.unstack(tf.convert_to_tensor(self.histogram))
         half = _BINS // 2

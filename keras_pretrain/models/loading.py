@@ -1,4 +1,4 @@
-"""Checkpoints by folder or by name on the Hub: which network lies where, in which format, and what is wrong with it."""
+"""Finds checkpoints by folder or by name on the Hub: the place and format of each network, and errors in it."""
 
 import contextlib
 import importlib.util
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Unpack  # Python 3.10 does not have it
 
-DOWNLOAD = ("subfolder", "revision", "token", "cache_dir", "local_files_only")  # what all loaders pass on
+DOWNLOAD = ("subfolder", "revision", "token", "cache_dir", "local_files_only")  # arguments that all loaders pass on
 _KINDS = ("bert", "electra")
 _TENSORFLOW = ("model.safetensors", "model.safetensors.index.json", "tf_model.h5", "tf_model.h5.index.json")
 _TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-_SMALL = ("*.json", "*.txt", "*.model")  # all of a repository but the weights
+_SMALL = ("*.json", "*.txt", "*.model")  # all files of a repository except the weights
 
 
 class Download(TypedDict, total=False):
-    """The arguments that all loaders pass on to `find_checkpoint`; `DOWNLOAD` has their names."""
+    """The arguments that all loaders pass to `find_checkpoint`; `DOWNLOAD` lists their names."""
 
     subfolder: str | None
     revision: str | None
@@ -46,12 +46,12 @@ class Download(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One network of a checkpoint. The files of a checkpoint on the Hub are in the Hub's cache: config and tokenizer
-    from the beginning, the weights once they are needed.
+    """One network of a checkpoint. Files of a checkpoint on the Hub are downloaded to the Hub's cache: config and
+    tokenizer at once, the weights when they are needed.
 
     Attributes:
-      name: the folder or name as the user gave it, and the part of it that was found.
-      folder: the folder of `config.json`.
+      name: the folder or name as the user gave it, with the sub-folder in which the network was found.
+      folder: the folder that contains `config.json`.
       config: its content.
     """
 
@@ -62,11 +62,11 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str:
-        """What the config says; configs older than `model_type` are BERT's."""
+        """The model type in the config; a config without `model_type` is an old one of a BERT."""
         return self.config.get("model_type", "bert")
 
     def check(self, *, tokenizer: bool = True) -> None:
-        """Find out without TensorFlow, and without reading the weights, whether the checkpoint can be loaded.
+        """Check that the checkpoint can be loaded, without TensorFlow and without reading the weights.
 
         The weights of a checkpoint on the Hub are neither checked nor downloaded.
 
@@ -76,7 +76,7 @@ class Checkpoint:
         Raises:
           FileNotFoundError: no weights, a missing shard, or no tokenizer.
           ValueError: weights that are damaged or cut off.
-          ModuleNotFoundError: weights that only torch can read, and no torch.
+          ModuleNotFoundError: only torch can read the weights, and it is not installed.
         """
         if self._hub is None:
             self.weights()
@@ -84,7 +84,7 @@ class Checkpoint:
             self._require_tokenizer()
 
     def weights(self) -> list[Path]:
-        """The weight files in the best format that there is, downloaded where needed, one or all shards.
+        """The weight files (one, or all shards) in the best available format; downloaded if needed.
 
         Raises:
           FileNotFoundError, ValueError, ModuleNotFoundError: as `check`.
@@ -109,10 +109,10 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def readable(self) -> Iterator[Path]:
-        """A folder that `from_pretrained` of a TensorFlow class reads, whatever the format of the weights.
+        """A folder that `from_pretrained` of a TensorFlow class can read, for every format of weights.
 
-        Weights that torch pickled are converted, in a temporary folder: transformers' own conversion cannot leave out
-        a head of another size.
+        Weights pickled by torch are converted in a temporary folder, because transformers' own conversion cannot skip a
+        head of another size.
 
         Raises:
           FileNotFoundError, ValueError, ModuleNotFoundError: as `check`.
@@ -145,7 +145,7 @@ class Checkpoint:
         self._require_tokenizer()
         try:
             return AutoTokenizer.from_pretrained(self.folder)
-        except Exception as error:  # the tokenizers library raises bare ones
+        except Exception as error:  # the tokenizers library raises plain `Exception`s
             raise ValueError(f"The tokenizer of {self.name} cannot be read; save it again. {error}") from error
 
     def _require_tokenizer(self) -> None:
@@ -189,15 +189,16 @@ def find_checkpoint(
 ) -> Checkpoint:
     """Find a network by the folder or the Hub name of its checkpoint. The weights are not read.
 
-    Of an ELECTRA that `save_checkpoint` wrote it is the discriminator, at the root (older versions
-    wrote it to `discriminator/`), or the generator, in `generator/`.
+    In a checkpoint of an ELECTRA that `save_checkpoint` wrote, it is the discriminator, at the root (older versions: in
+    `discriminator/`), or with `generator=True` the generator, in `generator/`.
 
     Args:
-      name: a folder, which comes first, or a name on the Hub.
+      name: a folder or, if there is none of this name, a name on the Hub.
       kinds: the model types that are accepted.
-      generator: take an ELECTRA's generator, where the checkpoint has one beside the discriminator.
-      subfolder: where the checkpoint lies in the folder or repository.
-      revision, token, cache_dir, local_files_only: of the download, as for `huggingface_hub.snapshot_download`.
+      generator: choose an ELECTRA's generator, if the checkpoint has one beside the discriminator.
+      subfolder: the sub-folder of the folder or repository that contains the checkpoint.
+      revision, token, cache_dir, local_files_only: settings of the download, as for
+        `huggingface_hub.snapshot_download`.
 
     Returns:
       A `Checkpoint`.
@@ -244,16 +245,16 @@ def find_electra(
 
     Args:
       discriminator: a folder or a name on the Hub.
-      generator: the same; by default the one that lies beside the discriminator.
-      **download: as for `find_checkpoint`. `subfolder` and `revision` are the discriminator's where `generator` is
-        given.
+      generator: a folder or a name on the Hub. Default: the generator beside the discriminator.
+      **download: as for `find_checkpoint`. If `generator` is given, `subfolder` and `revision` apply only to the
+        discriminator.
 
     Returns:
-      The discriminator's and the generator's `Checkpoint`.
+      The `Checkpoint`s of the discriminator and of the generator.
 
     Raises:
       FileNotFoundError, PermissionError, ConnectionError: as `find_checkpoint`.
-      ValueError: as `find_checkpoint`, or no generator is given and none is found.
+      ValueError: as `find_checkpoint`; or no generator is given, and the checkpoint has none.
     """
     found = find_checkpoint(discriminator, ("electra",), **download)
     if generator is not None:
@@ -273,9 +274,9 @@ def find_electra(
 def check_checkpoint(
     name: str | os.PathLike[str], kinds: Sequence[str] = _KINDS, *, tokenizer: bool = True, **where: "Unpack[Download]"
 ) -> Checkpoint:
-    """Refuse a checkpoint that could not be loaded, in a fraction of a second and without TensorFlow.
+    """Raise an error if a checkpoint could not be loaded; takes a fraction of a second and does not need TensorFlow.
 
-    Of a checkpoint on the Hub, config and tokenizer are downloaded; its weights are not checked.
+    For a checkpoint on the Hub, config and tokenizer are downloaded, and the weights are not checked.
 
     Args:
       name: a folder or a name on the Hub.
@@ -296,12 +297,12 @@ def check_checkpoint(
 
 
 def take_download(settings: dict) -> dict:
-    """Move the arguments of a download (`DOWNLOAD`) out of a function's keyword arguments."""
+    """Remove the arguments of a download (`DOWNLOAD`) from a function's keyword arguments, and return them."""
     return {key: settings.pop(key) for key in DOWNLOAD if key in settings}
 
 
 def _download(name: str, subfolder: str | None, download: dict) -> Path:
-    """Everything but the weights; returns the repository's folder in the Hub's cache."""
+    """Download everything except the weights; returns the repository's folder in the Hub's cache."""
     if os.path.lexists(os.path.expanduser(name)):
         raise FileNotFoundError(f"{name} is a file, not a checkpoint's folder.")
     patterns = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in _SMALL]
@@ -316,7 +317,8 @@ def _download(name: str, subfolder: str | None, download: dict) -> Path:
 
 
 def _ask(name: str, request: Callable, **arguments: Any) -> str:
-    """A request of the Hub's client, its errors but `EntryNotFoundError` said in a line of our own."""
+    """Send a request of the Hub's client, and report its errors, except `EntryNotFoundError`, in one line of our
+    own."""
     try:
         validate_repo_id(arguments["repo_id"])
         return request(**arguments)
@@ -335,7 +337,8 @@ def _ask(name: str, request: Callable, **arguments: Any) -> str:
         )
     except OSError as error:
         failure = ConnectionError(f"The Hub failed while {name} was looked for: {type(error).__name__}. Try again.")
-    # Outside of `except`: the client's error has the request, and that the token in its headers.
+    # Raised outside of `except`, so that it is not chained to the client's error, whose request has the token in its
+    # headers.
     raise failure
 
 
@@ -351,7 +354,7 @@ def _read_json(file: Path, name: str) -> dict:
 
 
 def _check_weights(file: Path, name: str) -> None:
-    """What can be seen without reading the weights: that the file is of its format, and whole."""
+    """Check, without reading the weights, that the file has the right format and is complete."""
     size, damage = file.stat().st_size, None
     with file.open("rb") as opened:
         start = opened.read(8)

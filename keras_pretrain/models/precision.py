@@ -1,4 +1,4 @@
-"""`choose_precision`: the precision in which this machine computes fastest, and correctly."""
+"""`choose_precision`: chooses the fastest precision in which this machine computes correctly."""
 
 import functools
 import logging
@@ -12,26 +12,27 @@ from keras_pretrain.models.products import KernelProducts, add_kernel_gradients,
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "mixed_bfloat16", "mixed_float16")
-_LEAST_SPEEDUP = 1.3  # below it, bfloat16 would gain little and cost accuracy
-_TOLERANCE = 0.02  # relative; that of rounded operands is about 0.004
+_LEAST_SPEEDUP = 1.3  # with a lower gain, bfloat16 would not be worth its loss of accuracy
+_TOLERANCE = 0.02  # relative error; rounding the operands causes about 0.004
 _BATCH, _LENGTH, _HEADS, _DEPTH = 16, 128, 8, 64  # of the test
 
 
 def choose_precision(precision: str = "auto") -> str:
-    """A precision for training and evaluation.
+    """Choose a precision for training and evaluation.
 
     Args:
-      precision: `"auto"`, or one of the results, which is checked and returned.
+      precision: `"auto"`, or one of the results below, which is then checked and returned.
 
     Returns:
       - `"float32"`;
-      - `"bfloat16"`: operands of matrix products are rounded to bfloat16, all else is float32. For processors with AMX:
-        `compile(precision="bfloat16")`. Chosen where a test shows products to be right and at least 1.3 times as fast.
+      - `"bfloat16"`: the operands of matrix products are rounded to bfloat16; everything else is float32. For
+        processors with AMX: `compile(precision="bfloat16")`. Chosen if a test shows that products are correct and at
+        least 1.3 times as fast.
       - `"mixed_bfloat16"`: Keras' policy of this name, for GPUs. Chosen on GPUs of compute capability 8.0 and above.
       - `"mixed_float16"`: Keras' policy of this name, for older GPUs. Never chosen.
 
     Raises:
-      ValueError: an unknown precision, or `"bfloat16"` where this machine does not compute it correctly.
+      ValueError: an unknown precision, or `"bfloat16"` on a machine that does not compute it correctly.
 
     >>> choose_precision("float32")
     'float32'
@@ -61,13 +62,13 @@ def choose_precision(precision: str = "auto") -> str:
 
 
 def precision_of_products(precision: str) -> str:
-    """`"float32"` or `"bfloat16"`, for products of float32 values, under the policy of Keras that is set.
+    """Choose `"float32"` or `"bfloat16"` for products of float32 values, under the current Keras policy.
 
     Args:
       precision: one of the two, or `"auto"`.
 
     Raises:
-      ValueError: as `choose_precision`; or a policy, which has to be set before the model is made.
+      ValueError: as `choose_precision`; or the name of a policy, which has to be set before the model is made.
     """
     policy = tf_keras.mixed_precision.global_policy().name
     if precision.startswith("mixed_"):
@@ -85,24 +86,24 @@ def precision_of_products(precision: str) -> str:
 
 @functools.cache
 def _compare_precisions() -> tuple[str | None, float]:
-    """What is wrong with bfloat16 on this machine, if anything, and how many times as fast as float32 it is."""
+    """Return the error of bfloat16 on this machine, if there is one, and its speed relative to float32."""
     try:
         (expected, slow), (got, fast) = (_time_pass(precision) for precision in ("float32", "bfloat16"))
     except tf.errors.OpError as error:
         return f"Products in bfloat16 fail here ({error.message[:200]})", 0.0
     for one, other in zip(got, expected, strict=True):
         difference = float(tf.norm(one - other) / tf.norm(other))
-        if not difference < _TOLERANCE:  # also where it is not a number
+        if not difference < _TOLERANCE:  # true for NaN, too
             return f"Products in bfloat16 are wrong here (a relative difference of {difference:.2g})", 0.0
     return None, slow / fast
 
 
 def _time_pass(precision: str) -> tuple[list[tf.Tensor], float]:
-    """The gradients of a single-layer model by its values and kernel, and the seconds they take: with every kind of
-    product that a training step has."""
+    """The gradients of a single-layer model with respect to its values and kernel, and the seconds that they take. The
+    model has every kind of product that a training step has."""
     width = _HEADS * _DEPTH
     values = tf.random.stateless_normal((_BATCH * _LENGTH, width), (0, 1))
-    # No variables, which a strategy would distribute.
+    # No variables, because a strategy would distribute them.
     kernel = tf.random.stateless_normal((width, width), (0, 2), stddev=width**-0.5)
     bias = tf.zeros((width,))
 

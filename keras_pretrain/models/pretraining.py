@@ -20,7 +20,7 @@ from keras_pretrain.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
-# A batch's tensors; from `position_ids` to `masked_positions`, those of packed rows alone.
+# The tensors of a batch. Those from `position_ids` to `masked_positions` exist only for packed rows.
 _BATCH = (
     "input_ids", "token_type_ids", "attention_mask", "position_ids", "example_ids", "masked_positions", "labels",
     "next_sentence_label", "first_positions",
@@ -31,7 +31,7 @@ _NO_WEIGHTS = (
 )
 
 if TYPE_CHECKING:
-    from tf_keras import Model as _Mixed  # what `PretrainingStep` is mixed into
+    from tf_keras import Model as _Mixed  # `PretrainingStep` is mixed into a model
 else:
     _Mixed = object
 
@@ -39,24 +39,25 @@ else:
 class PretrainingStep(_Mixed):
     """`compile`, `train_step` and `test_step` for a Keras model with one or several heads.
 
-    The forward and backward pass is one XLA program. The optimizer's update is not part of it, because `tf.distribute`
-    sums gradients between the two. On a single device the update is a second XLA program, which passes over each
-    variable once instead of ten times; on a CPU the gradients' norm is computed between the two programs. Each head's
-    loss is averaged over what it counts (masked tokens, pairs), across all replicas and accumulated parts of a batch.
+    The forward and backward pass is one XLA program. The optimizer's update is not a part of it, because
+    `tf.distribute` sums gradients before the update. On a single device the update is a second XLA program, which
+    passes over each variable once instead of ten times; on a CPU, the gradients' norm is computed between the two
+    programs. Each head's loss is averaged over its items (masked tokens or pairs), across all replicas and accumulated
+    parts of a batch.
 
     A subclass sets `seed`, `gradient_accumulation_steps` and `head_weights` (each head's weight in the total loss), and
-    has these methods, where a `batch` is a dictionary of int32 tensors whose first axis is the batch:
+    has these methods. A `batch` is a dictionary of int32 tensors whose first axis is the batch:
 
     - `_unpack(data)` → batch;
-    - `_check(batch)` → assertions that XLA would not make;
-    - `_counts(batch)` → `{head: how many items its loss is averaged over}`;
-    - `_prepare(batch, seed, training=)` → batch, with what is drawn for the whole batch; compiled;
+    - `_check(batch)` → assertions, because XLA does not check its inputs;
+    - `_counts(batch)` → `{head: number of items in the average of its loss}`;
+    - `_prepare(batch, seed, training=)` → batch, with the random draws that need the whole batch; compiled;
     - `_sums(batch, seed, part, dropout)` → `{name: sum over the batch}`, with `{head}_loss` for each head; compiled;
     - `_report(sums)` → Keras' logs;
     - `_trained_variables(batch)`;
     - `description()` → the model's settings, for JSON.
 
-    A model whose losses weight examples sets `takes_weights`; the others refuse `sample_weight` and `class_weight`.
+    A model that uses weights of examples sets `takes_weights`. Other models refuse `sample_weight` and `class_weight`.
     """
 
     takes_weights = False
@@ -71,19 +72,19 @@ class PretrainingStep(_Mixed):
         run_eagerly: bool = False,
         **kwargs: Any,
     ) -> None:
-        """As `keras.Model.compile`, without losses and metrics, which the model defines itself.
+        """Like `keras.Model.compile`, but without losses and metrics, which the model defines itself.
 
         Args:
           optimizer: a legacy Keras optimizer or its name.
-          precision: `"float32"`, `"bfloat16"` (operands of matrix products are rounded to it, all else is float32: fast
-            on processors with AMX), or `"auto"`, the faster of the two on this machine. For GPUs, set Keras' policy
-            `mixed_bfloat16` before the model is made.
-          jit_compile: `False` does without XLA.
-          run_eagerly: `True` also runs the step line by line, for a debugger.
+          precision: `"float32"`, `"bfloat16"` (the operands of matrix products are rounded to bfloat16, everything else
+            is float32; fast on processors with AMX), or `"auto"` (the faster of the two on this machine). For GPUs, set
+            Keras' policy `mixed_bfloat16` before the model is made.
+          jit_compile: `False` trains without XLA.
+          run_eagerly: `True` runs the step line by line, for a debugger.
 
         Raises:
           ValueError: an optimizer of Keras 3; a loss, metrics or weights, which would have no effect; or a precision
-            that is unknown or that this machine does not compute correctly.
+            that is unknown, or in which this machine does not compute correctly.
         """
         ignored = [name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if kwargs.get(name)]
         if ignored:
@@ -98,14 +99,14 @@ class PretrainingStep(_Mixed):
         self._chooses_precision = precision == "auto"
         precision = precision_of_products(precision)
         super().compile(optimizer, run_eagerly=run_eagerly, **kwargs)
-        # Our metrics already cover all replicas; Keras would sum what the workers report.
+        # Our metrics already cover all replicas; Keras would sum the metrics of the workers.
         self.distribute_reduction_method = "first"
         self.uses_xla = jit_compile and not run_eagerly
         self._precision_of_products = precision
         self._make_functions()
         self._gradients, self._apply = self._differentiate, self._update
         with self.distribute_strategy.scope():
-            is_distributed = tf.distribute.has_strategy()  # also of one replica: it cannot sum gradients in a function
+            is_distributed = tf.distribute.has_strategy()  # one replica, too: no sums in a function
         is_compiled = self.uses_xla and not is_distributed
         self._norms_apart = is_compiled and not tf.config.get_visible_devices("GPU")
         if is_compiled:
@@ -118,10 +119,10 @@ class PretrainingStep(_Mixed):
             self._forward_backward = tf.function(self._differentiate_part, jit_compile=self.uses_xla, autograph=False)
 
     def adopt_precision(self, precision: str) -> None:
-        """Go on in the precision of a run that is resumed, if `compile(precision="auto")` left the choice.
+        """Use the precision of the run that is resumed, if the model was compiled with `precision="auto"`.
 
         Raises:
-          ValueError: a precision that this machine does not compute correctly.
+          ValueError: a precision in which this machine does not compute correctly.
         """
         if not self._chooses_precision or {precision, self.precision} != {"float32", "bfloat16"}:
             return
@@ -129,17 +130,18 @@ class PretrainingStep(_Mixed):
         self._precision_of_products = precision_of_products(precision)
         self._make_functions()
         self.test_function = None
-        if self.train_function is not None:  # `fit` has made it already
+        if self.train_function is not None:  # already made by `fit`
             self.make_train_function(force=True)
 
     @property
     def precision(self) -> str:
-        """`"float32"`, `"bfloat16"`, or the policy of Keras that is set, usually that of when the model was made."""
+        """`"float32"`, `"bfloat16"`, or the current Keras policy, which is usually the one under which the model was
+        made."""
         policy = tf_keras.mixed_precision.global_policy().name
         return self._precision_of_products if policy == "float32" else policy
 
     def replace_optimizer(self, optimizer: tf_keras.optimizers.Optimizer) -> None:
-        """Compile the model with another optimizer, but keep the compiled forward and backward pass.
+        """Compile the model with another optimizer, and keep the compiled forward and backward pass.
 
         Args:
           optimizer: as for `compile`.
@@ -159,20 +161,20 @@ class PretrainingStep(_Mixed):
         weights.
 
         Raises:
-          ValueError: weights of examples or classes, for a model that has no use for them.
+          ValueError: weights of examples or classes, for a model that does not use them.
         """
         self._refuse_weights(kwargs)
         batches, is_repeated = batches_behind(x)
-        # Past Keras' __setattr__, which would track them.
+        # Avoids Keras' __setattr__, which would track them.
         self.__dict__.update(training_batches=batches, input_meter=None, replayed_logs={}, _resume_at=None, _at_end=[])
         if batches is not None and not batches.training:
-            batches = None  # always the same batches in the same order: there is no place in them to keep
+            batches = None  # always the same batches in the same order, so there is no position to keep
         if batches is not None:
             self._check_batches(batches)
             self._note_batches(batches)
         is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
         with self.distribute_strategy.scope():
-            self._steps_in_fit.assign(0)  # Keras does it later; a `fit` that fails before has trained nothing
+            self._steps_in_fit.assign(0)  # Keras does this later; a `fit` that fails before that has trained nothing
         if batches is not None:
             position = batches.start(is_repeated)
             batches.next_step = position.step
@@ -198,7 +200,8 @@ class PretrainingStep(_Mixed):
         return step_counters(self)[0]
 
     def _parted(self, batches: Batches, position: Position, fit_arguments: dict) -> tf.distribute.DistributedDataset:
-        """The training batches, each replica with its own rows; without end, since Keras cannot count them."""
+        """The training batches, in which each replica makes its own rows. They repeat without end, because Keras cannot
+        count them."""
         self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._steps_in_fit.numpy()))
         if fit_arguments.get("steps_per_epoch") is None:
             fit_arguments["steps_per_epoch"] = len(batches)
@@ -215,23 +218,24 @@ class PretrainingStep(_Mixed):
         )
 
     def call_at_end(self, function: Callable[[], object]) -> None:
-        """Have a function called when `fit` is over, however it ends: callbacks are not told of exceptions."""
+        """Register a function to call at the end of `fit`, even after an exception, of which callbacks are not
+        notified."""
         self._at_end.append(function)
 
     def resume(self, step: int, first_step: int, at: tuple[int, int]) -> None:
-        """Let `fit` continue a run, when it has called `on_train_begin`.
+        """Make `fit` continue a run; call this in `on_train_begin`.
 
         Args:
-          step: how many steps the run has done.
-          first_step: where in the data the run began, counted through all epochs.
-          at: epoch and batch to begin with.
+          step: the number of steps that the run has done.
+          first_step: the step of the data at which the run started, counted over all epochs.
+          at: the epoch and the batch to start with.
         """
         self.__dict__.update(_resume_at=at, _first_step=first_step)
         self._position.step = first_step + step
-        self._steps_in_fit.assign(step)  # what TensorBoard counts by; Keras has just set it to 0
+        self._steps_in_fit.assign(step)  # TensorBoard's step counter; Keras has just set it to 0
 
     def replay_step(self, logs: dict) -> None:
-        """Let the next step of `fit` train nothing and take no batch, but report these logs."""
+        """Make the next step of `fit` report these logs, without training and without taking a batch."""
         train_function = self.train_function
 
         def put_back() -> None:
@@ -248,13 +252,13 @@ class PretrainingStep(_Mixed):
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int | None, initial_epoch: int
     ) -> tuple[int, int]:
-        """Keras' own way to begin in the middle of an epoch, which it keeps for its `BackupAndRestore`."""
+        """Keras' own method to start in the middle of an epoch, which it uses for `BackupAndRestore`."""
         if self._resume_at is not None:
             return self._resume_at
         return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`; refuses weights and batches as `fit` does."""
+        """Like `keras.Model.evaluate`; raises the same errors for weights and batches as `fit`."""
         self._refuse_weights(kwargs)
         batches, _ = batches_behind(x)
         if batches is not None:
@@ -263,7 +267,8 @@ class PretrainingStep(_Mixed):
         return super().evaluate(x, *args, **kwargs)
 
     def _refuse_weights(self, arguments: dict) -> None:
-        """Refuse what `unpack_batch` sees after an epoch, or never, since Keras drops weights without labels."""
+        """Raise an error for weights now. `unpack_batch` would see them only after an epoch, or never, because Keras
+        drops weights without labels."""
         validation = arguments.get("validation_data")
         _, _, weights = tf_keras.utils.unpack_x_y_sample_weight(getattr(validation, "element_spec", validation))
         given = (weights, arguments.get("sample_weight"), arguments.get("class_weight"))
@@ -271,18 +276,19 @@ class PretrainingStep(_Mixed):
             raise ValueError(_NO_WEIGHTS)
 
     def _drop_function_for_other_shapes(self, name: str, data: Any) -> None:
-        """Drop Keras' function where the batches' shape changes: retraced, it would no longer have static shapes."""
+        """Drop Keras' compiled function if the shape of the batches changes, because it would be retraced with relaxed
+        shapes."""
         spec = getattr(data, "element_spec", None)
         if self.__dict__.get(f"_{name}_spec") != spec:
             self.__dict__[f"_{name}_spec"] = spec
             setattr(self, name, None)
 
     def _build_optimizer(self) -> None:
-        """Create the optimizer's variables. Keras creates them in the first step, which is then traced twice.
+        """Create the optimizer's variables. Keras would create them in the first step, which is then traced twice.
 
-        All of the model's variables get theirs, so that a later `fit` may train heads that have no labels now.
+        All variables of the model get theirs, so that a later `fit` can train heads that have no labels now.
         """
-        if hasattr(self.optimizer, "build"):  # those of the old kind have none
+        if hasattr(self.optimizer, "build"):  # legacy optimizers have none
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
@@ -290,7 +296,7 @@ class PretrainingStep(_Mixed):
     def train_step(self, data: Any) -> dict:
         batch = self._checked(self._unpack(data))
         replica = tf.distribute.get_replica_context()
-        # What the losses are divided by is counted over all replicas, whose gradients the optimizer adds up.
+        # The losses are divided by counts over all replicas, because the optimizer sums the gradients of all replicas.
         counts = replica.all_reduce(tf.distribute.ReduceOp.SUM, self._counts(batch))
         step = tf.cast(self.optimizer.iterations, tf.int32)
         seed = tf.stack([self.seed + 65_537 * tf.cast(replica.replica_id_in_sync_group, tf.int32), step])
@@ -310,11 +316,11 @@ class PretrainingStep(_Mixed):
     ) -> contextlib.AbstractContextManager[None]:
         opaque_true = None
         if self.uses_xla and self._precision_of_products != "float32":
-            opaque_true = tf.reduce_min(batch["input_ids"]) >= 0  # `check_ids` has made sure; also of no rows
+            opaque_true = tf.reduce_min(batch["input_ids"]) >= 0  # checked by `check_ids`; works without rows, too
         return computing_in(self._precision_of_products, opaque_true=opaque_true, collected=collected)
 
     def _evaluate(self, batch: dict[str, tf.Tensor]) -> dict:
-        """The sums of a batch without dropout. What is drawn follows from the batch's own tokens."""
+        """The sums of a batch without dropout. The random draws depend only on the batch's tokens."""
         _say_compiling("validation", batch)
         seed = tf.stack([self.seed, _hash(batch["input_ids"])])
         with self._arithmetic(batch):
@@ -325,7 +331,8 @@ class PretrainingStep(_Mixed):
     ) -> tuple[dict, list[tf.Tensor]]:
         """The sums of a batch with dropout, and the gradients of the (scaled) loss for each trained variable.
 
-        The loss is the weighted sum over the heads of the sum of their losses divided by `counts[head]`.
+        The loss is the weighted sum over the heads. The loss of a head is the sum of its losses divided by
+        `counts[head]`.
         """
 
         def part(number: tf.Tensor) -> tuple[dict, list[tf.Tensor]]:
@@ -342,8 +349,8 @@ class PretrainingStep(_Mixed):
         number: tf.Tensor,
         scale: tf.Tensor | None,
     ) -> tuple[dict, list, dict]:
-        """What `_differentiate` needs of one part of a batch: sums, the tape's gradients, and the factors of those
-        gradients that XLA does not compute (`models.products`)."""
+        """The results of one part of a batch for `_differentiate`: sums, the tape's gradients, and the factors of the
+        gradients that are not computed in XLA (`models.products`)."""
         _say_compiling("training", batch)
         variables = self._trained_variables(batch)
         products = KernelProducts(variables)
@@ -365,16 +372,18 @@ class PretrainingStep(_Mixed):
         return sums, gradients, factors
 
     def _norm_to_clip(self, gradients: list) -> tf.Tensor | None:
-        """The global norm that the optimizer clips by, where it is quicker to compute outside the update.
+        """The global norm for the optimizer's clipping, if it is faster to compute it outside the update.
 
-        XLA writes squares to memory on a CPU: for 25 million gradients it took 20 ms, TensorFlow's own operation 5 ms.
+        On a CPU, XLA writes the squares to memory: for 25 million gradients it took 20 ms, and TensorFlow's own
+        operation 5 ms.
         """
         optimizer = _inner(self.optimizer)
         clips = getattr(optimizer, "global_clipnorm", None) and not optimizer.clipvalue
         return tf.linalg.global_norm(gradients) if self._norms_apart and clips else None
 
     def _update(self, gradients: list, variables: list[tf.Variable], norm: tf.Tensor | None) -> None:
-        """One step of the optimizer; clips by `norm`, where it is given, instead of by one that the optimizer finds."""
+        """One step of the optimizer. If `norm` is given, gradients are clipped by it; otherwise the optimizer computes
+        the norm."""
         if norm is None:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return
@@ -391,13 +400,13 @@ class PretrainingStep(_Mixed):
         return batch
 
     def _check_batches(self, batches: Batches) -> None:
-        """Refuse `Batches` that were made in another way than the model expects."""
+        """Raise an error for `Batches` that do not fit the model's settings."""
 
     def _note_batches(self, batches: Batches) -> None:
-        """Keep in the config what readers of the checkpoint want to know of the `Batches` that it is trained on."""
+        """Store in the config the settings of the `Batches` that readers of the checkpoint need."""
 
     def _checked(self, batch: dict) -> dict:
-        """The batch, once it is sure that XLA will not give wrong numbers or NaN for it without a word."""
+        """Return the batch after the checks, without which XLA could return wrong numbers or NaN silently."""
         length = batch["input_ids"].shape[1]
         if length is None:
             raise ValueError("The batches have no fixed length, and XLA needs one: pad them all to the same length.")
@@ -405,36 +414,36 @@ class PretrainingStep(_Mixed):
             return {name: tf.identity(value) for name, value in batch.items()}
 
     def _loss_scale(self) -> tf.Tensor | None:
-        """What mixed_float16 multiplies the loss by, so that small gradients do not vanish."""
+        """The factor by which mixed_float16 multiplies the loss, so that small gradients do not vanish."""
         if isinstance(self.optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
             return self.optimizer.get_scaled_loss(tf.ones(()))
         return None
 
 
 def _continued(dataset: tf.data.Dataset, batches: Batches, position: Position) -> tf.data.Dataset:
-    """The batches behind a dataset, from a position on, with the dataset's options."""
+    """The batches that a dataset was made from, from a position on, with the dataset's options."""
     return dataset_from(batches, position).with_options(dataset.options())
 
 
 def _inner(optimizer: tf_keras.optimizers.Optimizer) -> tf_keras.optimizers.Optimizer:
-    """The optimizer that mixed_float16's loss scaling is wrapped around, or the optimizer itself."""
+    """The optimizer inside the wrapper for mixed_float16's loss scaling, or the optimizer itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def check_ids(batch: dict, *configs: PretrainedConfig) -> list:
-    """Ids and token types have embeddings in every network that the batch goes through, and so have the positions.
+    """Check that every network has embeddings for the batch's ids, token types and positions.
 
-    XLA computes with others without a word: it takes the nearest id, and no embedding for an unknown token type.
+    XLA does not raise an error for others: it takes the nearest id, and no embedding for an unknown token type.
 
     Args:
       batch: `input_ids` and `token_type_ids`, each (batch, length) int32.
-      *configs: of the networks.
+      *configs: the configs of the networks.
 
     Returns:
-      Assertions, which raise `tf.errors.InvalidArgumentError`; `None` for each that was checked already.
+      Assertions, which raise `tf.errors.InvalidArgumentError`; `None` for each check that was already made.
 
     Raises:
-      ValueError: the batches are longer than a network has positions.
+      ValueError: the batches are longer than the number of positions of a network.
     """
     length = batch["input_ids"].shape[1]
     positions = min(config.max_position_embeddings for config in configs)
@@ -459,13 +468,13 @@ def check_ids(batch: dict, *configs: PretrainedConfig) -> list:
 
 
 def unpack_batch(data: Any) -> dict:
-    """Inputs and labels as one dictionary of int32 tensors, wherever a collator put the labels.
+    """Return inputs and labels as one dictionary of int32 tensors; a collator may have put the labels among the inputs.
 
-    Token types that are not given are 0, and everything is attended to, as in the stock models. Packed rows
-    (`to_tf_dataset`) have their ids as `input_ids`, too, and an `attention_mask`.
+    As in the stock models, missing token types are 0, and without an attention mask everything is attended to. The ids
+    of packed rows (`to_tf_dataset`) become `input_ids`, and an `attention_mask` is added.
 
     Raises:
-      ValueError: the data have weights, too.
+      ValueError: the data also have weights.
     """
     inputs, labels, weights = tf_keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:
@@ -478,16 +487,16 @@ def unpack_batch(data: Any) -> dict:
         batch["attention_mask"] = batch["example_ids"] > 0
     for name, default in (("token_type_ids", tf.zeros_like), ("attention_mask", tf.ones_like)):
         batch.setdefault(name, default(batch["input_ids"]))
-    # Collators differ in their integers; -100 and the comparisons with it want one type.
+    # Collators use different integer types, and comparisons with -100 need a single type.
     return {name: tf.cast(batch[name], tf.int32) for name in _BATCH if name in batch}
 
 
 def first_positions(example_ids: tf.Tensor, count: int) -> tf.Tensor:
-    """Where each example of a packed row begins.
+    """The start of each example in a packed row.
 
     Args:
-      example_ids: (rows, length) int32, the examples of a row from 1 on, 0 for padding.
-      count: the most examples of a row.
+      example_ids: (rows, length) int32, the number of each token's example, from 1 on in each row; 0 for padding.
+      count: the maximum number of examples in a row.
 
     Returns:
       (rows, count) int32; 0 where a row has fewer.
@@ -497,12 +506,13 @@ def first_positions(example_ids: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def label_capacity(mask_prob: float, length: int) -> int:
-    """How many positions of a sequence of `length` tokens, two of them special at least, can be predicted."""
+    """The number of positions that can be predicted in a sequence of `length` tokens, of which at least two are
+    special."""
     return min(length, max(1, round(mask_prob * (length - 2))))
 
 
 def require_fit(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
-    """Refuse, before training, a tokenizer or block size that a model has no embeddings for.
+    """Raise an error, before training, for a tokenizer or block size for which a model has too few embeddings.
 
     Raises:
       ValueError: more tokens than `vocab_size`, or longer blocks than `max_position_embeddings`.
@@ -516,7 +526,7 @@ def require_fit(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, bl
 
 
 def require_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer whose ids would be out of range.
+    """Raise an error for a tokenizer whose ids would be out of range.
 
     Raises:
       ValueError: more tokens than `vocab_size`.
@@ -529,12 +539,13 @@ def require_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerB
 
 
 def _hash(ids: tf.Tensor) -> tf.Tensor:
-    """A number for the content of (batch, length) int32 ids, a scalar int32."""
+    """A hash of (batch, length) int32 ids, a scalar int32."""
     rows = tf.reduce_sum(ids * (2 * tf.range(ids.shape[1]) + 2_654_435), axis=1)
     return tf.reduce_sum(rows * (2 * tf.range(tf.shape(ids)[0]) + 1_540_483))
 
 
 def _say_compiling(step: str, batch: dict) -> None:
-    """Said when a function is traced: once, or it shows what compiles again. Never where each batch runs eagerly."""
+    """Log that a function is being traced. A second line for the same function shows that it compiles again. Nothing is
+    logged if batches run eagerly."""
     if not tf.executing_eagerly():
         logger.info("Compiling the %s step for batches of %s.", step, tuple(batch["input_ids"].shape))

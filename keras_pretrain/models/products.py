@@ -1,16 +1,16 @@
-"""How products of matrices are computed: in float32, or from operands in bfloat16.
+"""Computes matrix products: in float32, or from operands in bfloat16.
 
-The models call `affine`, `product`, `permute` and `one_hot_product` and do not know the precision, which
-`PretrainingStep` sets with `computing_in` while it traces a step.
+The models call `affine`, `product`, `permute` and `one_hot_product` without a precision. `PretrainingStep` sets the
+precision with `computing_in` while it traces a step.
 
 Processors with AMX (`amx_bf16` among their flags) multiply bfloat16 operands several times as fast as float32 and sum
-in float32. XLA uses these units where the result is float32 and the left operand is not transposed. The gradient of a
+in float32. XLA uses these units only if the result is float32 and the left operand is not transposed. The gradient of a
 kernel, `inputs^T @ by_outputs`, has a transposed left operand, and XLA widens it to float32; TensorFlow's own `MatMul`
-does not. So the compiled step returns the two factors of each kernel's gradient (`KernelProducts`), and they are
+does not. So the compiled step returns the two factors of each kernel's gradient (`KernelProducts`), which are
 multiplied outside XLA.
 
-Under the policies `mixed_bfloat16` and `mixed_float16` of Keras, which are for GPUs, values already have the narrow
-dtype, and a product is computed in it.
+Under the policies `mixed_bfloat16` and `mixed_float16` of Keras, which are for GPUs, values already have the 16-bit
+dtype, and products are computed in it.
 """
 
 import contextlib
@@ -20,26 +20,27 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-# Narrower kernels do not fill the matrix units, and their outputs are logits: the heads with one or two outputs.
+# Heads with one or two outputs. Such narrow kernels do not fill the matrix units, and their outputs are logits.
 _LEAST_OUTPUTS = 32
 _ROWS_OF_ONES = 8
-_TF32_BITS = 0xFFFFE000 - 2**32  # sign, exponent and the 10 bits of the mantissa that TF32 keeps, as an int32
+_TF32_BITS = 0xFFFFE000 - 2**32  # a mask for the bits that TF32 keeps: sign, exponent and 10 bits of the mantissa
 
 
 class KernelProducts:
-    """The products with kernels in one pass of a tape, from which the kernels' gradients are computed later.
+    """Collects the products with kernels during one pass of a tape; the kernels' gradients are computed from them
+    later.
 
     Args:
-      variables: those that are trained.
+      variables: the trained variables.
     """
 
     def __init__(self, variables: list[tf.Variable]) -> None:
-        self.outputs: list[tf.Tensor] = []  # whose gradients the tape is asked for
+        self.outputs: list[tf.Tensor] = []  # the variables of the tape's gradients
         self._products: list[tuple[tuple[int, ...], tf.Tensor, bool]] = []
         self._places = {id(variable): place for place, variable in enumerate(variables)}
 
     def takes(self, kernels: list[tf.Variable]) -> bool:
-        """Whether the kernels are all trained; where some are, the tape computes their gradients."""
+        """Whether all of the kernels are trained. If only some are, the tape computes their gradients."""
         return all(id(kernel) in self._places for kernel in kernels)
 
     def add(self, inputs: tf.Tensor, kernels: list[tf.Variable], outputs: list[tf.Tensor], is_transposed: bool) -> None:
@@ -47,14 +48,14 @@ class KernelProducts:
         self._products.append((tuple(self._places[id(kernel)] for kernel in kernels), inputs, is_transposed))
 
     def factors(self, by_outputs: list[tf.Tensor]) -> dict[tuple[int, ...], list[tuple[tf.Tensor, tf.Tensor]]]:
-        """What to multiply for the gradients of kernels.
+        """The factors of the kernels' gradients.
 
         Args:
-          by_outputs: the loss' gradients by `outputs`.
+          by_outputs: the gradients of the loss with respect to `outputs`.
 
         Returns:
-          `{places: [(left, right), ...]}`, all in bfloat16: the sum of `left^T @ right` over the list is the gradient
-          of the kernels that have these places among the variables, side by side.
+          `{places: [(left, right), ...]}`, all in bfloat16. `places` are the indices of kernels among the variables.
+          The sum of `left^T @ right` over the list is the gradient of these kernels, side by side.
         """
         found: dict[tuple[int, ...], list[tuple[tf.Tensor, tf.Tensor]]] = {}
         remaining = iter(by_outputs)
@@ -83,11 +84,11 @@ def computing_in(
     """Compute products of float32 values in this precision.
 
     Args:
-      precision: `"float32"`, or `"bfloat16"`: operands are rounded to bfloat16, products summed in float32.
-      opaque_true: where XLA compiles what is computed, a bool scalar that is true and computed from an argument of the
-        program (see `permute`). Where XLA does not, rounded operands are multiplied in float32, which gives the same
-        numbers but for the order of the sums, slowly.
-      collected: gets the products with kernels in bfloat16, which then have no gradient on the tape.
+      precision: `"float32"`, or `"bfloat16"` (operands are rounded to bfloat16, and products are summed in float32).
+      opaque_true: if XLA compiles the computation, a bool scalar that is true but computed from an argument of the
+        program (see `permute`). Without XLA, rounded operands are multiplied in float32; this is slow, and gives the
+        same numbers up to the order of the sums.
+      collected: collects the products with kernels in bfloat16; these kernels then have no gradient on the tape.
     """
     token = _ARITHMETIC.set(_Arithmetic(precision == "bfloat16", opaque_true, collected))
     try:
@@ -103,7 +104,7 @@ def affine(
 
     Args:
       values: (rows, inputs).
-      kernels: (inputs, outputs) each; with `transpose`, one of (outputs, inputs), such as word embeddings.
+      kernels: each (inputs, outputs); or with `transpose` a single kernel (outputs, inputs), such as word embeddings.
       biases: (outputs,) each.
 
     Returns:
@@ -132,7 +133,7 @@ def affine(
                 factors = (by_result, values) if transpose else (values, by_result)
                 by_kernel = _multiply(_transposed(factors[0], opaque_true), factors[1], opaque_true)
                 by_kernels = tf.split(by_kernel, len(kernels), axis=1)
-            # A sum over rows as a product with ones: XLA would widen and store what it sums.
+            # The sum over rows is a product with ones, because XLA would widen and store the summands.
             by_bias = _multiply(tf.ones((_ROWS_OF_ONES, tf.shape(values)[0])), by_result, opaque_true)[0]
             return by_values, *by_kernels, *tf.split(by_bias, len(kernels))
 
@@ -147,7 +148,8 @@ def affine(
 
 
 def _side_by_side(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
-    """One matrix in bfloat16. XLA would widen what it concatenates, but not whole numbers of the same bits."""
+    """One matrix in bfloat16. XLA would widen bfloat16 values to concatenate them, but it does not widen integers of
+    the same bits."""
     matrices = [tf.cast(each, tf.bfloat16) for each in matrices]
     if len(matrices) == 1:
         return matrices[0]
@@ -155,7 +157,8 @@ def _side_by_side(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> tf.Tensor:
-    """`left @ right`, or `left @ right^T` with `transpose_b`, in the dtype of the two; batches of matrices too."""
+    """`left @ right`, or `left @ right^T` with `transpose_b`, in the dtype of the operands; also for batches of
+    matrices."""
     opaque_true = _ARITHMETIC.get().opaque_true
     if not _ARITHMETIC.get().is_narrow or left.dtype != tf.float32:
         return tf.matmul(left, right, transpose_b=transpose_b)
@@ -176,10 +179,10 @@ def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> 
 
 
 def permute(values: tf.Tensor, permutation: tuple[int, ...]) -> tf.Tensor:
-    """`tf.transpose(values, permutation)`, for values that only products use: they are rounded as operands are.
+    """`tf.transpose(values, permutation)` for values that are used only in products: they are rounded like operands.
 
-    XLA would make the permutation part of the product, which its quick products in bfloat16 do not support. So it is
-    the branch of a condition whose outcome XLA does not know.
+    XLA would fuse the permutation with the product, but its fast products in bfloat16 do not support this. So the
+    permutation is in the branch of a condition whose value XLA does not know.
     """
     opaque_true = _ARITHMETIC.get().opaque_true
     if not _ARITHMETIC.get().is_narrow or values.dtype != tf.float32:
@@ -211,7 +214,7 @@ def _transposed(matrices: tf.Tensor, opaque_true: tf.Tensor | None) -> tf.Tensor
 
 
 def _multiply(left: tf.Tensor, right: tf.Tensor, opaque_true: tf.Tensor | None, transpose_b: bool = False) -> tf.Tensor:
-    """The product of operands that are rounded to bfloat16; float32."""
+    """The product of operands rounded to bfloat16, in float32."""
     left, right = tf.cast(left, tf.bfloat16), tf.cast(right, tf.bfloat16)
     if opaque_true is not None:
         return tf.matmul(left, right, transpose_b=transpose_b, output_type=tf.float32)
@@ -222,8 +225,8 @@ def add_kernel_gradients(gradients: list, factors: dict) -> list[tf.Tensor]:
     """The gradients of all variables, float32.
 
     Args:
-      gradients: of the tape, one for each variable; `None` for a kernel that has all of its gradient in `factors`.
-      factors: of `KernelProducts.factors`.
+      gradients: the tape's gradients, one for each variable; `None` for a kernel whose whole gradient is in `factors`.
+      factors: the result of `KernelProducts.factors`.
     """
     gradients = list(gradients)
     for places, pairs in factors.items():
@@ -244,23 +247,23 @@ def _add(first: tf.Tensor | tf.IndexedSlices | None, second: tf.Tensor) -> tf.Te
 
 @tf.function(jit_compile=True, autograph=False)
 def _add_rows(matrix: tf.Tensor, indices: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """What a lookup of embeddings adds to their gradient. With XLA, or the matrix would be copied."""
+    """Add the gradient of an embedding lookup. With XLA, because otherwise the matrix would be copied."""
     return tf.tensor_scatter_nd_add(tf.cast(matrix, tf.float32), indices[:, tf.newaxis], rows)
 
 
 def one_hot_product(one_hot: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """`one_hot @ values`: each row of `one_hot` chooses a row of `values`, exactly on every device.
+    """`one_hot @ values`: each row of `one_hot` selects a row of `values`; the result is exact on every device.
 
-    As a product, since its gradient is one too; that of a gather is a scatter, slow on a CPU and of no fixed order on a
-    GPU.
+    It is a product because its gradient is then a product, too. The gradient of a gather is a scatter, which is slow on
+    a CPU and has no fixed order on a GPU.
 
     Args:
       one_hot: (..., chosen, rows), 0 or 1.
       values: (..., rows, width), of the same dtype and rank.
 
     Returns:
-      (..., chosen, width). GPUs may round float32 operands to TF32; there they are given in three parts that TF32 holds
-      exactly.
+      (..., chosen, width). GPUs may round float32 operands to TF32. There, the operands are split into three parts that
+      TF32 represents exactly.
     """
     if values.dtype != tf.float32 or not _rounds_to_tf32():
         return tf.matmul(one_hot, values)

@@ -1,21 +1,21 @@
-"""What ELECTRA draws: which tokens are hidden, and what the generator puts in their place.
+"""ELECTRA's random draws: the tokens to hide, and the tokens that the generator puts in their place.
 
-All draws are functions of a seed, with Philox, which is cheap under XLA.
+All draws depend only on a seed. They use Philox, which is cheap under XLA.
 """
 
 import tensorflow as tf
 
 
 def stream(seed: tf.Tensor, *numbers: tf.Tensor | int) -> tf.Tensor:
-    """A (2,) int32 seed for each purpose, made of another seed and one or more int32 numbers."""
+    """Derive a (2,) int32 seed from another seed and one or more int32 numbers."""
     for number in numbers:
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int32), alg="philox")
     return seed
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Random numbers above 0 and below 1, float32 with 24 random bits; the same with XLA and without it, which those of
-    `tf.random.stateless_uniform` are not."""
+    """Random numbers between 0 and 1, both excluded, as float32 with 24 random bits. Unlike
+    `tf.random.stateless_uniform`, they are the same with and without XLA."""
     bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
     high = tf.cast(tf.bitcast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32), tf.float32)
     return tf.minimum((high + 0.5) * 2.0**-24, 1 - 2.0**-24)
@@ -24,15 +24,16 @@ def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def choose_positions(
     candidates: tf.Tensor, mask_prob: float, capacity: int, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Choose `mask_prob` of each row's candidates (rounded, one at least, `capacity` at most) without replacement.
+    """Choose a share `mask_prob` of each row's candidates without replacement: the rounded number, at least one, at
+    most `capacity`.
 
     Args:
       candidates: (batch, length) bool.
-      capacity: the most a row may have; static.
+      capacity: the maximum number of chosen positions in a row; static.
       seed: (2,) int32.
 
     Returns:
-      `(positions, is_chosen)`, (batch, capacity) int32 and bool. All positions of a row differ; only those where
+      `(positions, is_chosen)`, (batch, capacity) int32 and bool. All positions of a row differ. Only positions with
       `is_chosen` count.
     """
     count = tf.reduce_sum(tf.cast(candidates, tf.int32), axis=1)
@@ -44,11 +45,11 @@ def choose_positions(
 
 
 def place(ids: tf.Tensor, positions: tf.Tensor, is_chosen: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-    """`ids` with `new` at the chosen positions.
+    """Return `ids` with `new` at the chosen positions.
 
     Args:
       ids: (batch, length) int32.
-      positions, is_chosen: as of `choose_positions`.
+      positions, is_chosen: from `choose_positions`.
       new: (batch, capacity) int32, or one number.
     """
     hits = (positions[:, :, tf.newaxis] == tf.range(ids.shape[1])) & is_chosen[:, :, tf.newaxis]
@@ -61,8 +62,8 @@ def sample_tokens(logits: tf.Tensor, temperature: float, seed: tf.Tensor) -> tf.
     """Draw from `softmax(logits / temperature)` by Gumbel-max, without gradient.
 
     Args:
-      logits: (..., vocabulary), any float dtype; computed in float32.
-      temperature: above 0; towards 0 the likeliest token is taken.
+      logits: (..., vocabulary), of any float dtype; the computation is in float32.
+      temperature: above 0; near 0, the likeliest token is always drawn.
       seed: (2,) int32.
 
     Returns:
@@ -74,13 +75,14 @@ def sample_tokens(logits: tf.Tensor, temperature: float, seed: tf.Tensor) -> tf.
 
 
 def log(values: tf.Tensor) -> tf.Tensor:
-    """The natural logarithm of normal float32 numbers above 0, to 3e-7 relative.
+    """The natural logarithm of normal float32 numbers above 0, with a relative error of 3e-7.
 
-    By the exponent and a series for the rest, which XLA turns into vector instructions: on a CPU its own logarithm,
-    one number after the other, took 130 of the 145 ms of a draw from 16 × 19 × 25,000 logits.
+    Computed from the exponent and a series for the mantissa, which XLA compiles to vector instructions. XLA's own
+    logarithm computes one number after the other on a CPU: it took 130 of the 145 ms of a draw from 16 × 19 × 25,000
+    logits.
     """
     bits = tf.bitcast(values, tf.int32)
-    # Halve what is above the square root of 2, so that the series is around 1.
+    # Halve values above the square root of 2, so that the series is evaluated near 1.
     exponent = tf.bitwise.right_shift(bits - 0x3F3504F3, 23)
     mantissa = tf.bitcast(bits - tf.bitwise.left_shift(exponent, 23), tf.float32)
     ratio = (mantissa - 1.0) / (mantissa + 1.0)

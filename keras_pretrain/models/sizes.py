@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-# Layers, hidden size, attention heads. tiny, mini and small are those of Turc et al. (2019, "Well-Read Students Learn
-# Better"), base and large those of Devlin et al. (2019): heads are 64 wide, the feed-forward layer is four times the
+# Layers, hidden size, attention heads. tiny, mini and small come from Turc et al. (2019, "Well-Read Students Learn
+# Better"), base and large from Devlin et al. (2019). Heads are 64 wide, and the feed-forward layer has four times the
 # hidden size.
 BERT_SIZES = {
     "tiny": (2, 128, 2),
@@ -17,7 +17,7 @@ BERT_SIZES = {
 }
 
 # Layers, hidden size, embedding size, attention heads, and the generator's share of the width: small, base and large
-# are those of Clark et al. (2020), table 6; tiny is for tests and first steps.
+# come from Clark et al. (2020), table 6; tiny is for tests and first steps.
 ELECTRA_SIZES = {
     "tiny": (2, 128, 64, 2, 1 / 2),
     "small": (12, 256, 128, 4, 1 / 4),
@@ -25,15 +25,15 @@ ELECTRA_SIZES = {
     "large": (24, 1024, 1024, 16, 1 / 4),
 }
 
-# Peak learning rates to start from. For `mini`, 1e-3 was measured: an MLM loss of 7.03 after 300 of 600 steps, where
-# 5e-4 gave 7.13. Base and large have the paper's; tiny and small were not measured.
+# Peak learning rates to start from. For `mini`, 1e-3 was measured: its MLM loss was 7.03 after 300 of 600 steps, and
+# 7.13 with 5e-4. Base and large have the paper's rates. The rates of tiny and small were not measured.
 LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "base": 1e-4, "large": 1e-4}
-# For `small`, 1e-4 was measured: an AUC of "replaced" of 0.66 after 160 of 600 steps of 16 sequences, where 2e-4 gave
-# 0.62 and 4e-4 0.57. Base and large have half the paper's, which are for batches of 256 and 2,048; they and tiny were
-# not measured.
+# For `small`, 1e-4 was measured: the AUC of "replaced" was 0.66 after 160 of 600 steps of 16 sequences; 2e-4 gave 0.62,
+# and 4e-4 0.57. Base and large have half of the paper's rates, which are for batches of 256 and 2,048. Tiny, base and
+# large were not measured.
 ELECTRA_LEARNING_RATES = {"tiny": 1e-3, "small": 1e-4, "base": 1e-4, "large": 1e-4}
 
-# Peak learning rates for fine-tuning, by hidden size up to which they hold.
+# Peak learning rates for fine-tuning, each with the largest hidden size for which it holds.
 _FINETUNING_LEARNING_RATES = {256: 3e-4, 512: 1e-4, 768: 5e-5, 1024: 3e-5}
 
 
@@ -41,7 +41,7 @@ def bert_size(size: str) -> dict:
     """The settings of a size, as keyword arguments of `BertConfig`.
 
     Raises:
-      ValueError: no size of that name.
+      ValueError: there is no size of that name.
     """
     if size not in BERT_SIZES:
         raise ValueError(f"There is no size {size!r}; choose one of {', '.join(BERT_SIZES)}.")
@@ -58,7 +58,7 @@ def electra_sizes(size: str) -> tuple[dict, dict]:
     """The settings of a size, as keyword arguments of `ElectraConfig`: the discriminator's and the generator's.
 
     Raises:
-      ValueError: no size of that name.
+      ValueError: there is no size of that name.
     """
     if size not in ELECTRA_SIZES:
         raise ValueError(f"There is no size {size!r}; choose one of {', '.join(ELECTRA_SIZES)}.")
@@ -78,10 +78,10 @@ def electra_sizes(size: str) -> tuple[dict, dict]:
 
 
 def new_model_settings(tokenizer: "PreTrainedTokenizerBase", settings: dict) -> dict:
-    """What every new model starts from, and on top of it the `settings` of its size and of the caller.
+    """The settings of every new model, overridden by the `settings` of its size and of the caller.
 
     Raises:
-      ValueError: a `vocab_size` that the tokenizer's tokens do not fit into.
+      ValueError: `vocab_size` is smaller than the number of the tokenizer's tokens.
     """
     longest = tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 512
     settings = {
@@ -101,7 +101,7 @@ def new_model_settings(tokenizer: "PreTrainedTokenizerBase", settings: dict) -> 
 
 
 def finetuning_learning_rate(config: "PretrainedConfig") -> float:
-    """A peak learning rate to fine-tune an encoder with: the larger it is, the lower."""
+    """A peak learning rate for fine-tuning an encoder; it is lower for larger encoders."""
     for hidden, learning_rate in _FINETUNING_LEARNING_RATES.items():
         if config.hidden_size <= hidden:
             return learning_rate

@@ -19,23 +19,23 @@ def add_tokens(
 ) -> PreTrainedTokenizerBase:
     """Teach a tokenizer and its model new wordpieces, before the model is compiled.
 
-    Each new row of the word embeddings is the mean of the rows of the pieces that the token was split into until now,
-    and so is the bias of the MLM head, where the model has one. All other weights, and the ids of all old tokens, stay.
-    Spare rows of the model, beyond the old vocabulary, are used first.
+    Each new row of the word embeddings is the mean of the rows of the pieces into which the old tokenizer splits the
+    token. If the model has an MLM head, the same holds for its bias. All other weights and the ids of all old tokens do
+    not change. Spare rows of the model, beyond the old vocabulary, are used first.
 
     Args:
       model: a `BertPretrainer`, an `ElectraPretrainer` (whose two networks both grow) or any of 🤗's TensorFlow BERT
         and ELECTRA models. It is changed in place.
-      tokenizer: its tokenizer; stays as it is.
-      new_tokens: words (`"딥러닝"`) or pieces inside words (`"##러닝"`), for example those of `find_new_tokens`; or a
-        file's lines. Those that are there already are passed over.
+      tokenizer: the model's tokenizer; it is not changed.
+      new_tokens: words (`"딥러닝"`) or pieces inside words (`"##러닝"`), for example from `find_new_tokens` or the
+        lines of a file. Tokens that already exist are skipped.
 
     Returns:
-      The tokenizer that knows them, of the same class. `extend_tokenizer` tells how.
+      A tokenizer of the same class that has the new tokens. `extend_tokenizer` tells how.
 
     Raises:
       ValueError: a token that the tokenizer would never find, a tokenizer that does not fit the model, or a model that
-        is compiled already, whose optimizer knows only the old weights.
+        is already compiled (its optimizer would know only the old weights).
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> model = BertPretrainer.from_size("tiny", tokenizer)
@@ -68,7 +68,7 @@ def add_tokens(
 
 
 def _grow(network: tf_keras.Model, ids: np.ndarray, pieces: list[list[int]]) -> None:
-    """Give one 🤗 model rows for `ids`, each the mean of the rows of its `pieces`."""
+    """Give a 🤗 model new rows for `ids`. Each row is the mean of the rows of its `pieces`."""
     network.build_in_name_scope()
     embeddings = getattr(network, network.base_model_prefix).embeddings
     head = network.get_lm_head()
@@ -89,12 +89,13 @@ def _with_means(rows: np.ndarray, ids: np.ndarray, pieces: list[list[int]]) -> n
 
 
 def _replace(layer: tf_keras.layers.Layer, attribute: str, value: np.ndarray) -> None:
-    """Put a variable of another shape, and of the same name, in the place of one of a layer's."""
+    """Replace a variable of a layer with one of the same name but another shape."""
     old = getattr(layer, attribute)
     scope, _, name = old.name.split(":")[0].rpartition("/")
-    # Made by another layer: made by its own, it would stand last among the variables, and not where the old one stood.
+    # Another layer creates it, because a variable that the layer itself creates would be the last of its variables and
+    # not at the old one's place.
     maker = tf_keras.layers.Layer(dtype=layer.dtype_policy)
-    with tf.name_scope(f"{scope}/"):  # the slash makes it the whole name, not a part to be appended
+    with tf.name_scope(f"{scope}/"):  # the slash makes this the whole name instead of a suffix
         start = tf.constant_initializer(value)
         new = maker.add_weight(name, value.shape, initializer=start, trainable=old.trainable)
     setattr(layer, attribute, new)

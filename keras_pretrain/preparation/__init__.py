@@ -1,4 +1,5 @@
-"""Documents → sentences → examples: one set of stages, in memory and on the disk, by one process, many or Ray."""
+"""Documents → sentences → examples: the same stages in memory and on disk, with one process, several processes or
+Ray."""
 
 from keras_pretrain.preparation.engines import LocalEngine, RayEngine
 from keras_pretrain.preparation.folder import DryRun, Prepared, load_prepared, prepare_corpus

@@ -1,4 +1,4 @@
-"""Divide a corpus of any size into units that are read independently of each other, and into blocks of documents."""
+"""Divides a corpus of any size into units, which are read independently, and into blocks of documents."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -22,17 +22,18 @@ _BLOCK_CHARACTERS = 200_000, 4_000_000
 
 @dataclass(frozen=True)
 class Unit:
-    """What one process reads: one file or several small ones, or a dataset."""
+    """The input of one process: one file, several small files, or a dataset."""
 
-    number: int  # its place in the corpus
+    number: int  # the unit's index in the corpus
     split: str | None  # "train" or "validation" if the source has its own splits
     source: tuple[Path, ...] | Dataset
     text_column: str
     options: ReadingOptions
-    keep: np.ndarray | None = None  # (documents,) bool, which of them are used; None for all
+    keep: np.ndarray | None = None  # (documents,) bool, which documents are used; None for all
 
     def stamp(self) -> list:
-        """Identifies the content: a dataset's fingerprint or files' names, sizes and times; and how it is read."""
+        """Identifies the content and how it is read; the content by a dataset's fingerprint, or by the names, sizes and
+        times of files."""
         if isinstance(self.source, Dataset):
             content = fingerprint(self.source)
         else:
@@ -51,7 +52,7 @@ class Block:
 
 
 def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options: ReadingOptions) -> list[Unit]:
-    """Divide a corpus, as `find_source` found it, into units; refuses unknown files and those without the column."""
+    """Divide the result of `find_source` into units; raises an error for unknown files and files without the column."""
     if isinstance(found, list):
         for path in found:
             readers.check_columns(path, text_column, options)
@@ -67,11 +68,11 @@ def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options
 
 
 def survey(unit: Unit) -> tuple[dict, dict]:
-    """Read a unit once, so that rows that cannot be read are found before hours are spent on the others.
+    """Read a unit once, so that unreadable rows are found before hours of work on the other rows.
 
     Returns:
       Columns `hash` (uint64) and `characters` (uint32) with one row per document; and counts of `documents`,
-      `characters` and of the rows without a document: `empty`, `missing` (or not text) and `bad`.
+      `characters` and rows without a document: `empty`, `missing` (missing or not text) and `bad`.
     """
     hashes, lengths, empty, missing, bad = [], [], 0, 0, BadRows()
     for text in _records(unit, bad):
@@ -94,7 +95,7 @@ def block_characters(total: int) -> int:
 
 
 def read_blocks(unit: Unit, characters: int) -> Iterator[Block]:
-    """The documents of a unit in blocks of `characters`, as of `make_blocks`."""
+    """The documents of a unit, in blocks of `characters`, as `make_blocks` makes them."""
     texts = (text for text in _records(unit, BadRows()) if isinstance(text, str) and text.strip())
     if unit.keep is not None:
         texts = compress(texts, unit.keep)
@@ -102,13 +103,14 @@ def read_blocks(unit: Unit, characters: int) -> Iterator[Block]:
 
 
 def make_blocks(texts: Iterable[str], name: str, split: str | None, characters: int) -> Iterator[Block]:
-    """Blocks that end with the document that fills them; their names are `name` and a number."""
+    """Divide documents into blocks; a block ends with the document that fills it. The name of a block is `name` and a
+    number."""
     for number, block in enumerate(_fill(texts, len, characters)):
         yield Block(f"{name}{number:05d}", split, block, np.array(list(map(document_hash, block)), np.uint64))
 
 
 def _fill(items: Iterable, size: Callable, limit: int) -> Iterator[list]:
-    """Groups that end with the item that fills them; the last one may be smaller."""
+    """Divide items into groups; a group ends with the item that fills it, and the last one may be smaller."""
     group, filled = [], 0
     for item in items:
         group.append(item)

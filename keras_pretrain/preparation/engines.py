@@ -1,4 +1,4 @@
-"""Run the stages on the processors of this machine, or on a Ray cluster. Both call the same functions."""
+"""Runs the stages in processes of this machine or on a Ray cluster. Both call the same functions."""
 
 import itertools
 import logging
@@ -17,11 +17,12 @@ Function = Callable[[object], object]
 class LocalEngine:
     """Worker processes of this machine.
 
-    They are new processes (loky), not forks of this one, in which TensorFlow may have threads; a script needs no
+    They are new processes (loky), because a fork of a process with TensorFlow's threads is not safe. A script needs no
     `if __name__ == "__main__"` for them.
 
     Args:
-      num_proc: by default one for each processor that this process may use. With 1, no other process is started.
+      num_proc: number of processes. Default: one for each processor that this process may use. With 1, no other process
+        is started.
     """
 
     def __init__(self, num_proc: int | None = None) -> None:
@@ -30,25 +31,25 @@ class LocalEngine:
         self.num_proc = num_proc or available_processors()
 
     def run(self, function: Function, tasks: Iterable, expand: Callable[[object], Iterable] | None = None) -> Iterator:
-        """Call a function with each task; yields the records in the order in which they are finished.
+        """Call a function with each task. Yields the records in the order in which they are finished.
 
         Args:
-          tasks: read one by one, a few in advance.
-          expand: makes several tasks of each.
+          tasks: the tasks; they are read one by one, a few in advance.
+          expand: makes several tasks from each task.
         """
         if expand:
             tasks = itertools.chain.from_iterable(map(expand, tasks))
         if self.num_proc == 1 or (isinstance(tasks, list) and len(tasks) == 1):
             yield from map(function, tasks)
             return
-        # New workers for each stage: libraries of the last one would stay in memory, and loky takes a worker whose
-        # memory grows, because it loads the libraries of the next one, for one that leaks.
+        # Each stage gets new workers. Old ones would keep the libraries of the last stage in memory. Also, loky
+        # believes that a worker leaks memory if it grows, as it does when it loads the libraries of the next stage.
         executor = start_workers(self.num_proc, {"TOKENIZERS_PARALLELISM": "false"})
         waiting = set()
         try:
             for task in tasks:
                 waiting.add(executor.submit(function, task))
-                if len(waiting) >= 2 * self.num_proc:  # a task takes seconds: one per worker may wait
+                if len(waiting) >= 2 * self.num_proc:  # tasks take seconds, so one waiting task per worker is enough
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             yield from (future.result() for future in as_completed(waiting))
@@ -59,18 +60,18 @@ class LocalEngine:
                 "What is finished is kept: start again, with a smaller num_proc if need be."
             ) from error
         finally:
-            executor.shutdown(kill_workers=bool(waiting))  # after an error, unfinished tasks are abandoned
+            executor.shutdown(kill_workers=bool(waiting))  # after an error, unfinished tasks are dropped
 
 
 class RayEngine:
     """A Ray cluster, through Ray Data: `pip install keras_pretrain[distributed]`.
 
-    All machines need this package, and see the corpus and the prepared folder under the same paths. A task whose worker
-    dies is repeated by another one, with the same result.
+    All machines must have this package, and must see the corpus and the prepared folder under the same paths. If a
+    worker dies, another one repeats its task, with the same result.
 
     Args:
-      address: as for `ray.init`; by default that of `RAY_ADDRESS`, or a new cluster on this machine. A process that has
-        called `ray.init` already uses that cluster.
+      address: as for `ray.init`. Default: `RAY_ADDRESS`, or a new cluster on this machine. If the process has already
+        called `ray.init`, its cluster is used.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -93,12 +94,13 @@ class RayEngine:
         context = ray.data.DataContext.get_current()
         before = context.enable_progress_bars, context.target_max_block_size
         context.enable_progress_bars = False  # we have our own
-        context.target_max_block_size = 1  # each row is a block and so a task: the rows are work, not data
+        context.target_max_block_size = 1  # each row is a block of its own, because a row is a task
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns of both
         try:
             rows = ray.data.from_items([{"cell": _Cell(task)} for task in tasks], override_num_blocks=len(tasks))
             if expand:
-                # Other resources, or Ray would fuse both into one task, which would do all that is expanded.
+                # Different resources, because Ray would otherwise fuse both into one task, which would process all
+                # expanded tasks itself.
                 rows = rows.flat_map(_on_cells(expand), num_cpus=0.5)
             rows = rows.flat_map(_on_cells(lambda task: [function(task)]), num_cpus=1).iter_rows()
         finally:
@@ -110,14 +112,15 @@ class RayEngine:
 
 
 class _Cell:
-    """Any Python object in a table. An error is raised where the records are read: Ray would wrap it in its own."""
+    """Store any Python object in a table. An error is raised by the process that reads the records, because Ray would
+    wrap it in an error of its own."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 def _on_cells(function: Callable[[object], Iterable]) -> Callable[[dict], Iterator[dict]]:
-    """A function of tasks as a function of rows; an error becomes the value of a cell."""
+    """Make a function of rows from a function of tasks; an error becomes the value of a cell."""
 
     def call(row: dict) -> Iterator[dict]:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each worker has one processor

@@ -1,4 +1,5 @@
-"""`prepare_corpus` and `load_prepared`: a corpus of any size → a folder with examples, tokenizer and report."""
+"""`prepare_corpus` makes a folder with examples, tokenizer and report from a corpus of any size; `load_prepared` loads
+it."""
 
 import contextlib
 import errno
@@ -39,7 +40,7 @@ _FOLDERS = ("survey", "sentences", "tokens", "tokenizer", *SPLITS)
 _TOKENIZER = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "made_of.json")
 _TOKENIZER_FILES = tuple(f"tokenizer/{name}" for name in _TOKENIZER)
 _FIXED = (REPORT, LENGTHS, *_TOKENIZER_FILES)
-# Representative names for all that is written: other shards differ only in their numbers.
+# Representative names of all written files; other shards differ only in their numbers.
 _SHARD = "00000-00000-0123456789abcdef.arrow"
 _EXAMPLES = (
     *_FIXED,
@@ -57,7 +58,7 @@ class Prepared:
 
     @cached_property
     def features(self) -> DatasetDict:
-        """`train` and, if there is one, `validation`, memory-mapped; the columns are those of `build_features`."""
+        """`train` and, if there is one, `validation`, memory-mapped, with the same columns as from `build_features`."""
         settings = self.report["settings"]
         features = DatasetDict()
         for split in filter(self.report.get, SPLITS):
@@ -67,14 +68,14 @@ class Prepared:
         return features
 
     def require_fit(self, objective: str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-        """Refuse a model that cannot be trained on these examples.
+        """Raise an error if a model cannot be trained on these examples.
 
         Args:
-          objective: `"mlm+nsp"`, `"mlm"` or `"rtd"`.
-          tokenizer: that of an existing model.
+          objective: the objective of the model: `"mlm+nsp"`, `"mlm"` or `"rtd"`.
+          tokenizer: the tokenizer of an existing model.
 
         Raises:
-          ValueError: prepared for another objective, or with another tokenizer.
+          ValueError: the examples were prepared for another objective, or with another tokenizer.
         """
         made_for = self.report["settings"]["objective"]
         if objective != made_for:
@@ -91,13 +92,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What `prepare_corpus(dry_run=True)` returns: the files that a run would write, replace and keep.
+    """The result of `prepare_corpus(dry_run=True)`: the files that a run would write, replace and keep.
 
     Attributes:
       directory: the output.
       written: files, and folders (ending in `/`) in which files are written.
       replaced: files of an earlier preparation that are replaced, or deleted if no longer needed.
-      kept: other files, which stay as they are.
+      kept: other files, which are not changed.
     """
 
     directory: Path
@@ -179,32 +180,33 @@ def prepare_corpus(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Prepared | DryRun:
-    """Documents → examples on disk, for corpora that do not fit into memory and runs that may be interrupted.
+    """Make examples from documents on disk, for corpora that do not fit into memory and runs that may be interrupted.
 
-    The corpus is processed in blocks: cleaned, split into sentences, tokenized and made into examples, each with a file
-    of its own. Files are named by their content and settings, so finished work is not repeated after a crash, or when
-    only later settings have changed. The same source, settings and seed give the same tokenizer and examples as
-    `load_corpus` → `prepare_sentences` → `train_tokenizer` → `build_features`, for any engine and number of processes.
+    The corpus is processed in blocks. Each block is cleaned, split into sentences, tokenized and made into examples;
+    each result has its own file. File names depend on the content and the settings. So finished work is not repeated
+    after a crash, or if only settings of later steps have changed. The same source, settings and seed give the same
+    tokenizer and examples as `load_corpus` → `prepare_sentences` → `train_tokenizer` → `build_features`, for any engine
+    and number of processes.
 
-    Only files that this function wrote and that have not changed since are replaced or deleted (`folders.OwnedFolder`).
-    A finished folder can be loaded until the new examples are complete, or until its tokenizer changes.
+    A file is replaced or deleted only if this function wrote it and it has not changed since (`folders.OwnedFolder`). A
+    finished folder can be loaded until the new examples are complete, or until its tokenizer changes.
 
     Args:
       source, text_column, sample_by, encoding, dialect, on_bad_rows, validation_fraction, drop_duplicates: as in
         `load_corpus`.
-      directory: the output: a folder that is empty, does not exist, or was prepared before. It holds one corpus with
+      directory: the output, a folder that is empty, does not exist, or was prepared before. It holds one corpus with
         one set of settings at a time.
       language, cleaning, clean, backend: as in `prepare_sentences`; the cleaning recorded with a given `tokenizer` is
         the default.
-      tokenizer: a fast tokenizer, its name or folder; by default one is trained on the training documents.
-      vocab_size: of the trained one.
+      tokenizer: a fast tokenizer, or its name or folder. Default: train one on the training documents.
+      vocab_size: vocabulary size of the trained tokenizer.
       objective, block_size, short_seq_prob, dupe_factor, seed: as in `build_features`.
-      num_proc: worker processes; by default one for each processor that this process may use.
-      engine: a `RayEngine`, to work on a cluster instead of in processes of this machine.
+      num_proc: number of worker processes. Default: one for each processor that this process may use.
+      engine: a `RayEngine`, to use a cluster instead of processes of this machine.
       overwrite: take over a folder that was prepared by a version without a manifest (0.1.0 before November 2026), and
         replace the report and the tokenizer even if they have changed.
-      dry_run: check everything that can be checked without reading the corpus, report what would be written and
-        replaced, and do nothing.
+      dry_run: check everything that can be checked without reading the corpus, report the files that would be written
+        and replaced, and write nothing.
 
     Returns:
       As `load_prepared(directory)`. The folder holds `survey/`, `sentences/`, `tokens/`, `train/` and `validation/`
@@ -212,10 +214,10 @@ def prepare_corpus(
       be deleted when it is finished; they save time when it is prepared again with other settings.
 
     Raises:
-      FileNotFoundError, ValueError: as `load_corpus`, `prepare_sentences`, `train_tokenizer` and `build_features`; and
+      FileNotFoundError, ValueError: as `load_corpus`, `prepare_sentences`, `train_tokenizer` and `build_features`; also
         if source and output would share a file.
-      FileExistsError: the directory holds something else than a prepared corpus.
-      BlockingIOError: another process is preparing it.
+      FileExistsError: the directory contains files that are not a prepared corpus.
+      BlockingIOError: another process is preparing the directory.
       OSError: the disk is full. Finished files are kept.
       RuntimeError: a worker process died.
     """
@@ -235,7 +237,7 @@ def prepare_corpus(
         text_column, validation_fraction, language, cleaning, backend, vocab_size, objective, block_size,
         short_seq_prob, dupe_factor, seed, drop_duplicates,
     )  # fmt: skip
-    # A streaming dataset is read when it is found: not before it is known where the result can go.
+    # `find_source` reads a streaming dataset, so first check that the output can be written.
     opened = None if isinstance(source, (str, os.PathLike)) else _open_folder(directory, overwrite)
     found = find_source(source, text_column)
     refuse_overlap(source, found, directory, _FOLDERS, _EXAMPLES)
@@ -260,7 +262,7 @@ def prepare_corpus(
 
 
 def load_prepared(directory: str | os.PathLike[str]) -> Prepared:
-    """Load what `prepare_corpus` made.
+    """Load the result of `prepare_corpus`.
 
     Raises:
       FileNotFoundError: nothing was prepared there, its preparation was not finished, or files are missing.
@@ -285,7 +287,8 @@ def load_prepared(directory: str | os.PathLike[str]) -> Prepared:
 
 
 def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[str]]:
-    """The output, and its files of a version without a manifest; refuses one that may not be written to."""
+    """The output folder, and its files from a version without a manifest; raises an error if it may not be written
+    to."""
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(f"The output {directory} is a file. Choose a folder that does not exist yet.")
     folder, old = OwnedFolder(directory, "preparation", overwrite=overwrite), []
@@ -308,7 +311,7 @@ def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[st
 
 
 def _files_of_old_version(directory: Path) -> list[str]:
-    """The files that a version without a manifest wrote, as far as they show it themselves."""
+    """The files that a version without a manifest wrote, if their own content shows this."""
     is_old = False
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         is_old = "keras_pretrain" in json.loads((directory / REPORT).read_text(encoding="utf-8"))["versions"]

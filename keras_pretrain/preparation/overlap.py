@@ -1,4 +1,4 @@
-"""Refuse an output that would be read as part of its source, and a source that lies where output goes."""
+"""Raises an error if the output would be read as a part of the source, or the source is inside the output."""
 
 import fnmatch
 import glob
@@ -19,11 +19,11 @@ def refuse_overlap(
     folders: Sequence[str],
     files: Sequence[str],
 ) -> None:
-    """Refuse a source and an output that share a file, now or after the output is written, also through links.
+    """Raise an error if source and output share a file, now or after the output is written, also through links.
 
     Args:
-      source, found: as the user gave it, and what `find_source` made of it.
-      directory, folders, files: the output with its sub-folders and files (for sub-folders, examples of files).
+      source, found: the source as the user gave it, and the result of `find_source` for it.
+      directory, folders, files: the output, its sub-folders and its files (for sub-folders, example files).
     """
     directory = Path(os.path.realpath(directory))
     places = [Path(os.path.realpath(directory / name)) for name in (*folders, *files, MANIFEST, LOCK)]
@@ -61,7 +61,7 @@ def would_match(pattern: str, target: Path) -> bool:
     """Whether a recursive `glob.glob` of `pattern` would find `target`, a path without links, if it existed."""
     root, *parts = Path(os.path.abspath(pattern)).parts
     for count in range(len(parts) + 1):
-        # Each folder that the first parts match, with links followed; the other parts are matched below it.
+        # For each folder that the first parts match (links are followed), match the other parts below it.
         folders = glob.glob(os.path.join(root, *parts[:count], ""), recursive=True) if count else [root]
         for folder in folders:
             real = Path(os.path.realpath(folder))

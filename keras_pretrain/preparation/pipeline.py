@@ -1,4 +1,4 @@
-"""Runs the stages of a preparation one after the other, into a folder that keeps finished shards."""
+"""Runs the stages of a preparation one after the other, in a folder that keeps finished shards."""
 
 import contextlib
 import copy
@@ -44,13 +44,13 @@ logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
 LENGTHS = "lengths.png"
-MADE_OF = "tokenizer/made_of.json"  # what the tokenizer beside it follows from
+MADE_OF = "tokenizer/made_of.json"  # a digest of everything that determines the tokenizer
 SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that determine a prepared folder's files, besides the corpus."""
+    """The settings that, together with the corpus, determine the files of a prepared folder."""
 
     text_column: str
     validation_fraction: float
@@ -121,7 +121,8 @@ class Preparation:
         return results
 
     def _choose_validation(self, surveys: list[Result]) -> int:
-        """Count exact duplicates, leave them out if asked to, and choose the bound of `corpus.validation`."""
+        """Count exact duplicates, drop them if `drop_duplicates` is set, and choose the bound of
+        `corpus.validation`."""
         settings, has_validation = self.settings, self.units[0].split is not None
         tables = [read_shard(self.folder.path / result.name) for result in surveys]
         hashes = np.concatenate([table["hash"].to_numpy() for table in tables])
@@ -158,7 +159,7 @@ class Preparation:
                 yield from (clean_text(text, self.settings.cleaning) for text in compress(block.texts, ~held_out))
 
     def _provide_tokenizer(self, sentences: list[Result], bound: int) -> str:
-        """Put the given tokenizer, or a new one, into its folder; returns its digest."""
+        """Save the given tokenizer, or a newly trained one, to its folder; returns its digest."""
         settings, folder = self.settings, self.folder
         made_of = [settings.vocab_size, settings.seed, bound, [result.name for result in sentences]]
         if self.given is not None:
@@ -173,13 +174,13 @@ class Preparation:
             tokenizer.save_pretrained(self.stage / "tokenizer")
             (self.stage / MADE_OF).write_text(mark)
             names = [f"tokenizer/{path.name}" for path in (self.stage / "tokenizer").iterdir()]
-            folder.delete([REPORT, MADE_OF])  # examples of the old tokenizer are of no use
+            folder.delete([REPORT, MADE_OF])  # examples of the old tokenizer are useless
             folder.move(self.stage, sorted(names, key=lambda name: name == MADE_OF))
             folder.delete(set(folder.names("tokenizer")) - {*names})
         return digest_tokenizer(as_tokenizer(self.tokenizer))
 
     def _sample(self, sentences: list[Result], bound: int) -> Iterator[list[str]]:
-        """The training documents that a tokenizer is trained on."""
+        """Yield the training documents for training a tokenizer."""
 
         def training_documents() -> Iterator[list[str]]:
             for result in sentences:
@@ -188,7 +189,8 @@ class Preparation:
                     shard = self.folder.path / result.name
                     yield from documents_of(shard, "train", self.settings.seed, None if split else bound).to_pylist()
 
-        # Training documents are some of these: if all have few enough characters, nothing need be counted.
+        # The training documents are a subset of these. If all documents together are small enough, they need not be
+        # counted.
         if _total(sentences, "characters") <= TOKENIZER_CHARACTERS:
             return training_documents()
         return sample_documents(training_documents)
@@ -291,7 +293,8 @@ class Preparation:
 def collect_sentences(
     folder: OwnedFolder, stage: Path, results: Iterable[Result], total: int, backend: str
 ) -> list[Result]:
-    """Collect shards of `split_block`, of `total` characters; warns of documents that the backend could not split."""
+    """Collect the shards of `split_block` (of `total` characters); warns of documents that the backend could not
+    split."""
     bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
     results = collect(folder, stage, results, bar, "source_characters")
     failed = _total(results, "not_split")

@@ -47,24 +47,26 @@ def prepare_sentences(
     """Clean documents and split them into sentences.
 
     Args:
-      corpus: documents, column `text` (str).
+      corpus: a dataset of documents, with column `text` (str).
       language: `"ko"` or `"en"`.
-      cleaning: `"comments"`, `"prose"` or `"none"`, as in `clean_text`; by default `"comments"` for Korean and
-        `"prose"` for English. The log says what it removes, and `train_tokenizer` records it with the tokenizer.
-      clean: deprecated; `False` is `cleaning="none"`, `True` the default of the language.
-      objective: what the sentences are for. Only `"mlm+nsp"` needs sentences: for `"mlm"` and `"rtd"` the default
-        backend is `"lines"`.
-      backend: what splits, as in `split_sentences`.
-      tokenizer: an existing one; the cleaning recorded with it is the default.
-      num_proc: worker processes; by default one for each block of 200,000 characters, at most one for each processor
-        that this process may use. The result is the same for any number.
-      cache_dir: where results are stored, so that a second run splits nothing again, and after a crash only the missing
-        blocks are split. By default a folder `keras_pretrain` in the cache of 🤗 `datasets` (`HF_DATASETS_CACHE`);
-        `cache_info` shows what is in it and clears it.
+      cleaning: `"comments"`, `"prose"` or `"none"`, as in `clean_text`. Default: `"comments"` for Korean and `"prose"`
+        for English. The log describes what the cleaning removes, and `train_tokenizer` records its name with the
+        tokenizer.
+      clean: deprecated; `False` means `cleaning="none"`, and `True` means the default cleaning of the language.
+      objective: the objective for which the sentences are used. Only `"mlm+nsp"` needs sentences, so for `"mlm"` and
+        `"rtd"` the default backend is `"lines"`.
+      backend: the sentence splitter, as in `split_sentences`.
+      tokenizer: an existing tokenizer; the cleaning recorded with it becomes the default.
+      num_proc: number of worker processes. Default: one for each block of 200,000 characters, but at most one for each
+        processor that this process may use. The result does not depend on it.
+      cache_dir: the folder in which results are stored, so that a second run splits nothing, and a run after a crash
+        splits only the missing blocks. Default: the folder `keras_pretrain` in the cache of 🤗 `datasets`
+        (`HF_DATASETS_CACHE`); `cache_info` shows its content and clears it.
 
     Returns:
-      As `corpus`, with the one column `sentences` (list[str]), one row per document in the same order. A document that
-      cleaning left empty has an empty list; one that the splitter fails on is one sentence, and is counted in the log.
+      Like `corpus`, but with the single column `sentences` (list[str]); one row per document, in the same order. A
+      document that is empty after cleaning has an empty list. If the splitter fails on a document, it becomes one
+      sentence, and the log counts it.
 
     Raises:
       ValueError: no column `text`, an unknown language, cleaning or backend, or num_proc below 1.
@@ -82,7 +84,7 @@ def prepare_sentences(
         if any(batch["text"].null_count for batch in column.iter(10_000)):
             raise ValueError("A row of 'text' holds nothing. load_corpus leaves such rows out, and says how many.")
     logger.info(describe_cleaning(cleaning))
-    # Punkt learns from the training part alone, and splits every part in the same way.
+    # Punkt learns only from the training split, and splits all splits in the same way.
     learn_from = parts.get("train", next(iter(parts.values())))
     splitter = make_splitter(backend, (clean_text(text, cleaning) for text in each_text(learn_from)))
     made_of = (backend, *splitter_versions(backend), splitter.learned())
@@ -102,7 +104,7 @@ class CacheInfo:
 
     Attributes:
       directory: the cache.
-      files, size: the number of this package's files, and their bytes.
+      files, size: the number of this package's files, and their size in bytes.
       others: files that this version did not write, or that have changed; they are never deleted.
     """
 
@@ -113,7 +115,7 @@ class CacheInfo:
 
 
 def cache_info(cache_dir: str | os.PathLike[str] | None = None, *, clear: bool = False) -> CacheInfo:
-    """What is, or with `clear` was, in the cache of `prepare_sentences`.
+    """Describe the content of the cache of `prepare_sentences`; with `clear`, its content before it was cleared.
 
     Args:
       cache_dir: as for `prepare_sentences`.

@@ -1,4 +1,4 @@
-"""Shards: Arrow files of one table each with counts in their metadata; a shard is complete or does not exist."""
+"""Shards: Arrow files with one table each, and counts in the metadata. A shard is complete or does not exist."""
 
 import hashlib
 import json
@@ -18,27 +18,27 @@ _FIGURES = b"keras_pretrain"
 
 
 class Result(NamedTuple):
-    """What a stage returns for a block."""
+    """The result of a stage for a block."""
 
-    name: str  # of the shard, relative to the folder
-    figures: dict  # counts from when it was made
+    name: str  # the shard's path, relative to the folder
+    figures: dict  # the counts stored when it was made
     stamp: list | None  # the seal of a new shard in the staging folder; None if it existed already
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where the shards of a stage are kept; any process can write to it."""
+    """The place of a stage's shards; any process can write to it."""
 
     root: Path
     stage: Path  # the staging folder, from which `collect` moves new shards to their places
     folder: str  # the sub-folder for this stage's shards
-    compress: bool = False  # takes a third of the space; other shards can be used without reading them into memory
+    compress: bool = False  # compressed shards take a third of the space; others can be memory-mapped
 
     def provide(self, block: str, content: Iterable, make: Callable[[], tuple[dict, dict]]) -> Result:
-        """The shard of a block; `make`, which returns its columns and figures, is called unless the shard exists.
+        """The shard of a block. If it does not exist, `make` is called, which returns its columns and counts.
 
-        Everything in the shard follows from `content`, texts and JSON values. Their digest is part of the shard's name,
-        so a shard with that name is up to date.
+        The shard depends only on `content` (texts and JSON values), whose digest is a part of the shard's name. So a
+        shard with that name is up to date.
         """
         name = f"{self.folder}/{block}-{digest_content(content)}.arrow"
         if (self.root / name).exists():
@@ -59,9 +59,10 @@ class Shelf:
 def collect(
     folder: OwnedFolder, stage: Path, results: Iterable[Result], bar: tqdm, count: str | None = None
 ) -> list[Result]:
-    """Move new shards to their places as they come; returns all results, sorted by name.
+    """Move new shards to their places as soon as they are ready; returns all results, sorted by name.
 
-    The bar counts shards, or the figure `count`. An existing shard that has changed is a `FileExistsError`.
+    The progress bar counts shards, or sums the count named `count`. Raises a `FileExistsError` if an existing shard has
+    changed.
     """
     collected = []
     with bar:
@@ -78,13 +79,13 @@ def collect(
 
 
 def read_shard(path: Path) -> pa.Table:
-    """The whole table; memory-mapped unless it is compressed."""
+    """Load the whole table; memory-mapped unless it is compressed."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         return reader.read_all()
 
 
 def read_figures(path: Path) -> dict:
-    """The counts from when the shard was made."""
+    """The counts that were stored when the shard was made."""
     with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
         return json.loads(reader.schema.metadata[_FIGURES])
 

@@ -1,6 +1,6 @@
-"""The stages of preparation: each makes one block's shard, which follows from the block and the settings alone.
+"""The stages of preparation. Each makes the shard of one block, which depends only on the block and the settings.
 
-Any process, on any machine that sees the same folders, can call them. If the shard exists already, nothing is done.
+Any process on any machine that sees the same folders can call them. If the shard already exists, a stage does nothing.
 """
 
 import hashlib
@@ -22,19 +22,20 @@ from keras_pretrain.features.tokenizing import Tokenize, TokenizedCorpus, choose
 from keras_pretrain.preparation.documents import Block, Unit, survey
 from keras_pretrain.preparation.shards import Result, Shelf, read_shard
 
-_RULES = 2  # goes up whenever a stage gives something else than before for the same settings: old shards are not used
-_LONGEST_ERROR = 200  # characters of a splitter's error message that are stored
+_RULES = 2  # increased whenever a stage changes its result for the same settings; old shards are then not used
+_LONGEST_ERROR = 200  # maximum number of characters stored of a splitter's error message
 
 
 def survey_unit(shelf: Shelf, unit: Unit) -> Result:
-    """A unit → the hash and the length of each document, and counts of the rows without a document."""
+    """Compute, for a unit, the hash and the length of each document, and the number of rows without a document."""
     return shelf.provide(f"{unit.number:05d}", [_RULES, unit.stamp()], lambda: survey(unit))
 
 
 def split_block(
     shelf: Shelf, splitter: Callable[[str], list[str]], made_of: tuple[str, ...], cleaning: str, block: Block
 ) -> Result:
-    """Documents → cleaned sentences. `made_of` is the backend, its versions, and what the splitter has learned."""
+    """Documents → cleaned sentences. `made_of` identifies the backend, its versions, and the learned parameters of the
+    splitter."""
     failures = []
 
     def split(text: str) -> list[str]:
@@ -64,10 +65,10 @@ def split_block(
 def tokenize_shard(
     shelf: Shelf, tokenizer: Path, digest: str, seed: int, bound: int, task: tuple[str, str | None, str]
 ) -> Result:
-    """Sentences → ids, for the training documents or for the validation documents of a sentence shard.
+    """Tokenize the training documents or the validation documents of a sentence shard.
 
-    Seed and bound decide which these are (`corpus.validation`), unless the source has a validation split of its own.
-    The task is the shard, the split that it belongs to, and the split to take.
+    The seed and the bound determine the split of a document (`corpus.validation`), unless the source has its own
+    validation split. A task is the shard, the split that it belongs to, and the split to tokenize.
     """
     shard, split_of_shard, split = task
 
@@ -97,10 +98,11 @@ Piece = tuple[str, int, int]
 def build_examples(
     shelf: Shelf, tokenizer: Path, digest: str, settings: dict, task: tuple[int, list[list[Piece]], bool, int]
 ) -> Result:
-    """Ids → examples, of a block of documents. Random sentences come from blocks drawn from the whole split.
+    """Make examples from the ids of a block of documents. Random sentences come from blocks that are drawn from the
+    whole split.
 
-    The settings are those of `build_block`. The task is the block's number; its pieces, then those of the blocks that
-    random sentences are taken from; whether it is one of these itself; and the number of passes.
+    The settings are arguments of `build_block`. A task is the block's number; its pieces, followed by those of the
+    blocks for random sentences; whether it is one of these blocks itself; and the number of passes.
     """
     number, blocks, is_drawn, passes = task
 
@@ -119,7 +121,7 @@ def build_examples(
 
 
 def documents_of(shard: Path, split: str, seed: int, bound: int | None) -> pa.Array:
-    """The documents of a sentence shard that belong to a split (with `bound=None`, all), as lists of sentences."""
+    """The documents of a sentence shard that belong to a split (all, if `bound` is `None`), as lists of sentences."""
     table = read_shard(shard)
     if bound is None:
         return table["sentences"]
@@ -128,7 +130,8 @@ def documents_of(shard: Path, split: str, seed: int, bound: int | None) -> pa.Ar
 
 
 def document_starts(shard: Path) -> np.ndarray:
-    """The token at which each document of a token shard begins, and the end of the last one; (documents + 1,) int64."""
+    """The token at which each document of a token shard starts, and the end of the last document; (documents + 1,)
+    int64."""
     corpus = _read_ids(shard)
     return corpus.sentence_starts[corpus.document_starts]
 
@@ -157,7 +160,8 @@ def as_tokenizer(tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | N
 
 
 def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A digest of everything that determines a tokenizer's ids; padding and truncation remain from the last call."""
+    """A digest of everything that determines a tokenizer's ids. Padding and truncation are left out, because they are
+    only settings of its last call."""
     settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
     return hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
 

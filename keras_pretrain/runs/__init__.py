@@ -1,6 +1,6 @@
 """A run: its record of settings, and the object that carries it out.
 
-The records need nothing heavy; TensorFlow is imported when one of the other names is first used.
+The records import nothing heavy. TensorFlow is imported when one of the other names is first used.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from keras_pretrain.runs.settings import (
     setting,
 )
 
-if TYPE_CHECKING:  # what editors and type checkers see; a test compares it with the table below
+if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the table below
     from keras_pretrain.runs.adaptation import AdaptationRun as AdaptationRun
     from keras_pretrain.runs.finetuning import run_finetuning as run_finetuning
     from keras_pretrain.runs.metrics import require_output as require_output

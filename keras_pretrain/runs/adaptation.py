@@ -1,4 +1,4 @@
-"""`AdaptationRun`: a checkpoint goes on with other text, and is compared before and after."""
+"""`AdaptationRun`: continues the pretraining of a checkpoint on other text, and compares the model before and after."""
 
 import logging
 import math
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 class AdaptationRun(Run):
-    """As `Run`, for an `AdaptSettings`. `metrics.json` also has the metrics of the model `before` and `adapted`: MLM on
-    held-out text at the same positions and, with labelled texts, a classifier on top of both."""
+    """Like `Run`, but for an `AdaptSettings`. `metrics.json` also has the metrics of the model `before` and `adapted`:
+    MLM on held-out text at the same positions and, if there are labelled texts, of a classifier trained on each."""
 
     settings: AdaptSettings
 
@@ -48,7 +48,7 @@ class AdaptationRun(Run):
         settings = self.settings
         begun = time.perf_counter()
         self.comparison["before"] = self._evaluate(settings.model) | self._judge(settings.model, "before")
-        self._seconds_of_comparison = time.perf_counter() - begun  # as long again after the training
+        self._seconds_of_comparison = time.perf_counter() - begun  # the second evaluation will take as long
         if settings.add_tokens:
             self._words = settings.add_tokens.read_text(encoding="utf-8").splitlines()
         if settings.new_tokens:
@@ -63,7 +63,7 @@ class AdaptationRun(Run):
         return super()._seconds_to_finish(pace) + self._seconds_of_comparison
 
     def save(self, figures: dict) -> None:
-        super().save(figures)  # at once: what follows takes a while
+        super().save(figures)  # now, because the next step takes a while
         adapted = self._evaluate(self.output) | self._judge(self.output, f"adapted-{self.settings.steps}")
         self.comparison["adapted"] = adapted
         super().save(figures | self.comparison)
@@ -75,7 +75,7 @@ class AdaptationRun(Run):
         return evaluate_mlm(checkpoint, self.sentences["validation"], block_size=self.settings.shapes[0][0])
 
     def _judge(self, checkpoint: str | Path, name: str) -> dict[str, dict]:
-        """The task on top of a checkpoint; its seeds that are finished are not trained again after a kill."""
+        """Fine-tune a checkpoint on the task. After a kill, finished seeds are not trained again."""
         settings = self.settings
         if self._task is None:
             return {}
@@ -96,7 +96,7 @@ class AdaptationRun(Run):
         """The metrics before and after, as text."""
         lines = [f"\n{'':24}{'before':>16}{'adapted':>16}"]
         before, adapted = self.comparison["before"], self.comparison["adapted"]
-        for name in before | adapted:  # new tokens may bring the first gaps before the rest of a word
+        for name in before | adapted:  # only with the new tokens, some gaps may be before the rest of a word
             cells = [each.get(name, math.nan) for each in (before, adapted)]
             texts = (f"{c['mean']:.3f} ± {c['std']:.3f}" if isinstance(c, dict) else f"{c:,.4g}" for c in cells)
             lines.append(f"{name:24}" + "".join(f"{text:>16}" for text in texts))

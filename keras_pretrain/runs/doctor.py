@@ -30,7 +30,8 @@ _EXTRAS = {
     "distributed": "to prepare a corpus and train on several machines",
     "torch": "to read checkpoints whose weights are a pytorch_model.bin",
 }
-# Runs in a separate process: its start-up messages do not show, and a crash during the import is a finding.
+# Runs in a separate process, so that start-up messages are hidden, and a crash during the import is reported as a
+# finding.
 _TENSORFLOW = """
 import json, tensorflow as tf
 gpus = tf.config.list_physical_devices("GPU")
@@ -44,7 +45,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact about the machine or the installation, its level, and for a problem what to do."""
+    """One fact about the machine or the installation, its level, and for a problem the remedy."""
 
     topic: str
     text: str
@@ -57,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All findings. As a string, a line each, and the number of problems."""
+    """All findings. As a string: one line for each finding, and the number of problems."""
 
     findings: list[Finding]
 
@@ -75,7 +76,7 @@ def examine(folders: Sequence[str | os.PathLike[str]] = (".",)) -> Examination:
     """Examine this machine and this installation; nothing is changed, and the network is not used.
 
     Args:
-      folders: where output will be written; they need not exist yet.
+      folders: the folders to which output will be written; they need not exist yet.
     """
     from huggingface_hub import constants
 
@@ -98,7 +99,7 @@ def _examine_processors() -> Iterator[Finding]:
 def _examine_memory() -> Iterator[Finding]:
     table = dict(line.split(":") for line in _read("/proc/meminfo").splitlines())
     total, available = (int(table.get(name, "0").split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
-    # A container's limit: cgroups v1 and v2, of the container and of this process's own group.
+    # Limits of a container in cgroups v1 and v2: of the container, and of this process's own group.
     groups = ["", *re.findall(r"^\d+:(?:memory)?:(.*)", _read("/proc/self/cgroup"), re.MULTILINE)]
     files = [f"/sys/fs/cgroup{group}/memory.max" for group in groups]
     files += [f"/sys/fs/cgroup/memory{group}/memory.limit_in_bytes" for group in groups]
@@ -226,7 +227,7 @@ def _examine_cluster() -> Iterator[Finding]:
 
 
 def _ask_tensorflow() -> tuple[dict | None, str]:
-    """What TensorFlow reports about itself and its GPUs; or `None` and why it cannot be imported."""
+    """The report of TensorFlow about itself and its GPUs; or `None`, and the reason why it cannot be imported."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", _TENSORFLOW]
     try:
@@ -239,7 +240,7 @@ def _ask_tensorflow() -> tuple[dict | None, str]:
 
 
 def _nvidia_gpus() -> list[tuple[str, str]]:
-    """Name and memory of each GPU that the driver knows."""
+    """The name and memory of each GPU that the driver reports."""
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

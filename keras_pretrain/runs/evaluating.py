@@ -23,21 +23,21 @@ def evaluate_checkpoints(
     block_size: int | None = None,
     seed: int = 42,
 ) -> dict[str, dict[str, float]]:
-    """The metrics of several checkpoints on the same text.
+    """Compute the metrics of several checkpoints on the same text.
 
     Args:
       models: folders or names on the Hub: all of them masked language models, or all of them classifiers.
-      corpus: what `load_corpus` reads, or a file of labelled texts for classifiers. By default the validation split of
-        the run that made the first model, which its record (`run.yaml`) names.
+      corpus: a source for `load_corpus`, or a file of labelled texts for classifiers. Default: the validation split of
+        the run that made the first model; its record (`run.yaml`) names the corpus.
       text_column, pair_column, label_column: the columns of the corpus.
-      block_size: the most tokens of an example; by default the run's, else 128.
-      seed: of the masks.
+      block_size: the maximum number of tokens of an example. Default: the run's, or 128 without a run.
+      seed: the seed for the masks.
 
     Returns:
-      For each model the metrics of `evaluation.evaluate_mlm` or `finetuning.evaluate`.
+      For each model, the metrics of `evaluation.evaluate_mlm` or `finetuning.evaluate`.
 
     Raises:
-      ValueError: no corpus and no record, or models of both kinds.
+      ValueError: no corpus is given and there is no record, or the models are of both kinds.
     """
     found = [check_checkpoint(model) for model in models]
     are_classifiers = ["SequenceClassification" in str(each.config.get("architectures")) for each in found]
@@ -74,7 +74,7 @@ def evaluate_checkpoints(
 
 
 def table(metrics: dict[str, dict[str, float]]) -> str:
-    """The metrics as text, a column for each model."""
+    """The metrics as text, with a column for each model."""
     names = {name: name if len(name) <= 24 else f"…{name[-23:]}" for name in metrics}
     lines = [" " * 20 + "".join(f"{names[model]:>26}" for model in metrics)]
     for metric in dict.fromkeys(name for each in metrics.values() for name in each):

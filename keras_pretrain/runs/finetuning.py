@@ -1,4 +1,4 @@
-"""`run_finetuning`: from a `FinetuneSettings` to a classifier with its record, metrics and card."""
+"""`run_finetuning`: carries out a `FinetuneSettings`, and writes the classifier with its record, metrics and card."""
 
 import dataclasses
 import logging
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 def run_finetuning(settings: FinetuneSettings) -> FineTuned:
     """Fine-tune a checkpoint on labelled texts, save the classifier, and show its metrics and a few predictions.
 
-    The same settings continue after a crash with the seeds that are missing.
+    After a crash, a call with the same settings trains only the missing seeds.
 
     Raises:
-      ValueError, FileNotFoundError, FileExistsError: settings that cannot be carried out, before training starts.
+      ValueError, FileNotFoundError, FileExistsError: the settings cannot be carried out; raised before training starts.
     """
     begun, output = time.perf_counter(), Path(settings.output).expanduser()
     require_output(settings)
@@ -45,7 +45,7 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
         "dropout", "class_weight", "patience", "max_length", "cleaning", "resume",
     )  # fmt: skip
     record = output / RECORD
-    if settings.resume and settings.precision == "auto" and record.exists():  # finished seeds are kept in theirs
+    if settings.resume and settings.precision == "auto" and record.exists():  # finished seeds keep their precision
         settings = dataclasses.replace(
             settings, precision=cast(FinetuneSettings, read_settings(record, check=False)).precision
         )
@@ -56,9 +56,9 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
             data["train"],
             data["validation"],
             seeds=range(settings.seed, settings.seed + settings.seeds),
-            directory=output / "run",  # and `write_metrics` writes the record, once its settings were compared there
+            directory=output / "run",  # and `write_metrics` writes the record, after its settings were compared there
             precision=compile_precision(settings.precision),
-            verbose=1 if sys.stdout.isatty() else 2,  # a bar that moves, or a line an epoch
+            verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or one line per epoch
             **{name: getattr(settings, name) for name in names},
         )
     seconds = {"total": time.perf_counter() - begun}

@@ -1,4 +1,4 @@
-"""`metrics.json`: what came out of a run, and what is needed to run it again, without anything private."""
+"""`metrics.json`: the results of a run, and the settings to repeat it, without anything private."""
 
 import json
 import logging
@@ -24,11 +24,11 @@ _PACKAGES = ("keras_pretrain", "tensorflow", "transformers", "datasets", "tokeni
 
 
 def require_output(settings: Settings) -> None:
-    """Find out before a run whether its checkpoint, metrics and record can be written to its output.
+    """Check before a run that its checkpoint, metrics and record can be written to its output.
 
     Raises:
-      FileExistsError: other files have these names there, and `overwrite` is off.
-      ValueError: a run of another kind wrote there.
+      FileExistsError: the output has other files with these names, and `overwrite` is off.
+      ValueError: the output belongs to a run of another kind.
       OSError: the folder cannot be written to.
     """
     record = Path(settings.output).expanduser() / RECORD
@@ -49,14 +49,14 @@ def write_metrics(
     seconds: dict | None = None,
     **more: Any,
 ) -> None:
-    """Write `metrics.json` and the record `run.yaml` into the output of a run. Only a warning where they cannot be
-    written: the model matters more.
+    """Write `metrics.json` and the record `run.yaml` into the output of a run. If they cannot be written, there is only
+    a warning, because the model is more important.
 
     Args:
-      settings: of the run; `metrics.json` has only what `settings.public()` gives.
-      metrics: what `model.fit` returned, of which the last values are taken; or a dictionary of metrics.
-      documents: the corpus or the labelled examples, a `DatasetDict`, or how many there are in each of its parts.
-      seconds: of each stage.
+      settings: the settings of the run; `metrics.json` contains only `settings.public()`.
+      metrics: the result of `model.fit`, whose last values are used, or a dictionary of metrics.
+      documents: the corpus or the labelled examples, as a `DatasetDict`; or the number of them in each split.
+      seconds: the seconds of each stage.
       **more: further metrics. NaN and infinity, which JSON does not have, become `null`.
     """
     history = getattr(metrics, "history", None)
@@ -83,7 +83,7 @@ def write_metrics(
         report["corpus"] = describe_corpus(settings) | counts
     else:
         report["task"] = {"name": getattr(settings, "data_name", None)} | counts
-    if not metrics.get("tokens_per_second", 1):  # nothing was left to train: how fast it was is known from before
+    if not metrics.get("tokens_per_second", 1):  # nothing was left to train, so the speed comes from the earlier file
         report |= _speed_before(Path(settings.output) / METRICS)
     try:
         text = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False)
@@ -95,20 +95,20 @@ def write_metrics(
 
 
 def write_record(settings: Settings) -> None:
-    """Write `run.yaml` into the output of a run, once it is sure that the run can go on there."""
+    """Write `run.yaml` into the output of a run, after the check that the run can continue there."""
     folder = OwnedFolder(settings.output, "run", overwrite=settings.overwrite)
     folder.write_text(RECORD, _HEADER + settings.to_yaml())
 
 
 def _count(part: dict | int | Dataset) -> int:
-    """Documents of a dataset, of the report of a prepared folder, or a number itself."""
+    """The number of documents: of a dataset, in the report of a prepared folder, or a number itself."""
     if isinstance(part, dict):
         return part["documents"]
     return part if isinstance(part, int) else len(part)
 
 
 def describe_corpus(settings: PretrainingSettings) -> dict:
-    """What may be said of a corpus in public: the name that the user gave it, or the one that it has on the Hub."""
+    """The public name of a corpus: the name that the user gave it, or its name on the Hub."""
     on_hub = settings.corpus is not None and is_hub_name(settings.corpus)
     is_sample = settings.corpus is None and settings.prepared is None
     name = settings.corpus if on_hub else "the sample inside keras_pretrain" if is_sample else None
@@ -124,7 +124,7 @@ def _speed_before(file: Path) -> dict:
 
 
 def as_json(value: object) -> Any:
-    """As JSON has it: Python's `NaN` and `Infinity` are not JSON, and become `None`."""
+    """Make a value valid JSON: `NaN` and `Infinity`, which JSON does not have, become `None`."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, dict):
         return {str(name): as_json(each) for name, each in value.items()}

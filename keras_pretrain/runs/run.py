@@ -1,4 +1,4 @@
-"""`Run`: a pretraining run from its settings to the finished model."""
+"""`Run`: carries out a pretraining run, from its settings to the finished model."""
 
 import contextlib
 import dataclasses
@@ -53,13 +53,13 @@ logger = logging.getLogger(__name__)
 
 _Settings = TypeVar("_Settings", PretrainingSettings, FinetuneSettings)
 
-_VALIDATIONS = 10  # in a run, if they take no more than validation_share of its time
+_VALIDATIONS = 10  # per run, if they take at most validation_share of its time
 _MEASURED_SECONDS = 3.0
-_SAVING_SECONDS_PER_BYTE = 1 / 200e6  # the model and the last checkpoint, on a disk that writes 200 MB/s
+_SAVING_SECONDS_PER_BYTE = 1 / 200e6  # to write the model and the last checkpoint, at 200 MB/s
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """What the setting `strategy` stands for. Made before TensorFlow does anything else."""
+    """Make the strategy that the setting `strategy` names. Call this before any other use of TensorFlow."""
     strategies = {
         "one": tf.distribute.get_strategy,
         "mirrored": tf.distribute.MirroredStrategy,
@@ -69,10 +69,10 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def with_precision(settings: _Settings) -> _Settings:
-    """The settings with a precision of this machine in the place of `"auto"`, or of none.
+    """The settings, with a precision chosen for this machine if it is `"auto"` or not given.
 
     Raises:
-      ValueError: this machine does not compute in the precision that was given.
+      ValueError: this machine does not compute correctly in the given precision.
     """
     precision = settings.precision or "auto"
     gpus = tf.config.get_visible_devices("GPU")
@@ -91,7 +91,7 @@ def with_precision(settings: _Settings) -> _Settings:
 
 @contextlib.contextmanager
 def policy(precision: str) -> Iterator[None]:
-    """Keras' policy for a precision; afterwards as before."""
+    """Set Keras' policy for a precision, and restore the old policy at the end of the block."""
     before = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy(precision if precision.startswith("mixed_") else "float32")
     try:
@@ -101,26 +101,26 @@ def policy(precision: str) -> Iterator[None]:
 
 
 def compile_precision(precision: str) -> str:
-    """The argument `precision` of `compile`, under the policy for a precision."""
+    """The argument `precision` for `compile` under the policy for a precision."""
     return "float32" if precision.startswith("mixed_") else precision
 
 
 class Run:
-    """A pretraining run: text or a prepared folder in, a trained checkpoint with its record, metrics and card out.
+    """A pretraining run: makes a trained checkpoint, with its record, metrics and card, from text or a prepared folder.
 
         metrics = Run(BertSettings(corpus="my_texts.jsonl.gz", size="small", output=Path("my_bert"))).carry_out()
 
     The output folder holds the checkpoint, `run.yaml` (the record of settings), `metrics.json`, `history.csv`,
-    `training_curves.png`, `previews.txt` and `run/`, the checkpoints of the run. The same settings continue a run that
-    was interrupted; more `steps` extend it.
+    `training_curves.png`, `previews.txt` and `run/` (the checkpoints of the run). The same settings continue an
+    interrupted run; more `steps` extend it.
 
     Args:
       settings: a `BertSettings`, `ElectraSettings` or `AdaptSettings`.
-      begun: the `time.perf_counter()` from which `hours` count; by default now.
+      begun: the `time.perf_counter()` from which `hours` are counted. Default: now.
 
     Raises:
       ValueError, FileNotFoundError, FileExistsError: settings that cannot be carried out, or an output folder with
-        another run or with files of others. All that does not need the corpus is checked here.
+        another run or with other files. Everything that does not need the corpus is checked here.
     """
 
     settings: PretrainingSettings
@@ -142,11 +142,11 @@ class Run:
         else:
             self.settings = _for_what_is_installed(dataclasses.replace(settings, planned_steps=None))
         self.strategy = make_strategy(self.settings.strategy)
-        self.is_chief = self.strategy.extended.should_checkpoint  # of several machines, one writes and shows
+        self.is_chief = self.strategy.extended.should_checkpoint  # only one of several machines writes and shows
         self.model = self.tokenizer = self.documents = cast(Any, None)  # until they are loaded or made
 
     def carry_out(self) -> dict[str, float]:
-        """Prepare, train and save; returns the last value of each metric, and `tokens_per_second`."""
+        """Prepare, train and save. Returns the last value of each metric, and `tokens_per_second`."""
         self.settings = with_precision(self.settings)
         if self.settings.glue_prob is None:
             self.settings = dataclasses.replace(self.settings, glue_prob=GLUE_PROB)
@@ -171,10 +171,10 @@ class Run:
         file = self.output / RECORD
         if not settings.resume or not file.exists():
             return None
-        return cast(PretrainingSettings, read_settings(file, check=False))  # `require_output` has compared the kinds
+        return cast(PretrainingSettings, read_settings(file, check=False))  # `require_output` has checked the kind
 
     def _load_model(self) -> None:
-        """The checkpoint to continue from, before an hour of preparation."""
+        """Check the checkpoint to continue from, before an hour of preparation."""
         settings, name = self.settings, self.settings.init_from
         if name is None:
             return
@@ -203,12 +203,12 @@ class Run:
 
     @property
     def objective(self) -> str:
-        """Of the run: `"mlm+nsp"`, `"mlm"` or `"rtd"`."""
-        # None where `prepare` is still to choose it.
+        """The objective of the run: `"mlm+nsp"`, `"mlm"` or `"rtd"`."""
+        # None if `prepare` will choose it.
         return "rtd" if isinstance(self.model, ElectraPretrainer) else cast(str, self.settings.objective)
 
     def prepare(self) -> list:
-        """Text → the examples of each phase; a tokenizer is trained where there is none."""
+        """Make the examples of each phase from the text; trains a tokenizer if there is none."""
         settings = self.settings
         if self.prepared:
             self.prepared.require_fit(self.objective, self.tokenizer)
@@ -247,7 +247,7 @@ class Run:
             ]
 
     def _change_tokenizer(self) -> None:
-        """For runs that add tokens, before examples are built."""
+        """Called before examples are built; for runs that add tokens."""
 
     def _batch(self, features: list) -> list[tuple]:
         """The training and validation batches of each phase."""
@@ -258,12 +258,13 @@ class Run:
             how: dict[str, Any] = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
             how |= {"glue_prob": settings.glue_prob, "packed": settings.packed}
             train = to_tf_dataset(examples["train"], tokenizer, **how)
-            how |= {"glue_prob": 0.0, "training": False}  # so that runs with another share can be compared
+            how |= {"glue_prob": 0.0, "training": False}  # makes runs with other shares comparable
             data.append((train, to_tf_dataset(examples["validation"], tokenizer, **how)))
         return data
 
     def _packing_pays(self, features: list) -> bool:
-        """Whether a tenth of the rows is saved in some phase, and a batch can be filled in all."""
+        """Whether packing saves at least a tenth of the rows in some phase, and leaves enough rows for a batch in all
+        phases."""
         pays = False
         for examples, (block_size, batch_size) in zip(features, self.settings.shapes, strict=True):
             rows = packed_row_count(examples["train"], block_size)
@@ -275,7 +276,7 @@ class Run:
         return pays
 
     def _make_model(self, examples: Dataset) -> None:
-        """A new model, where none is continued from."""
+        """Make a new model, if the run does not continue from one."""
         settings = self.settings
         if self.model is not None:
             return
@@ -302,7 +303,8 @@ class Run:
                 self.model.replace_optimizer(optimizer)
 
     def _decide(self, data: list[tuple]) -> None:
-        """Measure a few steps; choose the number of steps for `hours`, and how often there is a validation."""
+        """Measure a few steps. From them, choose the number of steps for `hours`, and the interval between
+        validations."""
         paces: list[Pace | None] = []
         if self.settings.steps is None and self.settings.hours is not None:
             self._compile(self.settings.completed())
@@ -311,7 +313,7 @@ class Run:
             self.settings = dataclasses.replace(self.settings, steps=self._steps_in_hours(measured))
         self.settings = self.settings.completed()
         self._compile(self.settings)
-        if self.settings.strategy == "multiworker":  # each worker's clock is another
+        if self.settings.strategy == "multiworker":  # the workers' clocks differ
             every = self.settings.validation_every or -(-self._epochs // _VALIDATIONS)
             self.settings = dataclasses.replace(self.settings, validation_every=every)
             return
@@ -332,14 +334,15 @@ class Run:
         return cast(int, self.settings.steps) // self.settings.steps_per_epoch
 
     def _choose_validations(self, paces: list[Pace | None]) -> int:
-        """How many validations the run has besides the one at the end of each phase but the last."""
+        """The number of validations of the run. The ones at the ends of phases are not counted, except at the end of
+        the last phase."""
         training = sum(count * pace.seconds_per_step for count, pace in zip(self._left(), paces, strict=True) if pace)
         once = max(pace.seconds_per_validation for pace in paces if pace)
         allowed = int(self.settings.validation_share * training / max(once, 1e-9)) - (len(paces) - 1)
         return max(1, min(_VALIDATIONS, self._epochs, allowed))
 
     def _left(self) -> list[int]:
-        """The steps that are not trained yet, of each phase."""
+        """The number of steps that are not trained yet, for each phase."""
         return [max(0, phase.steps - self._done(phase)) for phase in self.settings.plan()]
 
     def _done(self, phase: Phase) -> int:
@@ -347,7 +350,7 @@ class Run:
         return max(steps, default=0) if self.settings.resume else 0
 
     def _steps_in_hours(self, paces: list[Pace]) -> int:
-        """As many whole epochs as `hours` have room for."""
+        """The number of whole epochs that fit into `hours`."""
         settings, spent = self.settings, time.perf_counter() - self._begun
         hours = cast(float, settings.hours)
         budget = 3600 * hours - spent - self._seconds_to_finish(paces[-1])
@@ -368,7 +371,8 @@ class Run:
         return 5 + pace.checkpoint_bytes * _SAVING_SECONDS_PER_BYTE
 
     def _forecast(self, paces: list[Pace | None], padding: list[float]) -> None:
-        """Say how long it will take, and what memory and disk it needs; refuse what does not fit."""
+        """Report how long the run will take and how much memory and disk it needs; raise an error if these are not
+        enough."""
         settings, seconds, every = self.settings, 0.0, self._validation_every
         for phase, pace, count, padding_share in zip(settings.plan(), paces, self._left(), padding, strict=True):
             if count and pace:
@@ -387,7 +391,7 @@ class Run:
                 )  # fmt: skip
         self.seconds["forecast"] = seconds
         known = next(pace for pace in paces if pace)
-        disk = (2 * len(paces) + 2) * known.checkpoint_bytes  # two checkpoints a phase, one being written, the model
+        disk = (2 * len(paces) + 2) * known.checkpoint_bytes  # two per phase, one being written, the model
         free = shutil.disk_usage(_existing(settings.output)).free
         if self.is_chief:
             logger.info(
@@ -399,13 +403,13 @@ class Run:
             raise OSError(f"`output`: the disk of {settings.output} has too little room. Make room, or choose another.")
 
     def _summary(self) -> str:
-        """The settings as they are printed at the start; what is not shown is chosen later or not set."""
+        """The settings that are printed at the start. Others are chosen later or not set."""
         lines = self.settings.to_yaml().splitlines()
         shown = ", ".join(line.strip() for line in lines if not line.endswith((": null", ": false")))
         return textwrap.fill(f"Settings: {shown}", 120, subsequent_indent="  ")
 
     def train(self, data: list[tuple]) -> dict[str, float]:
-        """Train all phases; the last value of each metric, and `tokens_per_second`."""
+        """Train all phases. Returns the last value of each metric, and `tokens_per_second`."""
         settings, phases = self.settings, self.settings.plan()
         figures: dict[str, float] = {}
         for phase, (train, validation) in zip(phases, data, strict=True):
@@ -456,7 +460,7 @@ class Run:
         )
 
     def save(self, figures: dict) -> None:
-        """Write metrics, checkpoint and card: the card has its facts from the metrics."""
+        """Write metrics, checkpoint and card, in this order, because the card takes its facts from the metrics."""
         self.seconds["total"] = time.perf_counter() - self._begun
         write_metrics(self.settings, figures, documents=self.documents, seconds=self.seconds)
         save_checkpoint(self.model, self.tokenizer, self.settings.output, overwrite=self.settings.overwrite)
@@ -469,7 +473,8 @@ class Run:
 
 
 def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings:
-    """Settings that need no missing library: of the sample, others than the defaults; of a corpus, none, but a refusal.
+    """Return settings that need no missing library. Only for the sample, they can differ from the defaults; for another
+    corpus, a missing library is an error.
 
     Raises:
       ModuleNotFoundError: the message names the library and the extra that has it.
@@ -498,9 +503,9 @@ def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings
 
 
 class _Recording(tf_keras.callbacks.Callback):
-    """Writes the record after `Checkpointing`, which locks the run and compares it with the one that the output holds.
+    """Writes the record after `Checkpointing` has locked the run and compared it with the run in the output.
 
-    Without `resume`, what an earlier run of other phases left is deleted: files that it wrote, and that did not change.
+    Without `resume`, it deletes the files of an earlier run with other phases, except files that have changed since.
     """
 
     def __init__(self, settings: PretrainingSettings, *, is_first: bool) -> None:
@@ -518,7 +523,7 @@ class _Recording(tf_keras.callbacks.Callback):
 
 
 def _open_prepared(settings: PretrainingSettings) -> tuple[Prepared | None, PretrainingSettings]:
-    """The prepared folder, if there is one, and the settings with what it was prepared with."""
+    """The prepared folder, if there is one, and the settings with those of the preparation filled in."""
     if settings.prepared is None:
         return None, settings
     prepared = load_prepared(settings.prepared)
@@ -534,13 +539,13 @@ def _open_prepared(settings: PretrainingSettings) -> tuple[Prepared | None, Pret
 
 
 def _measure(model: tf_keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset) -> Pace:
-    """The pace of a few steps, or of more where they are quick: of some seconds."""
+    """Measure the pace of a few steps; of more, some seconds long, if steps are fast."""
     pace = measure(model, train, validation)
     steps = int(_MEASURED_SECONDS / pace.seconds_per_step)
     return pace if steps <= 10 else measure(model, train, validation, steps=min(steps, 200), validation_batches=20)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """The path itself, or else the nearest existing folder above it."""
     path = Path(path).expanduser().absolute()
     return next(each for each in (path, *path.parents) if each.exists())

@@ -1,4 +1,4 @@
-"""The record of a run: every setting, typed, documented and checked, before anything heavy is imported."""
+"""The record of a run: all its settings, typed and documented. They are checked before anything heavy is imported."""
 
 import codecs
 import dataclasses
@@ -21,17 +21,17 @@ from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
 
 RECORD = "run.yaml"
 
-# Settings that are a path of this machine or a name on the Hub.
+# Settings whose value is a path of this machine or a name on the Hub.
 _SOURCES = ("corpus", "tokenizer", "model", "init_from", "init_generator_from")
-# How a corpus becomes examples: a prepared folder has all of this behind it.
+# Settings for making examples from a corpus; with a prepared folder, they were applied in its preparation.
 _OF_CORPUS = (
     "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "cleaning", "backend",
     "vocab_size", "passes",
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
-# What a run used whose version did not have the setting.
+# The values that runs used before their version had the setting.
 _DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0}
-# Type checkers read these literals alone; a test compares them with the tables they are from.
+# For type checkers; a test compares these literals with the tables that they come from.
 Objective = Literal["mlm+nsp", "mlm"]
 BertSize = Literal["tiny", "mini", "small", "base", "large"]
 ElectraSize = Literal["tiny", "small", "base", "large"]
@@ -45,22 +45,22 @@ def setting(default: Any = dataclasses.MISSING, *, private: bool = False, free: 
     """A field of a record.
 
     Args:
-      default: none makes the setting required.
-      private: a path or name of this machine, which is never published.
-      free: has no effect on the trained model, so that a resumed run may change it.
-      **bounds: of a number: `least`, `most`, `above`, `below`.
+      default: the default value; without one, the setting is required.
+      private: the value is a path or name of this machine, and is never published.
+      free: the setting has no effect on the trained model, so a resumed run may change it.
+      **bounds: bounds of a number: `least`, `most`, `above`, `below`.
     """
     return dataclasses.field(default=default, metadata={"private": private, "free": private or free} | bounds)
 
 
 def _documented(record: type | None) -> dict[str, str]:
-    """The lines of a docstring's `Args`."""
+    """The texts in the `Args` of a docstring, by name."""
     return dict(re.findall(r"^ +(\w+): (.+)$", inspect.cleandoc(record.__doc__ or ""), re.MULTILINE))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What all records have in common."""
+    """The common base of all records."""
 
     kind: ClassVar[str] = ""
 
@@ -74,7 +74,7 @@ class Settings:
         def seed(self) -> int: ...
 
     def __init_subclass__(cls) -> None:
-        """The docstring of a record, from which the command makes its help, also has the settings of its base."""
+        """Adds the settings of the base to the docstring of a record, from which the command makes its help."""
         super().__init_subclass__()
         arguments = _documented(cls.__base__) | _documented(cls)
         summary = (cls.__doc__ or "").partition("\n")[0]
@@ -84,25 +84,25 @@ class Settings:
         for field in dataclasses.fields(self):
             value = _as_type(field.name, field.type, getattr(self, field.name))
             if field.name in _SOURCES and value and Path(value).expanduser().exists():
-                value = os.path.abspath(os.path.expanduser(value))  # local once and for all, wherever it is read again
+                value = os.path.abspath(os.path.expanduser(value))  # marks it as local, wherever it is read later
             object.__setattr__(self, field.name, value)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 _check_bounds(field.name, value, field.metadata)
         self.check()
 
     def check(self) -> None:
-        """Refuse settings that contradict each other.
+        """Raise an error for settings that contradict each other.
 
         Raises:
-          ValueError, FileNotFoundError: with the names of the settings.
+          ValueError, FileNotFoundError: the message names the settings.
         """
 
     def unused(self) -> set[str]:
-        """The names of settings that have no effect beside the others."""
+        """The names of the settings that have no effect together with the others."""
         return set()
 
     def public(self) -> dict:
-        """The settings that may be published: none that is private, not set or without effect."""
+        """The settings that may be published, without those that are private, not set or without effect."""
         left_out = {*_NOT_PUBLISHED, *self.unused()}
         values = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
         return {
@@ -114,9 +114,9 @@ class Settings:
     def to_yaml(self) -> str:
         """The settings as YAML, which `read_settings` and `keras-pretrain VERB --config` take.
 
-        Left out are those that delete or replace files: they are asked for each time.
+        Settings that delete or replace files are left out, because they must be given each time.
         """
-        known = dataclasses.fields(_KINDS.get(self.kind, self))  # a script may have settings of its own besides
+        known = dataclasses.fields(_KINDS.get(self.kind, self))  # a script may add its own settings
         names = [field.name for field in known if field.name not in _ASKED_EACH_TIME]
         values = {"kind": self.kind} | {name: _plain(getattr(self, name)) for name in names}
         return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
@@ -124,22 +124,22 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings(Settings):
-    """Where the text comes from, and how it becomes examples.
+    """Settings for the corpus, and for making examples from it.
 
     Args:
       corpus: A file, folder, glob or name of a dataset on the Hub.
       text_column: The column that holds the text.
-      sample_by: What a document is in a .txt file: a paragraph (between blank lines) or a line.
-      encoding: Of text files; cp949 for many Korean Excel files.
-      dialect: Of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
+      sample_by: The unit that is a document in a .txt file: a paragraph (between blank lines) or a line.
+      encoding: The encoding of text files; cp949 for many Korean Excel files.
+      dialect: The dialect of .csv and .tsv files: a delimiter, excel, excel-tab or unix.
       on_bad_rows: Stop at rows that cannot be read, or skip and count them.
       drop_duplicates: Leave out texts that occurred before.
-      language: Of the corpus.
-      cleaning: Default: comments for ko, prose for en; with a given tokenizer, as its text was cleaned.
-      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines where no sentences are needed.
-      vocab_size: Of a new tokenizer.
-      passes: How often examples are made, each time with other cuts and pairs.
-      seed: Of every random choice.
+      language: The language of the corpus.
+      cleaning: How to clean texts. Default: as a given tokenizer's text; else comments for ko, prose for en.
+      backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines if no sentences are needed.
+      vocab_size: The number of tokens of a new tokenizer.
+      passes: How often to make examples from the corpus, each time with other cuts and pairs.
+      seed: The seed for every random choice.
       num_proc: Worker processes. Default: one for each processor.
       overwrite: Replace files in the output that this version did not write.
     """
@@ -171,14 +171,14 @@ class PrepareSettings(CorpusSettings):
 
     Args:
       output: The folder to write. The same command continues after a crash.
-      validation: Share of the documents to hold out, up to about a million characters.
+      validation: Share of the documents for the validation split, up to about a million characters.
       tokenizer: A folder or name on the Hub. Default: train a new one.
       objective: rtd is ELECTRA's.
-      block_size: The most tokens of an example.
-      engine: Who works: processes of this machine, or a Ray cluster.
-      ray_address: Of the Ray cluster. Default: RAY_ADDRESS, or this machine alone.
+      block_size: The maximum number of tokens of an example.
+      engine: Run in processes of this machine, or on a Ray cluster.
+      ray_address: The address of the Ray cluster. Default: RAY_ADDRESS, or only this machine.
       overwrite: Take over a folder that an older version prepared.
-      dry_run: Report what would be written and replaced, and stop.
+      dry_run: Report the files that would be written and replaced, and stop.
     """
 
     kind: ClassVar[str] = "prepare"
@@ -204,13 +204,13 @@ class PrepareSettings(CorpusSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of a run with one length of blocks.
+    """A part of a run with a single block size.
 
     Attributes:
-      name: of its files; empty in a run of one phase.
-      block_size: the most tokens of an example.
-      batch_size: rows of a batch, as many as give about as many tokens as in the first phase.
-      steps: of training.
+      name: part of the names of its files; empty if the run has one phase.
+      block_size: the maximum number of tokens of an example.
+      batch_size: rows of a batch; chosen so that a batch has about as many tokens as in the first phase.
+      steps: number of training steps.
     """
 
     name: str
@@ -226,40 +226,40 @@ class PretrainingSettings(CorpusSettings):
     Args:
       corpus: A file, folder, glob or name of a dataset on the Hub. Default: the sample inside the package.
       prepared: A folder that `keras-pretrain prepare` wrote, instead of a corpus.
-      corpus_name: What the model card calls the corpus. A local corpus has no other name there.
-      size: Of a new model.
-      block_size: The most tokens of an example. Default: 128.
+      corpus_name: The name of the corpus in the model card, which does not name a local corpus otherwise.
+      size: The size of a new model.
+      block_size: The maximum number of tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
-      glue_prob: Of the gaps before the rest of a word, how many show it as fill-mask pipelines do. Default: 0.75.
-      dropout: Of hidden states and attention. Default: none in a new model, a given model's own.
+      glue_prob: Share of gaps before the rest of a word that show it as fill-mask pipelines do. Default: 0.75.
+      dropout: Dropout rate of hidden states and attention. Default: 0 for a new model, else the given model's.
       batch_size: Rows of a batch, summed over all replicas.
-      packed: Put several examples into a row. Default: where that saves a tenth of the rows.
-      gradient_accumulation_steps: Parts that a batch is computed in, one after the other, to save memory.
-      steps: Of training, rounded up to whole epochs. Default: 600 (adapt: 1,000). More than before extend a run.
-      hours: Choose the number of steps that fits, counted from the start of the command. No effect beside steps.
-      steps_per_epoch: Each epoch is a row of history.csv.
-      learning_rate: The peak. Default: by size; 1e-4 for a given model.
-      schedule: Of the learning rate, after its warm-up.
+      packed: Put several examples into a row. Default: if that saves a tenth of the rows.
+      gradient_accumulation_steps: Compute each batch in this number of parts, one after the other, to save memory.
+      steps: Training steps, rounded up to whole epochs. Default: 600 (adapt: 1,000). A larger number extends a run.
+      hours: Choose as many steps as fit into these hours, from the start of the command. No effect beside steps.
+      steps_per_epoch: Steps of an epoch; each epoch is a row of history.csv.
+      learning_rate: The peak learning rate. Default: by size; 1e-4 for a given model.
+      schedule: The schedule of the learning rate after its warm-up.
       warmup_ratio: Share of the steps in which the learning rate rises.
-      weight_decay: Per step, times the learning rate.
-      epsilon: Of AdamW.
-      beta_1: Of AdamW.
-      beta_2: Of AdamW.
-      precision: bfloat16 is for processors with AMX, mixed_bfloat16 for GPUs. Default: auto, the fastest.
+      weight_decay: Weight decay per step, multiplied by the learning rate.
+      epsilon: AdamW's epsilon.
+      beta_1: AdamW's beta_1.
+      beta_2: AdamW's beta_2.
+      precision: Use bfloat16 for processors with AMX, mixed_bfloat16 for GPUs. Default: auto, the fastest.
       strategy: One device, all GPUs of this machine, or several machines (each with its TF_CONFIG).
-      validation_share: The most time that validation may take, which limits how often it happens.
-      planned_steps: Set by the package: the steps that the shares of phases were taken of, before an extension.
-      validation_every: Epochs between two validations. Default: ten in a run, fewer to keep validation_share.
-      checkpoint_every: Steps between two checkpoints, from which a killed run continues.
+      validation_share: The maximum share of the time for validation; limits the number of validations.
+      planned_steps: Set by the package: the number of steps before an extension, to which the shares of phases apply.
+      validation_every: Epochs between two validations. Default: ten per run, or fewer to keep validation_share.
+      checkpoint_every: Steps between two checkpoints; a killed run continues from the last one.
       resume: Continue the run in the output folder. Otherwise its checkpoints are deleted.
-      tensorboard: A folder for TensorBoard's metrics and previews.
+      tensorboard: A folder for metrics and previews in TensorBoard's format.
       output: The folder of the run and of the model.
     """
 
     default_steps: ClassVar[int] = 600
     learning_rates: ClassVar[dict[str, float]] = {}
-    if TYPE_CHECKING:  # fields of the records below, or properties
+    if TYPE_CHECKING:  # fields or properties of the records below
 
         @property
         def init_from(self) -> str | None: ...
@@ -331,12 +331,12 @@ class PretrainingSettings(CorpusSettings):
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Block size and batch size of each phase; all batches hold about as many tokens as the first phase's."""
+        """Block size and batch size of each phase. All batches have about the same number of tokens."""
         blocks = [block for block, _ in self._parse_phases()]
         return [(block, max(1, self.batch_size * blocks[0] // block)) for block in blocks]
 
     def plan(self) -> list[Phase]:
-        """The phases with their steps, each of whole epochs; `steps` must be known.
+        """The phases with their steps; each has whole epochs. `steps` must be set.
 
         Raises:
           ValueError: fewer epochs than phases.
@@ -381,14 +381,14 @@ class PretrainingSettings(CorpusSettings):
 
     @property
     def shares(self) -> list[float]:
-        """What share of the steps each phase has."""
+        """The share of the steps of each phase."""
         return [share for _, share in self._parse_phases()]
 
     def _whole_epochs(self, steps: int) -> int:
         return -(-steps // self.steps_per_epoch) * self.steps_per_epoch
 
     def completed(self: _Own) -> _Own:
-        """These settings with all that was not given, and with steps that make whole epochs."""
+        """These settings, with values for those that were not given, and with steps that make whole epochs."""
         return dataclasses.replace(
             self,
             block_size=self.block_size if self.phases else self.block_size or 128,
@@ -400,7 +400,7 @@ class PretrainingSettings(CorpusSettings):
 
     @property
     def default_learning_rate(self) -> float:
-        """By size; 1e-4 for a model that was trained before."""
+        """The default learning rate: by size; 1e-4 for a model that was trained before."""
         return 1e-4 if self.init_from else self.learning_rates[self.size]
 
     def _parse_phases(self) -> list[tuple[int, float]]:
@@ -416,10 +416,10 @@ class PretrainingSettings(CorpusSettings):
         return phases
 
     def continued(self: _Own, stored: "PretrainingSettings") -> _Own:
-        """These settings, for a run that was begun with others: what is not given is taken from there.
+        """These settings for a run that was started with others; settings that are not given are taken from that run.
 
         Raises:
-          ValueError: a setting that changes the result differs; or fewer steps than before.
+          ValueError: a setting that changes the result differs, or there are fewer steps than before.
         """
         differing: list[str] = []
         taken: dict[str, Any] = {}
@@ -452,10 +452,10 @@ class PretrainingSettings(CorpusSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class BertSettings(PretrainingSettings):
-    """Settings of a BERT that is pretrained.
+    """Settings for pretraining a BERT.
 
     Args:
-      objective: With next sentences, or masks alone, for texts of a single sentence.
+      objective: Masks and next sentences; or only masks, for texts of a single sentence.
       init_from: A BERT checkpoint to continue from, with its tokenizer: a folder or a name on the Hub.
     """
 
@@ -474,11 +474,11 @@ class BertSettings(PretrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ElectraSettings(PretrainingSettings):
-    """Settings of an ELECTRA that is pretrained.
+    """Settings for pretraining an ELECTRA.
 
     Args:
       init_from: An ELECTRA to continue from: a folder that this package wrote, or a discriminator's folder or name.
-      init_generator_from: The generator's folder or name, where init_from does not have it.
+      init_generator_from: The generator's folder or name, if init_from does not include it.
       disc_weight: Weight of the discriminator's loss; the generator's is 1.
     """
 
@@ -506,21 +506,21 @@ class ElectraSettings(PretrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptSettings(PretrainingSettings):
-    """Settings of a checkpoint that is adapted to other text.
+    """Settings for adapting a checkpoint to other text.
 
     Args:
       model: The BERT or ELECTRA checkpoint to adapt: a folder or a name on the Hub.
-      objective: Default: mlm where most documents are one sentence.
-      add_tokens: A file of new words, or pieces of words (##), one a line.
-      new_tokens: Add so many of the wordpieces that the corpus has most of.
-      task_train: Labelled texts, for a classifier on the model before and after.
-      task_validation: Another file of labelled texts, or the share of task_train to hold out.
+      objective: The training objective. Default: mlm if most documents are one sentence.
+      add_tokens: A file of new words or pieces of words (##), one per line.
+      new_tokens: Add this number of new wordpieces, the most frequent ones of the corpus.
+      task_train: Labelled texts, to compare a classifier on the model before and after.
+      task_validation: Another file of labelled texts, or the share of task_train for validation.
       task_text_column: The column of task_train that holds the text.
       task_label_column: The column of task_train that holds the label.
       task_group_column: Examples of one group stay together on one side of the split.
-      task_keep_labels: Leave out examples with other labels.
-      task_epochs: Of fine-tuning.
-      task_seeds: Fine-tuning runs, with the seeds seed, seed + 1 and so on.
+      task_keep_labels: The labels to keep; examples with other labels are left out.
+      task_epochs: Epochs of fine-tuning.
+      task_seeds: Number of fine-tuning runs, with the seeds seed, seed + 1 and so on.
     """
 
     kind: ClassVar[str] = "adapt"
@@ -571,30 +571,30 @@ class FinetuneSettings(Settings):
     Args:
       model: A BERT or ELECTRA checkpoint: a folder or a name on the Hub.
       train: A .csv, .tsv, .json, .jsonl (each also .gz) or .parquet file.
-      validation: Another such file, or the share of train to hold out.
+      validation: Another such file, or the share of train for validation.
       text_column: The column that holds the text.
-      pair_column: The column that holds the second text, where there are pairs.
+      pair_column: The column that holds the second text, if there are pairs.
       label_column: The column that holds the label.
       group_column: Examples of one group stay together on one side of the split.
-      keep_labels: Leave out examples with other labels.
-      regression: Labels are numbers to be predicted.
-      data_name: What the model card calls the labelled texts.
-      epochs: The most passes over train.
+      keep_labels: The labels to keep; examples with other labels are left out.
+      regression: Labels are numbers to predict.
+      data_name: The name of the labelled texts in the model card.
+      epochs: The maximum number of passes over train.
       batch_size: The global batch size, summed over all replicas.
       learning_rate: The peak. Default: by the encoder's size.
-      layerwise_decay: Of the learning rate, for each layer down; 1 is one rate for all.
+      layerwise_decay: Factor on the learning rate for each lower layer; 1 is one rate for all layers.
       warmup_ratio: Share of the steps in which the learning rate rises.
-      weight_decay: Per step, times the learning rate.
-      dropout: Of hidden states and attention.
-      class_weight: How much classes count.
-      patience: Stop after so many epochs without progress.
-      max_length: Tokens; longer examples are cut.
-      seeds: Runs, with the seeds seed, seed + 1 and so on.
+      weight_decay: Weight decay per step, multiplied by the learning rate.
+      dropout: Dropout rate of hidden states and attention.
+      class_weight: Weights of the classes in the loss.
+      patience: Stop after this number of epochs without improvement.
+      max_length: The maximum number of tokens; longer examples are truncated.
+      seeds: Number of runs, with the seeds seed, seed + 1 and so on.
       seed: The first seed.
-      cleaning: Default: as the pretraining text was cleaned.
+      cleaning: How to clean texts. Default: as the pretraining text was cleaned.
       precision: As for pretraining.
       strategy: One device, or all GPUs of this machine.
-      resume: Keep the seeds that are finished. Otherwise they are deleted.
+      resume: Keep finished seeds and train only the others. Otherwise they are deleted.
       output: The folder of the classifier.
       overwrite: Replace files in the output that this version did not write.
     """
@@ -651,15 +651,15 @@ _KINDS = {kind.kind: kind for kind in (PrepareSettings, BertSettings, ElectraSet
 
 
 def read_settings(file: str | os.PathLike[str], *, check: bool = True) -> Settings:
-    """The record that a run wrote (`run.yaml`), or one that you wrote.
+    """Read a record that a run wrote (`run.yaml`) or that you wrote.
 
     Args:
-      file: YAML, with the `kind` of the record and its settings.
-      check: refuse values out of range and paths where nothing is. Of a run, the corpus may have been moved since.
+      file: a YAML file with the `kind` of the record and its settings.
+      check: raise an error for values out of range and missing paths. (A finished run's corpus may have been moved.)
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: no YAML, a setting that there is not, or one outside its range.
+      ValueError: the file is not YAML, a setting does not exist, or a value is outside its range.
     """
     values = read_yaml(file)
     if values.get("kind") not in _KINDS:
@@ -678,7 +678,8 @@ def read_settings(file: str | os.PathLike[str], *, check: bool = True) -> Settin
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: in YAML 1.1, which PyYAML reads, 64:0.3 is a number of base 60, and 1e-4 is none."""
+    """Numbers as in YAML 1.2. PyYAML reads YAML 1.1, in which 64:0.3 is a number of base 60, and 1e-4 is not a
+    number."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -691,7 +692,7 @@ for _name, _form in _NUMBERS.items():
 
 
 def read_yaml(file: str | os.PathLike[str]) -> dict:
-    """The settings in a YAML file, not checked.
+    """The settings in a YAML file, without checks.
 
     Raises:
       FileNotFoundError: no such file.
@@ -717,12 +718,12 @@ def _share_or_file(text: str) -> float | Path:
 
 
 def public_name(name: str | None) -> str | None:
-    """The name of a model on the Hub, as records have it; `None` for one of this machine, which is an absolute path."""
+    """The Hub name of a model in a record; `None` for a local model, which records store as an absolute path."""
     return name if name and _HUB_NAME.fullmatch(name) else None
 
 
 def require_source(setting: str, source: str) -> None:
-    """Refuse what cannot be a corpus: an empty name, or a path where nothing is.
+    """Raise an error for a value that cannot be a corpus: an empty name, or a path that does not exist.
 
     Raises:
       ValueError, FileNotFoundError
@@ -741,7 +742,7 @@ def _require_file(setting: str, file: Path | None) -> None:
 
 
 def _require_checkpoint(setting: str, name: str | None, kinds: tuple[str, ...], output: Path) -> None:
-    """Refuse a checkpoint that cannot be loaded, or that the run would write over."""
+    """Raise an error for a checkpoint that cannot be loaded, or that the run would overwrite."""
     if name is None:
         return
     parts = [output.expanduser() / part for part in ("", "generator", "discriminator")]
@@ -798,10 +799,10 @@ def _plain(value: object) -> object:
 
 
 def _as_type(name: str, kind: Any, value: Any) -> Any:
-    """A setting as its type has it.
+    """Convert a setting to its type.
 
     Raises:
-      ValueError: of another type, or none of the values that are allowed.
+      ValueError: the value is of another type, or is not allowed.
     """
     kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else (kind,)
     if value is None and type(None) in kinds:

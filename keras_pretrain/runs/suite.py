@@ -1,4 +1,4 @@
-"""`evaluate_suite`: encoders side by side, on hidden words and on tasks, in settings that are the same for all."""
+"""`evaluate_suite`: compares encoders on hidden words and on tasks, with the same settings for all."""
 
 import logging
 import os
@@ -37,9 +37,9 @@ class Task:
     """Labelled texts on which each encoder is fine-tuned.
 
     Attributes:
-      metric: the figure of the table: `accuracy`, `f1_macro` or `f1`; `spearman` or `pearson` for regression.
-      train: `file` and arguments of `load_examples`.
-      validation: `file`, or the share of `train` that is held out.
+      metric: the metric in the table: `accuracy`, `f1_macro` or `f1`; `spearman` or `pearson` for regression.
+      train: `file`, and arguments of `load_examples`.
+      validation: `file`, or the share of `train` for validation.
       epochs, batch_size, max_length, learning_rate, layerwise_decay: as for `finetune`.
     """
 
@@ -55,13 +55,13 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """What models are compared on.
+    """The text and tasks on which models are compared.
 
     Attributes:
-      name: of the suite, or of its file.
-      cleaning: of all texts, as in `clean_text`; the same for every model.
-      text: `file` of the texts whose words are hidden, and arguments of `load_corpus`; with `part: validation`, the
-        part that `load_corpus` holds out.
+      name: the name of the suite or of its file.
+      cleaning: how to clean all texts, as in `clean_text`; the same for every model.
+      text: `file`, the texts whose words are hidden, and arguments of `load_corpus`. With `part: validation`, only the
+        validation split of `load_corpus` is used.
       tasks: by name.
     """
 
@@ -72,11 +72,11 @@ class Suite:
 
 
 def read_suite(name: str | os.PathLike[str]) -> Suite:
-    """Read a suite: `"korean"`, `"english"`, or a YAML file in their form.
+    """Read a suite: `"korean"`, `"english"`, or a YAML file of the same form.
 
     Raises:
       FileNotFoundError: no such suite.
-      ValueError: an entry that no suite has, or one that is missing.
+      ValueError: an entry is unknown or missing.
     """
     known = sorted(each.name.removesuffix(".yaml") for each in _SUITES.iterdir() if each.name.endswith(".yaml"))
     if str(name) not in known and not Path(name).is_file():
@@ -115,31 +115,32 @@ def evaluate_suite(
     output: str | os.PathLike[str] = "output/suite",
     precision: str = "auto",
 ) -> dict[str, dict[str, Any]]:
-    """Compare encoders, ours or another's: hidden words, gaps before the rest of a word, and fine-tuned tasks.
+    """Compare encoders of this package or from elsewhere on hidden words, gaps before the rest of a word, and
+    fine-tuned tasks.
 
-    Each task is fine-tuned in the suite's settings, the same for all models. Results of finished seeds are kept in
-    `output`, so that the same call after a kill trains only what is missing.
+    All models are fine-tuned on each task with the suite's settings. Results of finished seeds are kept in `output`, so
+    that the same call after a kill trains only the missing seeds.
 
     Args:
-      models: folders or names on the Hub, of BERT or ELECTRA.
+      models: folders or Hub names of BERT or ELECTRA models.
       data: the folder of the suite's files.
-      suite: `"korean"`, `"english"`, or a YAML file in their form.
-      tasks: those of the suite's tasks that are fine-tuned; by default all.
-      seeds: runs of each task; 0 leaves the tasks out.
+      suite: `"korean"`, `"english"`, or a YAML file of the same form.
+      tasks: the tasks of the suite to fine-tune on. Default: all.
+      seeds: number of runs of each task; 0 leaves the tasks out.
       untrained: also compare an encoder like the first one with random weights.
-      output: of the fine-tuning; a folder for each model, by its content.
-      precision: of matrix products, as for `compile`.
+      output: a folder for the fine-tuning, with a sub-folder for each model, named by the model's content.
+      precision: precision of matrix products, as for `compile`.
 
     Returns:
-      For each model a dictionary. For models with an MLM head: of hidden words the metrics of `evaluate_hidden_words`,
-      and of gaps before the rest of a word those of `evaluate_mlm` (`pipeline_...`, `continuation_...`, `glued_gaps`).
-      For each task: `{"metric", "mean", "std", "values"}` over the seeds. The untrained encoder is called
+      For each model, a dictionary. For models with an MLM head, it has the metrics of `evaluate_hidden_words`, and
+      those of `evaluate_mlm` for gaps before the rest of a word (`pipeline_...`, `continuation_...`, `glued_gaps`). For
+      each task, it has `{"metric", "mean", "std", "values"}` over the seeds. The untrained encoder is called
       `"untrained"`.
 
     Raises:
-      FileNotFoundError: a model, a suite or a file of it that is missing; before anything is computed.
+      FileNotFoundError: a model, the suite or one of its files is missing; raised before anything is computed.
       ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, or a damaged checkpoint.
-      ModuleNotFoundError: the extra `finetune` is not installed and there are tasks.
+      ModuleNotFoundError: there are tasks, but the extra `finetune` is not installed.
     """
     chosen = _choose(read_suite(suite), tasks, seeds)
     require_cleaning(chosen.cleaning)
@@ -170,7 +171,7 @@ def evaluate_suite(
                 cleaning=chosen.cleaning,
                 seeds=range(seeds),
                 directory=folder / _key(checkpoint) / task,
-                precision=precision,  # "auto" goes on in that of finished seeds
+                precision=precision,  # "auto" keeps the precision of finished seeds
                 verbose=2,
                 **{each: getattr(settings, each) for each in _FINETUNING},
             )
@@ -182,7 +183,7 @@ _FINETUNING = ("epochs", "batch_size", "max_length", "learning_rate", "layerwise
 
 
 def suite_table(figures: dict[str, dict[str, Any]]) -> str:
-    """The result of `evaluate_suite` in Markdown, a column for each model."""
+    """The result of `evaluate_suite` in Markdown, with a column for each model."""
     rows = {
         "bits a character, hidden words": "bits_per_character",
         "hidden words right": "word_accuracy",
@@ -203,7 +204,7 @@ def suite_table(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def _entries(record: type, values: object, place: str) -> Any:
-    """A record from a mapping of YAML, with an error that names the entry."""
+    """Make a record from a YAML mapping; an error names the wrong entry."""
     if not isinstance(values, dict):
         raise ValueError(f"{place} must be a mapping, `name: value` for each entry.")
     names = [each.name for each in fields(record)]
@@ -232,7 +233,7 @@ def _choose(suite: Suite, tasks: Iterable[str] | None, seeds: int) -> Suite:
 
 
 def _find_files(suite: Suite, folder: Path) -> dict[str, Path]:
-    """Where each file of the suite lies; all that are missing are named at once."""
+    """The path of each file of the suite. One error names all missing files."""
     if not folder.is_dir():
         raise FileNotFoundError(f"`data`: {folder} is no folder. Give the folder of the suite's files.")
     wanted: dict[str, list[str]] = {}
@@ -286,7 +287,7 @@ def _evaluate_text(name: str, texts: Dataset, cleaning: str, precision: str) -> 
 
 
 def _key(checkpoint: Checkpoint) -> str:
-    """A folder name for what the checkpoint holds: one whose weights change is another model."""
+    """A folder name that depends on the checkpoint's content, so that it changes if the weights change."""
     digest = xxhash.xxh3_64()
     for file in checkpoint.weights():
         with file.open("rb") as stream:
@@ -297,7 +298,7 @@ def _key(checkpoint: Checkpoint) -> str:
 
 
 def _save_untrained(checkpoint: Checkpoint, output: Path) -> Path:
-    """A checkpoint with the config and tokenizer of another, and weights drawn with seed 0."""
+    """Make a checkpoint with the config and tokenizer of another one, and random weights from seed 0."""
     config, tokenizer = AutoConfig.from_pretrained(checkpoint.folder), checkpoint.tokenizer()
     tf.keras.utils.set_random_seed(0)
     model = (TFElectraForPreTraining if config.model_type == "electra" else TFBertForPreTraining)(config)

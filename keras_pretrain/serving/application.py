@@ -44,8 +44,8 @@ def make_application(contents: Contents, answerer: "Answerer | None", host: str 
     Args:
       contents: of the folder.
       answerer: its networks; `None` for a run without a checkpoint.
-      host: the address that the server is bound to. Other names are refused, and beyond loopback private settings of
-        a run are left out.
+      host: the address that the server is bound to. Requests with other host names are refused. Where other
+        machines can reach the server, it leaves out the private settings of a run.
     """
     is_public = not is_loopback(host)
     one_at_a_time = asyncio.Lock()

@@ -1,1 +1,1 @@
-"""Optimizer, learning-rate schedules and callbacks for `model.fit`."""
+"""The optimizer, learning-rate schedules and callbacks for `model.fit`."""

@@ -1,4 +1,4 @@
-"""The callbacks for `model.fit`, and `for_run`, which gives those of a run in their right order."""
+"""The callbacks for `model.fit`, and `for_run`, which returns the callbacks of a run in the right order."""
 
 import os
 from collections.abc import Sequence
@@ -40,19 +40,21 @@ def for_run(
     overwrite: bool = False,
     is_chief: bool = True,
 ) -> list[tf_keras.callbacks.Callback]:
-    """The callbacks that save and show a run, in their order: each uses what those before it add to the logs.
+    """Return the callbacks that save and show a run, in the right order: each uses the values that earlier ones add to
+    the logs.
 
         model.fit(train.repeat(), epochs=10, steps_per_epoch=100, callbacks=kp.callbacks.for_run("my_bert"))
 
     Args:
-      directory: of the run. It gets `run/` (checkpoints), `history.csv` and `training_curves.png`.
-      others: callbacks of your own, such as a preview. They run before the metrics are written and shown, and on all
-        workers, except for previews: where one of them stops the training, all have to stop.
-      part: appended to these names, for a run with several calls of `fit`: `"-128"`.
+      directory: the folder of the run. The callbacks write `run/` (checkpoints), `history.csv` and
+        `training_curves.png` there.
+      others: your own callbacks, such as a preview. They run before the metrics are written and shown. Except previews,
+        they run on all workers, because all have to stop if one of them stops the training.
+      part: a suffix for these names, such as `"-128"`, for a run with several calls of `fit`.
       checkpoint_every: steps between two checkpoints.
       resume, monitor, overwrite: as for `Checkpointing`.
-      tensorboard: a folder for TensorBoard; none by default.
-      is_chief: of several workers, whether this is the one that writes; the others only take part in checkpointing.
+      tensorboard: a folder for TensorBoard. Default: none.
+      is_chief: with several workers, whether this is the one that writes; the others only take part in checkpointing.
 
     Returns:
       `RunFigures`, `Checkpointing`, the others, `CSVHistory`, `TrainingCurves` (with matplotlib, the extra `plots`),

@@ -1,4 +1,4 @@
-"""`Checkpointing`: a run that is killed continues where it was."""
+"""`Checkpointing`: saves a run, so that it continues from the last checkpoint after a kill."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ _BEST = "best"
 _STATE = ("state.index", "state.data-00000-of-00001", "progress.json")
 # Config fields that do not affect training.
 _IGNORED = ("transformers_version", "_name_or_path", "architectures")
-# Settings that commit b074e80 did not record yet: not compared where a run does not have them.
+# Settings that commit b074e80 did not record yet: not compared if a run does not have them.
 _NOT_RECORDED_BEFORE = (
     "optimizer_class",
     "without_weight_decay",
@@ -53,49 +53,50 @@ _MEANINGS = {
 
 
 class Checkpointing(tf_keras.callbacks.Callback):
-    """Saves a run every so many steps, and resumes it when the same script is started again.
+    """Saves a run at a fixed interval of steps, and resumes it when the same script is started again.
 
     A resumed run continues as if it had never been interrupted: weights, optimizer, learning rate, loss scale, masks,
-    dropout, the order of the data, the running averages of the progress bar and the history of earlier epochs. On a CPU
-    it ends with the very same bits; on a GPU, which was not tried, the order of sums is not fixed. No step is repeated
-    to get there: the position in the data is computed. The state of other callbacks, such as the patience of
-    `EarlyStopping`, is not saved.
+    dropout, the order of the data, the running averages of the progress bar and the history of earlier epochs. On a
+    CPU, the final weights are identical to the bit. On a GPU this was not tried; there, the order of sums is not fixed.
+    No step is repeated to get there: the position in the data is computed. The state of other callbacks, such as the
+    patience of `EarlyStopping`, is not saved.
 
         checkpointing = kp.callbacks.Checkpointing("my_bert/run", every_steps=500)
         model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
 
-    Every setting that affects the result must be the same when a run is resumed. There is one exception: a run can be
-    extended, also when it is finished, by a larger `num_train_steps` (and more epochs). It then continues with the
-    learning rate of the new schedule.
+    Every setting that affects the result must be the same when a run is resumed. There is one exception: a larger
+    `num_train_steps` (with more epochs) extends a run, even a finished one. It then continues with the learning rate of
+    the new schedule.
 
-    A checkpoint is written to a temporary folder and then renamed, so that a process that is killed at any moment
-    leaves the last complete one. Where a save is due at the end of an epoch, it comes before the validation; if the
-    validation is interrupted, a resumed run begins with it. Only checkpoints that this class wrote are deleted; other
-    files in the directory stay. On SIGTERM, which preempted machines receive, the run is saved after the current step
-    and `fit` raises `SystemExit(143)`; on Ctrl-C likewise, and `fit` raises `KeyboardInterrupt`. A loss that is not a
-    number, or that explodes (the rule is in `training.divergence`), ends the run and is not saved.
+    A checkpoint is written to a temporary folder and then renamed, so the last complete checkpoint survives a kill at
+    any moment. If a save is due at the end of an epoch, it is made before the validation. If the validation is
+    interrupted, a resumed run starts with it. Only checkpoints that this class wrote are deleted; other files in the
+    directory stay. On SIGTERM, which preempted machines receive, the run is saved after the current step, and `fit`
+    raises `SystemExit(143)`. On Ctrl-C, the run is saved in the same way, and `fit` raises `KeyboardInterrupt`. If the
+    loss is not a number or explodes (`training.divergence` has the rule), the run ends, and this state is not saved.
 
-    This also holds under `MirroredStrategy` and `MultiWorkerMirroredStrategy`: the chief writes, the directory must be
-    visible to all workers, and a SIGTERM to one of them stops all. When a worker dies, start all of them again.
+    All of this also works under `MirroredStrategy` and `MultiWorkerMirroredStrategy`. Only the chief writes, the
+    directory must be visible to all workers, and a SIGTERM to one worker stops all. If a worker dies, start all workers
+    again.
 
     Args:
-      directory: of this run alone. It holds `step-0000000500/` and so on, and `best/`.
-      every_steps: batches between two checkpoints; one more is written at the end.
-      keep: how many of the latest checkpoints are kept.
-      monitor: a metric, such as `"val_mlm_loss"`, whose best epoch is kept in `best/` besides.
-      mode: `"min"` or `"max"`: which values of the metric are better.
+      directory: a folder for this run only. It holds `step-0000000500/` and so on, and `best/`.
+      every_steps: number of batches between two checkpoints. Another checkpoint is written at the end.
+      keep: the number of latest checkpoints to keep.
+      monitor: a metric, such as `"val_mlm_loss"`. The checkpoint of its best epoch is also kept, in `best/`.
+      mode: whether lower (`"min"`) or higher (`"max"`) values of the metric are better.
       resume: `False` starts a new run and deletes the checkpoints in the directory.
       overwrite: treat the checkpoints of a version without a manifest (0.1.0 before November 2026) as this class' own.
-        They are resumed without it, too, but then never deleted.
+        Without it, they are resumed as well, but never deleted.
 
     Raises:
-      ValueError: at the start of `fit`, when the model is not one of this package's pretrainers, its data are not those
-        of `to_tf_dataset`, or the directory holds a run with other settings or another corpus.
-      FloatingPointError: in `fit`, when the loss is no longer a number, or has exploded.
-      OSError: at the start of `fit`, when the directory cannot be written to, its disk has no room, or another process
-        is training in it.
-      FileExistsError: at the start of `fit` with `resume=False`, when checkpoints there cannot be deleted because an
-        older version wrote them, or they were changed, and `overwrite` is off.
+      ValueError: at the start of `fit`, if the model is not a pretrainer of this package, the data are not from
+        `to_tf_dataset`, or the directory holds a run with other settings or another corpus.
+      FloatingPointError: in `fit`, if the loss is no longer a number, or has exploded.
+      OSError: at the start of `fit`, if the directory cannot be written to, its disk has no room, or another process is
+        training in it.
+      FileExistsError: at the start of `fit` with `resume=False`, if `overwrite` is off and checkpoints cannot be
+        deleted because an older version wrote them or they were changed.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.mode = mode
         self.resume = resume
         self._folder = OwnedFolder(directory, "checkpointing", overwrite=overwrite)
-        self.step = 0  # batches of this run, over all its epochs and resumes
+        self.step = 0  # number of batches in all epochs of this run, over all resumes
         self._is_terminated = self._is_interrupted = False
         self._keeps_best = True
 
@@ -132,7 +133,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         return self.directory / steps[-1] if steps else None
 
     def _steps(self) -> list[str]:
-        """Complete checkpoints by step: those that this class wrote or, if there are none, those of old versions."""
+        """Complete checkpoints by step: those that this class wrote, or if there are none, those of older versions."""
         named = {name.split("/")[0] for name in self._folder.names() if name.endswith(_STATE[-1])}
         found = [path.name for path in self.directory.glob("step-*") if re.fullmatch(r"step-\d{10}", path.name)]
         whole = [name for name in sorted(found) if all((self.directory / name / file).is_file() for file in _STATE)]
@@ -148,7 +149,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._metric_values: list | None = None
         self._best: float | None = None
         self._history: dict[str, list[float]] = {}
-        # The metrics of an epoch whose steps are done and whose end is still to come, and after it those of its end.
+        # The metrics of an epoch after its last step, and then those of its end.
         self._epoch_logs: dict[str, float] | None = None
         self._end_logs: dict[str, float] | None = None
         self._is_replaying = False
@@ -159,7 +160,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if self.latest:
             self._is_fresh = False
             self._restore(self.latest)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # another one is the user's
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # any other handler is the user's
             put_back = set_handler(signal.SIGINT, self._interrupt)
             self.model.call_at_end(put_back or (lambda: None))
         put_back = set_handler(signal.SIGTERM, self._terminate)
@@ -198,13 +199,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
             )
 
     def _take_over_old(self) -> None:
-        """Record what an older version wrote as ours, if the user says so."""
+        """Record the files of an older version as this package's, if the user has set `overwrite`."""
         if self._folder.overwrite:
             old = [f"{name}/{file}" for name in [*self._steps(), _BEST] for file in _STATE]
             self._folder.adopt(name for name in old if (self.directory / name).is_file())
 
     def _check_best(self) -> None:
-        """Warn now, not at each improvement, that the best epoch cannot be kept."""
+        """Warn once, and not at each improvement, that the best epoch cannot be kept."""
         best = self.directory / _BEST / _STATE[-1]
         self._keeps_best = bool(self.monitor) and (not best.exists() or self._folder.owns(f"{_BEST}/{_STATE[-1]}"))
         if self.monitor and not self._keeps_best:
@@ -216,16 +217,16 @@ class Checkpointing(tf_keras.callbacks.Callback):
     def _delete_all(self) -> None:
         checkpoints = [*self._steps(), *([_BEST] if (self.directory / _BEST / _STATE[-1]).is_file() else [])]
         self._folder.require_replaceable(f"{name}/{file}" for name in checkpoints for file in _STATE)
-        self._delete(self._folder.names())  # checkpoints alone: files of other writers are not among them
+        self._delete(self._folder.names())  # only checkpoints, no files of other writers
 
     def _delete(self, names: list[str]) -> None:
-        """Delete files, first those whose absence marks a checkpoint as incomplete."""
+        """Delete files; the files without which a checkpoint is incomplete are deleted first."""
         self._folder.delete(sorted(names, key=lambda name: not name.endswith(_STATE[-1])))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._close_epoch()
         self._epoch = epoch
-        if self._is_fresh:  # `fit` may begin with another epoch than the first (initial_epoch)
+        if self._is_fresh:  # `fit` may start with a later epoch (initial_epoch)
             self._is_fresh = False
             self._last_saved = epoch * self.params["steps"]
             self._first_step -= self._last_saved
@@ -233,7 +234,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
             for variable, value in zip(_metric_variables(self.model), self._metric_values, strict=True):
                 variable.assign(np.asarray(value, np.float32))
             self._metric_values = None
-        if self._epoch_logs is not None:  # resumed after the epoch's last step
+        if self._epoch_logs is not None:  # the run was resumed after the epoch's last step
             self._is_replaying = True
             self.model.replay_step(self._epoch_logs)
 
@@ -275,13 +276,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._leave_if_terminated()
 
     def _close_epoch(self) -> None:
-        """Record that an epoch has ended, when all callbacks have been told: its validation is not repeated."""
+        """After all callbacks were notified, record that an epoch has ended, so that its validation is not repeated."""
         if self._end_logs is None:
             return
-        if self._epoch_logs is not None:  # else a callback has stopped the training within the epoch
+        if self._epoch_logs is not None:  # otherwise a callback stopped the training within the epoch
             self._history = self._history_with_end()
         self._epoch_logs = self._end_logs = None
-        if self._is_due():  # the save before the validation has failed
+        if self._is_due():  # the save before the validation failed
             self._save_or_warn()
         elif self.step == self._last_saved:
             self._save_or_warn(state=False)
@@ -303,7 +304,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._is_terminated = self._is_interrupted = True
 
     def _judge_loss(self, batch: int, logs: dict) -> None:
-        """End a run whose loss is lost, before it is saved."""
+        """End a run with a diverged loss before it is saved."""
         wrong = self._loss_watch.see(batch, float(logs["loss"]))
         if wrong:
             raise FloatingPointError(
@@ -314,12 +315,12 @@ class Checkpointing(tf_keras.callbacks.Callback):
 
     def _is_due(self) -> bool:
         is_time = self.step // self.every_steps > self._last_saved // self.every_steps
-        return is_time and not self._loss_watch.is_suspicious  # nobody wants to resume a loss that is about to explode
+        return is_time and not self._loss_watch.is_suspicious  # a loss that is about to explode is not worth resuming
 
     def _is_best(self, monitor: str, logs: dict) -> bool:
         is_validated = any(name.startswith("val_") for name in logs)
         if monitor.startswith("val_") and not is_validated:
-            return False  # not every epoch is (validation_freq)
+            return False  # not every epoch is validated (validation_freq)
         if monitor not in logs:
             raise ValueError(f"There is no metric {monitor!r} to monitor; there are {', '.join(sorted(logs))}.")
         value = logs[monitor]
@@ -339,8 +340,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
         """Save, or warn that it was not possible: a full disk does not end the training.
 
         Args:
-          name: of the checkpoint; by default that of the step.
-          state: `False` if the weights are saved already, and only the progress is new.
+          name: the name of the checkpoint. Default: the name of the step.
+          state: `False` if the weights are already saved, and only the progress is new.
         """
         metrics = self._read_metrics() if self._epoch_logs is None else self._epoch_metrics  # of all workers
         has_failed = False
@@ -422,15 +423,15 @@ class Checkpointing(tf_keras.callbacks.Callback):
         return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
 
     def _lock(self) -> None:
-        """Keep others out of the directory until `fit` is over."""
+        """Lock the directory against other processes until `fit` ends."""
         self.directory.mkdir(parents=True, exist_ok=True)
         message = f"Another process is training in {self.directory}. Wait for it, or choose another directory."
         descriptor = lock(self.directory / LOCK, message)
         self.model.call_at_end(lambda: os.close(descriptor))
 
     def _make_room(self) -> None:
-        """Find out now, not after the first thousand steps, whether checkpoints can be written."""
-        with self._folder.staging():  # says itself what is wrong with the folder
+        """Check now, and not after the first thousand steps, whether checkpoints can be written."""
+        with self._folder.staging():  # its error already describes what is wrong with the folder
             pass
         variables = [*self.model.weights, *self.model.optimizer.variables]
         needed = sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)
@@ -470,8 +471,8 @@ def _check_optimizer(optimizer: tf_keras.optimizers.Optimizer) -> None:
 
 
 def _describe_run(model: tf_keras.Model, batches: Batches, params: dict) -> dict:
-    """Every setting that affects the result, flat, as JSON stores it."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of mixed_float16's loss scaling
+    """Every setting that affects the result, as a flat dictionary of JSON values."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # wrapper of mixed_float16's loss scaling
     trained = {id(variable) for variable in model.trainable_variables}
     settings = {
         "model": {"head_weights": model.head_weights} | model.description(),
@@ -482,13 +483,13 @@ def _describe_run(model: tf_keras.Model, batches: Batches, params: dict) -> dict
         "steps_per_epoch": params["steps"],
         "jit_compile": model.uses_xla,
         "replicas": model.distribute_strategy.num_replicas_in_sync,
-        # By their place, since Keras numbers the names of a second model.
+        # By index, because Keras adds numbers to the names in a second model.
         "trained": [place for place, variable in enumerate(model.weights) if id(variable) in trained],
         "without_weight_decay": [
             place for place, variable in enumerate(model.weights) if not uses_weight_decay(optimizer, variable)
         ],
     }
-    tokenizer = getattr(model, "tokenizer", None)  # of a model that masks in its step
+    tokenizer = getattr(model, "tokenizer", None)  # for a model that masks in its step
     if tokenizer is not None:
         special_ids = sorted(set(tokenizer.all_special_ids))
         settings["tokenizer"] = {"mask_token_id": tokenizer.mask_token_id, "special_ids": special_ids}
@@ -497,7 +498,8 @@ def _describe_run(model: tf_keras.Model, batches: Batches, params: dict) -> dict
 
 
 def _as_json(value: Any) -> object:
-    """The value of a tensor, variable, NumPy scalar or Keras' wrapped dictionary; of anything else the type's name."""
+    """The value of a tensor, variable, NumPy scalar or Keras' wrapped dictionary; for anything else, the name of its
+    type."""
     if isinstance(value, Mapping):
         return dict(value)
     value = value.numpy() if hasattr(value, "numpy") else value
@@ -518,10 +520,10 @@ def _require_same_run(theirs: dict, ours: dict, checkpoint: Path) -> dict | None
     """Compare the settings of a checkpoint with those of this run.
 
     Returns:
-      `None`, or the learning rate schedule of the checkpoint where this run only extends it.
+      If this run only extends the checkpoint's, the learning rate schedule of the checkpoint; else `None`.
 
     Raises:
-      ValueError: they differ in anything else.
+      ValueError: they differ in another setting.
     """
     theirs = _with_implied(theirs, ours, checkpoint)
     differing = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
@@ -550,17 +552,17 @@ def _written(value: object) -> str:
 
 
 def _with_implied(theirs: dict, ours: dict, checkpoint: Path) -> dict:
-    """The settings of a checkpoint, completed with what versions before did not record or did not have."""
+    """The settings of a checkpoint, completed with those that earlier versions did not record or did not have."""
     absent = {"data.packed": False, "glue_prob": 0.0}
     theirs = {name: value for name in ours for end, value in absent.items() if name.endswith(end)} | theirs
     for name in (name for name in ours if name.endswith("glued_gaps")):
-        if not theirs[name.replace("glued_gaps", "glue_prob")]:  # which then differs by itself
+        if not theirs[name.replace("glued_gaps", "glue_prob")]:  # it then differs as a consequence
             theirs[name] = ours[name]
     if "trained" in theirs:
         return theirs
     implied = {name: value for name, value in ours.items() if name.startswith(_NOT_RECORDED_BEFORE)}
     theirs = implied | {name: value for name, value in _IMPLIED_BEFORE.items() if name in ours} | theirs
-    # A rate that is no schedule was recorded as its type.
+    # A learning rate that is not a schedule was recorded as the name of its type.
     for name, value in theirs.items():
         if name.endswith("learning_rate") and value in ("float32", "float64"):
             theirs[name] = _stored_rate(checkpoint)

@@ -1,4 +1,4 @@
-"""`TrainingCurves`: the metrics of a run as a picture."""
+"""`TrainingCurves`: draws the metrics of a run."""
 
 import csv
 import logging
@@ -19,15 +19,16 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingCurves(tf_keras.callbacks.Callback):
-    """Draws the run when it ends, from the file of a `CSVHistory` that stands before it in the list of callbacks.
+    """Draws the run when it ends. The data are the file of a `CSVHistory`, which must be earlier in the list of
+    callbacks.
 
     Args:
       history: the CSV file.
-      picture: the PNG to write.
-      overwrite: replace a picture that this callback did not write, or that was changed since.
+      picture: the PNG file to write.
+      overwrite: replace a picture that this callback did not write, or that has changed since.
 
     Raises:
-      FileExistsError: at the start of `fit`, such a picture without `overwrite`.
+      FileExistsError: at the start of `fit`, if there is such a picture and `overwrite` is off.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TrainingCurves(tf_keras.callbacks.Callback):
         try:
             with self._folder.writing() as stage:
                 draw_training_curves(self.history, stage / self.picture.name)
-        except OSError as error:  # what comes after the training matters more
+        except OSError as error:  # the steps after the training are more important
             logger.warning("The curves could not be drawn: %s", error)
 
 
@@ -58,7 +59,7 @@ def draw_training_curves(history: str | os.PathLike[str], picture: str | os.Path
 
     Args:
       history: a CSV file as `CSVHistory` writes it.
-      picture: where the PNG goes; an existing file is replaced.
+      picture: the PNG file to write; an existing file is replaced.
 
     Raises:
       ValueError: a file without a column `step` or without rows.
@@ -96,7 +97,7 @@ def _draw(axes: "Axes", title: str, names: list[str], columns: dict, steps: list
 
 
 def panels_of(columns: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
-    """Which columns stand in which part of the picture. Each loss has one of its own: their scales differ."""
+    """The columns for each part of the picture. Each loss has its own part, because the scales of losses differ."""
     drawn = [name for name, values in columns.items() if any(value is not None for value in values)]
     shares = ("accuracy", "auc", "precision", "recall", "sampled_original")
     panels: dict[str, list[str]] = {}
@@ -109,7 +110,7 @@ def panels_of(columns: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
 
 
 def read_history(history: str | os.PathLike[str]) -> dict[str, list[float | None]]:
-    """The columns of a `CSVHistory`'s file but `epoch`; `None` where Keras wrote "NA".
+    """The columns of a `CSVHistory`'s file except `epoch`; `None` where Keras wrote "NA".
 
     Raises:
       ValueError: a file without a column `step` or without rows.

@@ -1,4 +1,4 @@
-"""`LossWatch`: tells a loss that explodes from one that is only restless."""
+"""`LossWatch`: distinguishes a loss that explodes from one that only fluctuates."""
 
 from collections import deque
 
@@ -8,19 +8,19 @@ _WINDOW = 32  # steps
 
 
 class LossWatch:
-    """Follows the losses of a run, step by step, and finds out when they are lost for good.
+    """Follows the loss of a run, step by step, and detects when it has diverged.
 
-    The rule: of the last 32 steps, at least half lie above a bound, which is the highest of three:
+    The rule: the losses of at least half of the last 32 steps are above a bound. The bound is the highest of:
 
-    - one and a half times the lowest level so far, the level being the median of 32 steps' losses;
-    - half-way back from the lowest level to the level that the run began with, so that a model that has nearly learned
-      its data by heart may be restless;
-    - six standard deviations of the losses around the lowest level above it.
+    - one and a half times the lowest level so far; the level is the median of the losses of 32 steps;
+    - the middle between the lowest level and the level at the start of the run, so that the loss of a model that has
+      nearly memorized its data may fluctuate;
+    - the lowest level plus six standard deviations of the losses around it.
 
-    Nothing is judged in the first 32 steps. A few steps with a high loss, such as an outlier among the batches, do not
-    count, whatever their height; nor do steps that a loss scale leaves out, whose losses are as good as others. A loss
-    that falls back to where it began counts where it had come down by a third. A loss that is no number, or infinite,
-    is lost at once.
+    The rule does not apply to the first 32 steps. A few steps with a high loss, for example from an outlier batch, do
+    not count, however high the loss is. Steps that loss scaling skips do not count either; their losses are normal. A
+    loss that returns to its start counts as diverged if it had decreased by a third before. A loss that is NaN or
+    infinite has diverged at once.
     """
 
     def __init__(self) -> None:
@@ -28,29 +28,30 @@ class LossWatch:
         self._start: float | None = None
         self._lowest: float | None = None
         self._spread: float | None = None
-        self._seen = (-1, 0.0)  # the last batch of the epoch that was seen, and Keras' mean up to it
+        self._seen = (-1, 0.0)  # the last batch of the epoch so far, and Keras' mean up to it
 
     @property
     def bound(self) -> float:
-        """Above it a loss is suspicious; infinite until there is something to compare with."""
+        """The bound above which a loss is suspicious; infinite until there are losses to compare with."""
         if self._start is None or self._lowest is None or self._spread is None:
             return float("inf")
         return max(1.5 * self._lowest, (self._start + self._lowest) / 2, self._lowest + 6 * self._spread)
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether the last loss is above the bound, or none: no state to go on from."""
+        """Whether the last loss is above the bound or not a number, so that a run should not be resumed from this
+        state."""
         return bool(self._window) and not self._window[-1] <= self.bound
 
     def see(self, batch: int, mean: float) -> str | None:
-        """Take Keras' mean loss of an epoch up to a batch.
+        """Add a batch, given Keras' mean loss of the epoch up to this batch.
 
         Args:
-          batch: counted from 0 in the epoch; a call may have several batches (`steps_per_execution`).
-          mean: of the epoch's losses up to this batch.
+          batch: the batch's number in the epoch, from 0; a call may cover several batches (`steps_per_execution`).
+          mean: the mean of the epoch's losses up to this batch.
 
         Returns:
-          What is wrong with the loss, or `None`.
+          The problem with the loss, as text, or `None`.
         """
         last, before = self._seen if batch > self._seen[0] else (-1, 0.0)  # an epoch begins anew
         self._seen = batch, mean
@@ -72,7 +73,7 @@ class LossWatch:
         return {"window": list(self._window), "levels": [self._start, self._lowest, self._spread], "seen": self._seen}
 
     def restore(self, state: dict) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` returned."""
         self._window.extend(state["window"])
         self._start, self._lowest, self._spread = state["levels"]
         self._seen = tuple(state["seen"])

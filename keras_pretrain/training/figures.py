@@ -1,4 +1,4 @@
-"""`RunFigures`: how fast a run is and how long it waits for data, beside its losses."""
+"""`RunFigures`: adds the speed of a run, and the time that it waits for data, to its metrics."""
 
 from time import perf_counter
 
@@ -11,18 +11,18 @@ class RunFigures(tf_keras.callbacks.Callback):
     """Adds metrics of the run's speed to the logs, for the callbacks after it: the progress bar, Keras' `History` and
     `CSVLogger`, `TensorBoard`. Put it first in the list of callbacks.
 
-    - `learning_rate`: of the step that has just been done;
-    - `tokens_per_second`: without padding, over the training steps alone, without validation and callbacks;
-    - `padding`: share of the positions that hold no token;
-    - `waiting`: share of the steps' time in which they wait for their batch (see `InputMeter`).
+    - `learning_rate`: the rate of the last step;
+    - `tokens_per_second`: without padding, over the time of training steps, without validation and callbacks;
+    - `padding`: share of the positions that are padding;
+    - `waiting`: share of the steps' time that is spent waiting for batches (see `InputMeter`).
 
-    Except for the learning rate, values are averages over the current epoch. The first step of a `fit`, which is
-    compiled, is left out as soon as there is a second one.
+    Except for the learning rate, values are averages over the current epoch. The first step of a `fit`, which includes
+    compilation, is left out as soon as there is a second one.
 
-    All four need one of this package's pretrainers and a `tf.data.Dataset`. With several replicas, the dataset must be
-    one of `to_tf_dataset`, and there is no `waiting`. Other models get the learning rate alone.
+    All four need one of this package's pretrainers and a `tf.data.Dataset`. With several replicas, the dataset must
+    come from `to_tf_dataset`, and there is no `waiting`. For other models, only the learning rate is added.
 
-    After `fit`, `tokens_per_second` and `seconds_per_step` are averages over all steps but the first.
+    After `fit`, `tokens_per_second` and `seconds_per_step` are averages over all steps except the first.
     """
 
     def __init__(self) -> None:
@@ -50,13 +50,13 @@ class RunFigures(tf_keras.callbacks.Callback):
         self._begun = perf_counter(), batch, self._meter.read() if self._meter else None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        # Keras has waited for the batch's metrics before it calls this, so the device is done.
+        # Keras waits for the batch's metrics before it calls this, so the device has finished the step.
         begun, first_batch, before = self._begun
         seconds = perf_counter() - begun
         passed = [0.0] * 3
         if self._meter and before:
             passed = [now - then for now, then in zip(self._meter.read(), before, strict=True)]
-        if before and not passed[1]:  # a step of a resumed run that was not trained again: see `replay_step`
+        if before and not passed[1]:  # in a resumed run, a step that was not trained again, see `replay_step`
             self._replayed = {name: value for name, value in self.model.replayed_logs.items() if name in _NAMES}
         else:
             self._count(seconds, batch + 1 - first_batch, passed)
@@ -83,7 +83,7 @@ class RunFigures(tf_keras.callbacks.Callback):
             figures["tokens_per_second"] = span.tokens / span.seconds
             figures["padding"] = 1 - span.tokens / span.positions
         if self._meter and span.positions and self._meter.measures_waiting:
-            figures["waiting"] = min(1.0, max(0.0, span.seconds_waited / span.seconds))  # a clock may be set
+            figures["waiting"] = min(1.0, max(0.0, span.seconds_waited / span.seconds))  # clocks can be set back
         return figures
 
 

@@ -1,4 +1,5 @@
-"""`measure`: how long a step, a validation and the compilation take, and what memory and disk a run needs."""
+"""`measure`: measures the time of a step, a validation and the compilation, and the memory and disk that a run
+needs."""
 
 import contextlib
 import random
@@ -23,12 +24,12 @@ class Pace:
     """What `measure` has measured.
 
     Attributes:
-      seconds_per_step: of training, the median.
-      seconds_per_validation: of the whole validation dataset, extrapolated; 0 without one.
-      seconds_to_compile: of training and validation, which the next `fit` does not need again.
+      seconds_per_step: the median time of a training step.
+      seconds_per_validation: the time for the whole validation dataset, extrapolated; 0 without one.
+      seconds_to_compile: the time to compile training and validation, which the next `fit` does not repeat.
       memory: the largest amount of memory in bytes that this process has used so far.
-      checkpoint_bytes: the size of a checkpoint of `Checkpointing`: weights and optimizer.
-      device_memory: the same as `memory`, for the GPUs together; `None` without a GPU.
+      checkpoint_bytes: the size of a checkpoint (weights and optimizer) that `Checkpointing` writes.
+      device_memory: like `memory`, but for all GPUs together; `None` without a GPU.
     """
 
     seconds_per_step: float
@@ -47,18 +48,18 @@ def measure(
     steps: int = 5,
     validation_batches: int = 3,
 ) -> Pace:
-    """Measure a few steps of training and validation, and leave the model and the data as they were.
+    """Measure a few steps of training and validation, and restore the model and the data afterwards.
 
-    What is compiled is kept, so that the following `fit` on batches of the same shape does not compile again. Batches
-    are made ahead while the first step compiles, so the steps hardly wait for them. With several workers, all of them
-    have to call this, and each gets its own measurement.
+    Compiled functions are kept, so that a later `fit` on batches of the same shape does not compile again. Batches are
+    made in advance while the first step compiles, so the measured steps hardly wait for them. With several workers, all
+    of them have to call this, and each gets its own measurement.
 
     Args:
       model: a compiled pretrainer.
-      train: what `fit` is going to be given, repeated or not.
+      train: the data for `fit`, repeated or not.
       validation: the `validation_data` of `fit`, a `tf.data.Dataset` whose length is known.
       steps: training steps to run; the first, which compiles, is not part of `seconds_per_step`.
-      validation_batches: batches to validate; a dataset that has no more than these is validated as a whole.
+      validation_batches: number of batches to validate. A dataset without more batches is validated as a whole.
 
     Returns:
       A `Pace`.
@@ -96,7 +97,7 @@ def measure(
 
 
 class _Clock(tf_keras.callbacks.Callback):
-    """When each batch of a `fit` or an `evaluate` was done."""
+    """Records the time at which each batch of a `fit` or an `evaluate` was done."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ def _measure_training(model: tf_keras.Model, train: tf.data.Dataset, steps: int)
 def _measure_validation(
     model: tf_keras.Model, validation: tf.data.Dataset, count: int, total: int
 ) -> tuple[float, float]:
-    """Seconds for `total` batches, judged by `count` of them, and for the compilation."""
+    """Seconds for `total` batches, extrapolated from `count` of them, and seconds for the compilation."""
     first = _Clock()
     model.evaluate(validation.take(1), callbacks=[first], verbose=0)
     to_first = perf_counter() - first.begun
@@ -136,7 +137,7 @@ def _measure_validation(
 def _left_as_it_was(
     model: tf_keras.Model, variables: list[tf.Variable], train: tf.data.Dataset, validation: tf.data.Dataset | None
 ) -> Iterator[int]:
-    """Put everything back that training moves; yields how many bytes are kept for this."""
+    """Restore everything that training changes; yields the number of bytes that are kept for this."""
     values = [variable.numpy() for variable in variables]
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     metric_values = [variable.numpy() for variable in metrics]
@@ -160,8 +161,8 @@ def _left_as_it_was(
 
 
 def _variables(model: tf_keras.Model) -> list[tf.Variable]:
-    """What `Checkpointing` saves: weights, the optimizer's variables, the loss scale."""
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)  # the view alone would not keep it
+    """The variables that `Checkpointing` saves: weights, the optimizer's variables, the loss scale."""
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)  # the view alone does not keep it alive
     found = tf.train.TrackableView(checkpoint).descendants()
     return list({id(each): each for each in found if isinstance(each, tf.Variable)}.values())
 

@@ -1,4 +1,4 @@
-"""`CSVHistory`: the metrics of each epoch as a table."""
+"""`CSVHistory`: writes the metrics of each epoch as a table."""
 
 import csv
 import logging
@@ -13,19 +13,19 @@ logger = logging.getLogger(__name__)
 
 
 class CSVHistory(tf_keras.callbacks.Callback):
-    """Writes a CSV file with a row for each epoch, for runs that are resumed: no row is lost, none comes twice.
+    """Writes a CSV file with a row for each epoch. If a run is resumed, no row is lost or repeated.
 
     The columns are `epoch`, then the metrics and `step` (the steps done) in alphabetical order; a metric that an epoch
     does not have is "NA", as in Keras' `CSVLogger`. When a run is resumed, the rows of epochs that are trained again
-    are replaced. The file is written whole after each epoch, so a killed process never leaves half a row.
+    are replaced. The whole file is written after each epoch, so a killed process never leaves half a row.
 
     Args:
-      path: of the file.
-      overwrite: replace a file that this callback did not write, or that was changed since.
+      path: the path of the file.
+      overwrite: replace a file that this callback did not write, or that has changed since.
 
     Raises:
-      FileExistsError: at the start of `fit`, such a file without `overwrite`. Where it is changed while the model
-        trains, or cannot be written, there is a warning, and training goes on.
+      FileExistsError: at the start of `fit`, if there is such a file and `overwrite` is off. If the file is changed
+        during the training, or cannot be written, there is a warning, and training continues.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -35,7 +35,7 @@ class CSVHistory(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._folder.require_replaceable([self.path.name])
-        self._rows: list[dict] | None = None  # read when the first epoch's number is known
+        self._rows: list[dict] | None = None  # read when the number of the first epoch is known
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._rows is None:
@@ -51,7 +51,7 @@ class CSVHistory(tf_keras.callbacks.Callback):
                 table = csv.DictWriter(file, columns, restval="NA")
                 table.writeheader()
                 table.writerows(self._rows)
-        except OSError as error:  # the training matters more; the next epoch's file has this row, too
+        except OSError as error:  # training continues; the file of the next epoch has this row, too
             logger.warning("The metrics of epoch %d could not be written: %s", epoch + 1, error)
 
     def _read(self) -> list[dict]:
@@ -60,4 +60,4 @@ class CSVHistory(tf_keras.callbacks.Callback):
                 rows = list(csv.DictReader(file))
             return rows if all(row["epoch"].isdigit() for row in rows) else []
         except (FileNotFoundError, UnicodeDecodeError, KeyError, AttributeError):
-            return []  # there is none, or one that may be overwritten and is no history
+            return []  # there is no file, or one that is not a history and may be overwritten

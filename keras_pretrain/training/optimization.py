@@ -1,4 +1,5 @@
-"""AdamW with warm-up and decay, as BERT was trained; for fine-tuning, with a smaller rate for lower layers."""
+"""AdamW with warm-up and decay, as in BERT's training; for fine-tuning, lower layers can have a smaller learning
+rate."""
 
 import contextlib
 import math
@@ -13,23 +14,23 @@ from keras_pretrain.compat.tf_keras import AdamWByVariable
 from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
 
 # BERT's 1e-6 is larger than many gradients at the start of training: after clipping, the root mean square of the
-# attention's gradients in ELECTRA-small is 5e-9 in the generator and 1e-6 in the discriminator, so that neither learns
-# where to attend. With 1e-6 (rate 5e-4) the AUC of "replaced" was 0.56 after 180 steps of 16, with 1e-12 (rate 1e-4)
-# 0.66 after 160. Rounding errors of gradients that are 0, such as those of the keys' biases, are below 3e-13 in
-# float32.
+# attention's gradients in ELECTRA-small is 5e-9 in the generator and 1e-6 in the discriminator, so neither network
+# would learn where to attend. With 1e-6 (learning rate 5e-4), the AUC of "replaced" was 0.56 after 180 steps with
+# batches of 16. With 1e-12 (learning rate 1e-4), it was 0.66 after 160 steps. Rounding errors of gradients that are 0,
+# such as those of the keys' biases, are below 3e-13 in float32.
 _EPSILON = 1e-10
 _LEARNING_RATE = 5e-4
 _RATES = {"bert": LEARNING_RATES, "electra": ELECTRA_LEARNING_RATES}
 # Variables without weight decay, as in BERT (Devlin et al., 2019).
 _NOT_DECAYED = ["bias", "beta", "gamma", "LayerNorm"]
-# After the warm-up: the share of the peak rate, given the share of the steps that are left.
+# Schedules after the warm-up: the share of the peak rate, given the share of the steps that are left.
 _SHAPES = {
     "linear": lambda left: left,
     "cosine": lambda left: 0.5 - 0.5 * tf.cos(math.pi * left),
     "constant": tf.ones_like,
 }
 SCHEDULES = tuple(_SHAPES)
-# Where 🤗's encoders of the BERT family keep their variables.
+# Names of variables in 🤗's encoders of the BERT family.
 _LAYER = re.compile(r"/layer_\._(\d+)/")
 _EMBEDDINGS = re.compile(r"(^|/)embeddings(_project)?/")
 
@@ -49,23 +50,24 @@ def create_optimizer(
     epsilon: float = _EPSILON,
     clipnorm: float | None = 1.0,
 ) -> tf_keras.optimizers.Optimizer:
-    """AdamW with a linear warm-up, then the schedule; gradients are clipped by their global norm.
+    """Make an AdamW with a linear warm-up followed by the schedule. Gradients are clipped by their global norm.
 
     Args:
-      num_train_steps: optimizer steps of the whole run.
-      learning_rate: the peak. By default that of the `size`; without a size 5e-4, which suits a small BERT and is too
-        high for the larger ones.
-      size: the model's size, as for `from_size`, whose learning rate (`models.sizes`) to use.
-      kind: `"bert"` or `"electra"`: the model that the size is of.
+      num_train_steps: number of optimizer steps of the whole run.
+      learning_rate: the peak. Default: the rate of the `size`, or without a size 5e-4, which suits a small BERT and is
+        too high for larger ones.
+      size: the model's size, as for `from_size`; determines the default learning rate (`models.sizes`).
+      kind: the kind of model, `"bert"` or `"electra"`, for the size.
       warmup_ratio: share of the steps in which the learning rate rises.
-      schedule: after the warm-up: `"linear"` (BERT's) or `"cosine"`, both down to 0 at `num_train_steps`, or
-        `"constant"`.
-      weight_decay: per step, multiplied by the learning rate; not for biases and layer norms.
-      layerwise_decay: for fine-tuning, the factor on the learning rate for each layer below the head (see
-        `LayerwiseAdamW`); ELECTRA was fine-tuned with 0.8 (small, base) and 0.9 (large). 1 turns it off.
+      schedule: the schedule after the warm-up: `"linear"` (BERT's) or `"cosine"`, which both reach 0 at
+        `num_train_steps`, or `"constant"`.
+      weight_decay: weight decay per step, multiplied by the learning rate. Biases and layer norms have none.
+      layerwise_decay: for fine-tuning, the factor by which the learning rate decreases with each lower layer (see
+        `LayerwiseAdamW`). ELECTRA was fine-tuned with 0.8 (small, base) and 0.9 (large). 1 turns it off.
       beta_1, beta_2: decay rates of the two moments.
-      epsilon: added to the root of the second moment. BERT's 1e-6 is larger than many gradients at the start.
-      clipnorm: the largest global norm of the gradients; `None` turns clipping off.
+      epsilon: the constant added to the root of the second moment. BERT's 1e-6 is larger than many gradients at the
+        start.
+      clipnorm: the maximum global norm of the gradients; `None` turns clipping off.
 
     Raises:
       ValueError: a setting outside its range, or an unknown size.
@@ -142,7 +144,7 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         warmup = max(1.0, round(self.warmup_ratio * self.num_train_steps))
-        rising = (step + 1.0) / warmup  # a step at a learning rate of 0 would be wasted
+        rising = (step + 1.0) / warmup  # a step with a learning rate of 0 would be wasted
         left = (self.num_train_steps - step) / max(1.0, self.num_train_steps - warmup)
         return self.learning_rate * tf.minimum(rising, _SHAPES[self.schedule](tf.clip_by_value(left, 0.0, 1.0)))
 
@@ -157,23 +159,23 @@ class WarmupSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
 
 @tf_keras.saving.register_keras_serializable("keras_pretrain")
 class LayerwiseAdamW(AdamWByVariable):
-    """AdamW with a smaller learning rate, and with it a smaller weight decay, for lower layers.
+    """AdamW with a smaller learning rate, and therefore a smaller weight decay, for lower layers.
 
     The lowest layers of a pretrained encoder are the most general and should change least (Howard and Ruder, 2018;
-    ELECTRA's fine-tuning). With L layers, a head and pooler get the learning rate, the uppermost layer
-    `layerwise_decay` times that, the lowest `layerwise_decay ** L` and the embeddings `layerwise_decay ** (L + 1)`.
+    ELECTRA's fine-tuning). With L layers, the factor on the learning rate is 1 for a head and pooler, `layerwise_decay`
+    for the top layer, `layerwise_decay ** L` for the lowest layer and `layerwise_decay ** (L + 1)` for the embeddings.
     Moments and clipping are AdamW's own.
 
     Args:
-      layerwise_decay: above 0, at most 1.
+      layerwise_decay: the factor for each lower layer, above 0 and at most 1.
       learning_rate, **settings: as for `tf_keras.optimizers.AdamW`.
 
     Raises:
-      ValueError: layerwise_decay out of range; when it is built, variables that are not of a 🤗 encoder with numbered
-        layers.
+      ValueError: layerwise_decay is out of range; or, when the optimizer is built, the variables do not belong to a 🤗
+        encoder with numbered layers.
     """
 
-    _factor = 1.0  # on the learning rate, for the variable that is being updated
+    _factor = 1.0  # factor on the learning rate of the variable that is being updated
 
     def __init__(
         self,
@@ -215,7 +217,7 @@ class LayerwiseAdamW(AdamWByVariable):
 
     @contextlib.contextmanager
     def changing(self, variable: tf.Variable) -> Iterator[None]:
-        """AdamW reads `learning_rate` for each variable; this changes what it reads for one of them."""
+        """AdamW reads `learning_rate` for each variable; this changes the value for one variable."""
         self._factor = self.factor(variable)
         try:
             yield

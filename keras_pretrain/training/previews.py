@@ -1,4 +1,4 @@
-"""What the model makes of one sentence, every so many steps."""
+"""Callbacks that show the model's predictions for one sentence at a fixed interval of steps."""
 
 import importlib.util
 import itertools
@@ -27,7 +27,7 @@ _NO_SPACE_AFTER = set("([{“‘")
 
 
 class _Preview(tf_keras.callbacks.Callback):
-    """Prints `render()` every so many steps, for the same row of one batch."""
+    """Prints `render()` at a fixed interval of steps, for the same row of one batch."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class _Preview(tf_keras.callbacks.Callback):
         self._inputs = {name: tf.convert_to_tensor(value[row : row + 1]) for name, value in inputs.items()}
         self._labels = np.asarray(labels["labels"][row]) if "labels" in labels else None
         self._unglued = np.asarray(unglued["input_ids"][row])
-        self._shown_at = 0  # the step of the last look
+        self._shown_at = 0  # the step of the last preview
         self._writer: tf.summary.SummaryWriter | None = None
         self.path = None if path is None else Path(path).expanduser()
         self._overwrite = overwrite
@@ -88,7 +88,7 @@ class _Preview(tf_keras.callbacks.Callback):
         raise NotImplementedError
 
     def _write(self, log_dir: str | os.PathLike[str], text: str, step: int) -> None:
-        """For TensorBoard, as Markdown, where four blanks keep lines and columns as they are."""
+        """As Markdown for TensorBoard; an indent of four blanks preserves lines and columns."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(os.path.join(log_dir, "preview"))
         with self._writer.as_default():
@@ -99,11 +99,11 @@ class _Preview(tf_keras.callbacks.Callback):
         self._kept.append((step, text))
         try:
             self._folder.write_text(path.name, "".join(f"step {step}\n{text}\n\n" for step, text in self._kept))
-        except OSError as error:  # the training matters more; the next preview's file has this one, too
+        except OSError as error:  # training continues; the file of the next preview has this one, too
             logger.warning("The preview of step %d could not be written: %s", step, error)
 
     def _shown(self) -> np.ndarray:
-        """The positions that are shown."""
+        """The positions to show."""
         ids, types = (self._inputs[name][0].numpy() for name in ("input_ids", "token_type_ids"))
         return _first_sentence(ids, types, self.tokenizer)[: self.max_tokens]
 
@@ -112,9 +112,10 @@ class _Preview(tf_keras.callbacks.Callback):
 
 
 class FillMaskPreview(_Preview):
-    """Shows, every so many steps, one sentence with its `[MASK]`s and what the model puts there.
+    """Shows one sentence with its `[MASK]`s, and the tokens that the model predicts for them, at a fixed interval of
+    steps.
 
-    The sentence is the same each time, so that one can watch it getting better:
+    The sentence is always the same, so the progress is visible:
 
         step 200
           masked  파일 시스템은 [MASK] 장치에 파일을 저장한다.
@@ -124,16 +125,16 @@ class FillMaskPreview(_Preview):
     Args:
       batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches; a sentence of its first batch is shown.
       tokenizer: the tokenizer of the batches.
-      every_steps: batches between two looks.
-      max_tokens: a longer sentence is not chosen where there is a shorter one, and is cut.
-      log_dir: where TensorBoard looks; given, it shows the lines as text, too.
-      path: a text file that keeps the lines of all looks, also of those before a resumed run went on.
-      overwrite: replace a file that this callback did not write, or that was changed since.
+      every_steps: number of batches between two previews.
+      max_tokens: a longer sentence is chosen only if there is no shorter one, and is truncated.
+      log_dir: TensorBoard's folder; if given, TensorBoard also shows the lines as text.
+      path: a text file for the lines of all previews, including those from before a run was resumed.
+      overwrite: replace a file that this callback did not write, or that has changed since.
 
     Raises:
-      ValueError: batches that are not masked; at the start of `fit`, a model without a fill-mask head.
-      FileExistsError: at the start of `fit`, such a file at `path` without `overwrite`.
-      ImportError: `log_dir` without the package tensorboard.
+      ValueError: the batches are not masked; or at the start of `fit`, the model has no fill-mask head.
+      FileExistsError: at the start of `fit`, if there is such a file at `path` and `overwrite` is off.
+      ImportError: `log_dir` is given, but the package tensorboard is not installed.
     """
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -150,7 +151,7 @@ class FillMaskPreview(_Preview):
         return inputs
 
     def render(self) -> str:
-        """The three lines, for the model as it is now."""
+        """The three lines for the current model."""
         logits = self.model(self._inputs, training=False).prediction_logits
         shown = self._shown()
         predicted = tf.argmax(logits[0], axis=-1).numpy()[shown]
@@ -160,7 +161,7 @@ class FillMaskPreview(_Preview):
         unglued = self._unglued[shown]
         filled = self._tokens(np.where(is_mask, predicted, unglued))
         actual = self._tokens(np.where(labels != IGNORED, labels, unglued))
-        # A mask inside a word stands where the word goes on: ##[MASK].
+        # A mask inside a word is shown as a continuation: ##[MASK].
         masked = [
             ("##" if word.startswith("##") else "") + token if hidden else token
             for token, word, hidden in zip(self._tokens(unglued), actual, is_mask, strict=True)
@@ -174,10 +175,11 @@ class FillMaskPreview(_Preview):
 
 
 class ReplacedTokensPreview(_Preview):
-    """Shows, every so many steps, one sentence as ELECTRA's generator filled it and as the discriminator judged it.
+    """Shows one sentence, as ELECTRA's generator filled it and as the discriminator judged it, at a fixed interval of
+    steps.
 
-    The sentence, its gaps and the draws are the same each time. What the discriminator got wrong has an exclamation
-    mark, with the probability it gave to "replaced":
+    The sentence, its gaps and the draws are always the same. An exclamation mark and the predicted probability of
+    "replaced" show where the discriminator is wrong:
 
         step 200
           actual  파일 시스템은 «기억» 장치에 «파일을» 저장한다.
@@ -186,14 +188,14 @@ class ReplacedTokensPreview(_Preview):
           1 of 2 replaced tokens found, no false alarm
 
     Args:
-      batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches. If they are masked, what was masked is
-        put back, as `ElectraPretrainer` does.
+      batches: a `tf.data.Dataset` from `to_tf_dataset`, or one of its batches. If they are masked, the original tokens
+        are restored, as in `ElectraPretrainer`.
       tokenizer, every_steps, max_tokens, log_dir, path, overwrite: as for `FillMaskPreview`.
 
     Raises:
-      ValueError: at the start of `fit`, when the model is no `ElectraPretrainer`.
+      ValueError: at the start of `fit`, if the model is not an `ElectraPretrainer`.
       FileExistsError: as for `FillMaskPreview`.
-      ImportError: `log_dir` without the package tensorboard.
+      ImportError: `log_dir` is given, but the package tensorboard is not installed.
     """
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -211,7 +213,7 @@ class ReplacedTokensPreview(_Preview):
         return {**inputs, "input_ids": np.where(originals != IGNORED, originals, ids)}
 
     def render(self) -> str:
-        """The four lines, for the model as it is now."""
+        """The four lines for the current model."""
         shown = self._shown()
         replaced = {name: value[0].numpy()[shown] for name, value in self.model.replace_tokens(self._inputs).items()}
         is_replaced, probability = replaced["is_replaced"], replaced["probability"]
@@ -234,8 +236,8 @@ def has_colour(stream: IO[str]) -> bool:
 
 
 def in_colour(text: str) -> str:
-    """A preview with its gaps in yellow, and what stands in «» in colour: green where the model is right, else red. It
-    is right where the line `actual` has the same, and on the line `judged` where there is no exclamation mark."""
+    """A preview in colour. Gaps are yellow. Text in «» is green if the model is right, else red. The model is right if
+    the line `actual` has the same text; on the line `judged`, if there is no exclamation mark."""
     lines = text.split("\n")
     actual = next((_MARKED.findall(line) for line in lines if line.startswith("  actual")), [])
 
@@ -257,20 +259,20 @@ def in_colour(text: str) -> str:
 
 
 def read_previews(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
-    """The step and the lines of each look that a preview has written to its file; empty where there is no such file."""
+    """The step and the lines of each preview in a file; empty if there is no such file."""
     try:
         blocks = Path(path).read_text(encoding="utf-8").split("\n\n")
         found = [block.partition("\n") for block in blocks if block.startswith("step ")]
         return [(int(first.removeprefix("step ")), lines) for first, _, lines in found]
-    except (FileNotFoundError, ValueError):  # of another origin: `on_train_begin` refuses it, or it may be replaced
+    except (FileNotFoundError, ValueError):  # not a preview's: refused in `on_train_begin`, or may be replaced
         return []
 
 
 def require_tensorboard() -> None:
-    """Say at once what TensorFlow would say at the first figure.
+    """Raise an error now if tensorboard is missing; TensorFlow would raise it only at the first text.
 
     Raises:
-      ImportError: the package tensorboard is not there.
+      ImportError: the package tensorboard is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
@@ -280,7 +282,8 @@ def require_tensorboard() -> None:
 
 
 def _first_batch(batches: tf.data.Dataset | tuple | dict) -> tuple[tuple[dict, dict], dict]:
-    """`(inputs, labels)` of the first batch, one example a row, and the inputs with rests of words as `##` pieces."""
+    """`(inputs, labels)` of the first batch with one example per row, and the inputs with rests of words as `##`
+    pieces."""
     behind = batches_behind(batches)[0] if isinstance(batches, tf.data.Dataset) else None
     if behind is not None:
         found = [behind.batch(0), behind.with_glue(0.0).batch(0)]
@@ -294,11 +297,11 @@ def _first_batch(batches: tf.data.Dataset | tuple | dict) -> tuple[tuple[dict, d
 def _choose_row(
     input_ids: np.ndarray, token_type_ids: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> int:
-    """The row whose first sentence has a mask and is the longest that is not too long to read."""
+    """The row whose first sentence has a mask and is the longest one within `max_tokens`."""
 
     def rank(row: int) -> tuple[bool, bool, bool, int]:
         shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
-        masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)  # none where the model masks
+        masks = np.sum(input_ids[row][shown] == tokenizer.mask_token_id)  # no labels if the model masks
         is_short = len(shown) <= max_tokens
         return (len(shown) > 0, masks > 0, is_short, len(shown) if is_short else -len(shown))
 
@@ -318,7 +321,7 @@ def _mark(chosen: np.ndarray) -> list:
 
 
 def _verdict(is_replaced: bool, probability: float) -> tuple[str, str] | None:
-    """What stands around a token that was replaced, or was taken for it."""
+    """The marks around a token that was replaced or was judged to be replaced."""
     wrong = "" if is_replaced == (probability > 0.5) else "!"
     if is_replaced:
         return "«", f" {probability:.0%}{wrong}»"
@@ -326,7 +329,7 @@ def _verdict(is_replaced: bool, probability: float) -> tuple[str, str] | None:
 
 
 def _join_wordpieces(tokens: list[str], marks: list | None = None) -> str:
-    """Wordpieces as readable text; `marks` has what stands before and after a piece, or `None`."""
+    """Wordpieces as readable text; for each piece, `marks` has the text before and after it, or `None`."""
     text, glue = "", True
     for token, mark in zip(tokens, marks or [None] * len(tokens), strict=True):
         continues = token.startswith("##") and len(token) > 2

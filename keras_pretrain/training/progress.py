@@ -1,4 +1,4 @@
-"""`Progress`: Keras' bar where it moves, and lines where it cannot."""
+"""`Progress`: shows Keras' progress bar in a terminal, and lines elsewhere."""
 
 import shutil
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_pretrain.compat.tf_keras import TextProgressBar
 
-# The bar's names, where it has shorter ones, and how the values are written there.
+# Short names of metrics for the bar, and the formats of their values.
 _WRITTEN = {
     "learning_rate": ("lr", "{:.2e}"),
     "tokens_per_second": ("tokens/s", "{:,.0f}"),
@@ -20,23 +20,22 @@ _TIMES = 22  # columns that Keras' " - ETA: 12:34:56" or " - 1234s 1234ms/step" 
 
 
 class Progress(TextProgressBar):
-    """Shows how a run is going, in a way that suits where it is shown. Keras takes it in place of its own bar.
+    """Shows the progress of a run, in a form that suits the output. It replaces Keras' own bar.
 
-    In a terminal, Keras' bar, with as many figures as fit into one line, the loss, the figures of `RunFigures` and
-    accuracies first; above each epoch, the steps done and the time left; below it, the other figures. Elsewhere, in a
-    file for example, a line from time to time and one for each epoch, without control characters:
+    A terminal shows Keras' bar with as many metrics as fit into one line; the loss, the metrics of `RunFigures` and
+    accuracies come first. Above each epoch are the steps done and the time left, and below it the other metrics.
+    Other outputs, such as a file, show a line from time to time and one for each epoch, without control characters:
 
         step 1,200 of 20,000 - 6:16:00 left - loss: 6.1234 - lr: 4.80e-04 - tokens/s: 12,345 - padding: 12% - ...
 
-    Time left is what the steps to come take at the pace of those done since `fit` began, validation and everything else
-    included.
+    The time left is extrapolated from the pace since the start of `fit`, including validation and everything else.
 
     Args:
-      every_seconds: between two lines. The first step, which compiles, has a line, too.
-      live: a bar (`True`) or lines; by default a bar in a terminal or notebook.
+      every_seconds: seconds between two lines. The first step, which compiles, has a line, too.
+      live: a bar (`True`) or lines (`False`). Default: a bar in a terminal or notebook.
 
     Raises:
-      ValueError: every_seconds not above 0.
+      ValueError: every_seconds is not above 0.
     """
 
     def __init__(self, *, every_seconds: float = 60.0, live: bool | None = None) -> None:
@@ -56,7 +55,7 @@ class Progress(TextProgressBar):
         super().on_test_begin(logs)
         if self.is_in_fit and self.live and self.verbose == 1 and not self._has_validated:
             self._has_validated = True
-            print(flush=True)  # the first validation is compiled, which is said; not in the bar's line
+            print(flush=True)  # the first validation compiles, which is logged; not in the bar's line
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
@@ -67,7 +66,7 @@ class Progress(TextProgressBar):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now, step = perf_counter(), self._epoch * (self.target or 0) + batch + 1
-        if self._first_step is None:  # the first step of all compiles, and says nothing about the pace
+        if self._first_step is None:  # the very first step compiles, so it does not show the pace
             self._first_step, self._begun = step, now
         if self.live or self.verbose != 1:
             super().on_train_batch_end(batch, logs)
@@ -82,7 +81,7 @@ class Progress(TextProgressBar):
             super().on_epoch_end(epoch, logs)
             return
         self._said_at = perf_counter()
-        self.target = self.target or self.seen  # Keras does not know it in the first epoch of some datasets
+        self.target = self.target or self.seen  # unknown to Keras in the first epoch of some datasets
         figures = [_text(name, value) for name, value in (logs or {}).items()]
         print(
             " - ".join([f"epoch {epoch + 1} of {self.epochs}", *self._place((epoch + 1) * self.target), *figures]),
@@ -102,7 +101,7 @@ class Progress(TextProgressBar):
             print(f"  {line}")
 
     def _chosen_texts(self, logs: dict) -> dict[str, str]:
-        """The metrics that fit into the bar's line, `{label: value}`; sets the bar's width."""
+        """The metrics that fit into the bar's line, `{label: value}`. Also sets the bar's width."""
         columns = _columns()
         self.progbar.width = 30 if columns >= 100 else 10
         count = len(str(self.target or 0))
@@ -116,7 +115,7 @@ class Progress(TextProgressBar):
         return chosen
 
     def _place(self, step: int) -> list[str]:
-        """Steps done and time left, as far as they are known."""
+        """Steps done and time left, if they are known."""
         if not self.target:
             return [f"step {step:,}"] if step else []
         total = self.epochs * self.target
@@ -132,7 +131,7 @@ def _columns() -> int:
 
 
 def _fitting(texts: list[str], columns: int) -> str:
-    """As many of the texts as fit, one at least."""
+    """As many of the texts as fit, but at least one."""
     line = texts[0]
     for text in texts[1:]:
         if len(line) + 3 + len(text) > columns:
@@ -142,7 +141,7 @@ def _fitting(texts: list[str], columns: int) -> str:
 
 
 def _written(logs: dict) -> list[tuple[str, str]]:
-    """Each figure's name and text, those that matter most first."""
+    """The name and text of each metric, the most important first."""
 
     def rank(name: str) -> int:
         if name.startswith("val_"):

@@ -1,4 +1,4 @@
-"""`PushToHub`: the model of a run on the Hub, brought up to date while it trains."""
+"""`PushToHub`: uploads the model of a run to the Hub while it trains."""
 
 import contextlib
 import logging
@@ -22,29 +22,29 @@ logger = logging.getLogger(__name__)
 class PushToHub(tf_keras.callbacks.Callback):
     """Saves the model at the end of epochs and uploads it in the background.
 
-    Training never waits for an upload, and never ends because of one: an epoch that ends while the last upload still
-    runs is left out, and an upload that fails is a warning and is tried again at the next epoch's end. At the end of
-    training the last model is uploaded, and waited for, `wait_seconds` at most.
+    Training never waits for an upload, and never ends because of one. If an upload is still running at the end of an
+    epoch, that epoch is skipped. If an upload fails, there is a warning, and it is tried again at the end of the next
+    epoch. At the end of training, the last model is uploaded; this waits for at most `wait_seconds`.
 
         model.fit(train, epochs=10, callbacks=[kp.callbacks.PushToHub("my_bert", tokenizer, "me/my_bert")])
 
-    The token is in no log, message or file.
+    The token is never written to a log, message or file.
 
     Args:
-      directory: where the checkpoint is written, as by `save_checkpoint`, and uploaded from.
+      directory: the folder to which the checkpoint is written, as by `save_checkpoint`, and from which it is uploaded.
       tokenizer: the model's.
-      repo_id: `"name"` or `"owner/name"`; made where it is missing.
+      repo_id: `"name"` or `"owner/name"`; created if it does not exist.
       private, token: as for `push_to_hub`.
       every_epochs: epochs between two uploads.
-      wait_seconds: how long the end of training may wait for uploads that are left.
-      tries: how often the last model's upload is tried.
-      retry_seconds: between two of these.
+      wait_seconds: maximum time to wait at the end of training for unfinished uploads.
+      tries: maximum number of tries for the upload of the last model.
+      retry_seconds: seconds between two tries.
       overwrite: as for `save_checkpoint`.
 
     Raises:
-      ValueError, PermissionError: at once, for a name that the Hub does not take and where there is no token; at the
-        start of `fit`, for a tokenizer that is not the model's.
-      FileExistsError: at the start of `fit`, as `save_checkpoint`.
+      ValueError, PermissionError: at once, if the name is not valid on the Hub, or there is no token. At the start of
+        `fit`, if the tokenizer is not the model's.
+      FileExistsError: as `save_checkpoint`, at the start of `fit`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PushToHub(tf_keras.callbacks.Callback):
         self._uploaded_step: int | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        require_vocabulary(self.model.config, self.tokenizer)  # now, not after an epoch
+        require_vocabulary(self.model.config, self.tokenizer)  # checked now instead of after an epoch
         require_writable(self.directory, overwrite=self.overwrite)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -112,7 +112,7 @@ class PushToHub(tf_keras.callbacks.Callback):
             self._upload.join(max(0.0, deadline - monotonic()))
 
     def _start(self, message: str) -> None:
-        """Save the model and keep a snapshot of the folder, while the model stands still; upload it in a thread."""
+        """Save the model and keep a snapshot of the folder while training pauses; upload the snapshot in a thread."""
         kept = contextlib.ExitStack()
         try:
             save_checkpoint(self.model, self.tokenizer, self.directory, overwrite=self.overwrite)
@@ -120,7 +120,7 @@ class PushToHub(tf_keras.callbacks.Callback):
         except OSError as error:
             logger.warning("The model could not be saved for the Hub: %s.", error)
             return
-        # A daemon: an upload that hangs does not keep the process from ending.
+        # A daemon thread, so that an upload that hangs does not keep the process from ending.
         self._upload = threading.Thread(target=self._push, args=(kept, taken, message, self._step()), daemon=True)
         self._upload.start()
 
@@ -131,14 +131,14 @@ class PushToHub(tf_keras.callbacks.Callback):
                     taken, self.repo_id, private=self._private, token=self._token, message=f"{message}, step {step}"
                 )
             self._uploaded_step = step
-        except Exception as error:  # whatever it is, training goes on
+        except Exception as error:  # training continues after any error
             reason = str(error).replace(self._token, "hf_…")
             logger.warning("The upload of step %d to %s failed and is tried again: %s", step, self.repo_id, reason)
 
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """The client's would be written into Keras' own."""
+    """Turn off the client's progress bars, which would be mixed with Keras' bar."""
     were_on = not are_progress_bars_disabled()
     if were_on:
         disable_progress_bars()

@@ -4,12 +4,13 @@ import tensorflow as tf
 
 
 class Workers:
-    """What the workers of a `tf.distribute` strategy have to agree on. Other strategies have one worker.
+    """The workers of a `tf.distribute` strategy, and the values on which they have to agree. A strategy for one machine
+    has one worker.
 
     Every method with several workers waits until all of them have called it.
 
     Args:
-      strategy: the model's.
+      strategy: the strategy of the model.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -17,7 +18,7 @@ class Workers:
         spec = resolver.cluster_spec() if resolver else None
         self.count = sum(spec.num_tasks(job) for job in ("chief", "worker") if job in spec.jobs) if spec else 1
         self.count = max(self.count, 1)
-        self.is_chief = strategy.extended.should_checkpoint  # the one that writes files
+        self.is_chief = strategy.extended.should_checkpoint  # the worker that writes files
         self._strategy = strategy
         self._mean = tf.function(self._mean_over_replicas, autograph=False)
 
@@ -39,7 +40,7 @@ class Workers:
     def copy_from_chief(self, variables: list[tf.Variable]) -> None:
         """Give every worker the chief's values.
 
-        What each worker computes for itself, such as co-occurrence embeddings, differs by 2e-6 between machines.
+        Values that each worker computes itself, such as co-occurrence embeddings, differ by 2e-6 between machines.
         """
         if self.count == 1:
             return

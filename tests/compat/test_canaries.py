@@ -21,10 +21,9 @@ import tensorflow as tf
 import tf_keras
 import transformers
 from datasets import Dataset
+from tf_keras.src import backend
 from tokenizers import Tokenizer, models
 from transformers import BertConfig, ElectraConfig
-
-from tf_keras.src import backend
 
 from keras_pretrain.compat import datasets as compat_datasets
 from keras_pretrain.compat import huggingface_hub as compat_hub

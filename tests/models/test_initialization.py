@@ -134,7 +134,8 @@ def test_from_size_starts_from_both(sentences, tokenizer):
 def test_new_weights_follow_from_the_seed_alone(tokenizer, kind):
     def draw(global_seed, **settings):
         tf.keras.utils.set_random_seed(global_seed)
-        model = kind.from_size("tiny", tokenizer, hidden_size=32, num_attention_heads=2, num_hidden_layers=1, **settings)
+        size = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+        model = kind.from_size("tiny", tokenizer, **size, **settings)
         return np.concatenate([weight.numpy().ravel() for weight in model.weights]), tf.random.uniform(()).numpy()
 
     first, after = draw(1, seed=5)
