@@ -23,7 +23,6 @@ from keras_pretrain.corpus.sentences import choose_backend
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.features.batching import batches_behind, packed_row_count, to_tf_dataset
 from keras_pretrain.features.building import build_features, choose_objective
-from keras_pretrain.features.masking import GLUE_PROB
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.bert import BertPretrainer
 from keras_pretrain.models.electra import ElectraPretrainer
@@ -149,7 +148,7 @@ class Run:
         """Prepare, train and save. Returns the last value of each metric, and `tokens_per_second`."""
         self.settings = with_precision(self.settings)
         if self.settings.glue_prob is None:
-            self.settings = dataclasses.replace(self.settings, glue_prob=GLUE_PROB)
+            self.settings = dataclasses.replace(self.settings, glue_prob=self.settings.default_glue_prob)
         logger.info("%s", self._summary())
         ignored = [name for name in ("size", "vocab_size") if name in self.settings.unused()]
         if self.settings.init_from and ignored:
@@ -312,6 +311,8 @@ class Run:
             paces = [*measured]
             self.settings = dataclasses.replace(self.settings, steps=self._steps_in_hours(measured))
         self.settings = self.settings.completed()
+        if self.objective == "rtd" and self.settings.glue_after:
+            self.settings = dataclasses.replace(self.settings, glue_after=0)  # the model masks, in every step alike
         self._compile(self.settings)
         if self.settings.strategy == "multiworker":  # the workers' clocks differ
             every = self.settings.validation_every or -(-self._epochs // _VALIDATIONS)
@@ -412,7 +413,12 @@ class Run:
         """Train all phases. Returns the last value of each metric, and `tokens_per_second`."""
         settings, phases = self.settings, self.settings.plan()
         figures: dict[str, float] = {}
+        without_glue = cast(int, settings.glue_after)
         for phase, (train, validation) in zip(phases, data, strict=True):
+            batches = batches_behind(train)[0]
+            if batches is not None:
+                batches.glue_after = max(0, without_glue)
+            without_glue -= phase.steps
             if phase.name:
                 logger.info("%d steps of %d blocks of %d tokens.", phase.steps, phase.batch_size, phase.block_size)
             self.preview = self._make_preview(phase, validation)

@@ -30,7 +30,7 @@ _OF_CORPUS = (
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
 # The values that runs used before their version had the setting.
-_DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0}
+_DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0, "glue_after": 0}
 # For type checkers; a test compares these literals with the tables that they come from.
 Objective = Literal["mlm+nsp", "mlm"]
 BertSize = Literal["tiny", "mini", "small", "base", "large"]
@@ -231,7 +231,8 @@ class PretrainingSettings(CorpusSettings):
       block_size: The maximum number of tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
-      glue_prob: Share of gaps before the rest of a word that show it as fill-mask pipelines do. Default: 0.75.
+      glue_prob: Share of gaps before the rest of a word that show it as pipelines do. Default: 1, for ELECTRA 0.75.
+      glue_after: Steps at the start in which no gap shows it so. Default: half of the steps; 0 for ELECTRA.
       dropout: Dropout rate of hidden states and attention. Default: 0 for a new model, else the given model's.
       batch_size: Rows of a batch, summed over all replicas.
       packed: Put several examples into a row. Default: if that saves a tenth of the rows.
@@ -277,6 +278,7 @@ class PretrainingSettings(CorpusSettings):
     passes: int = setting(10, least=1)
     mask_prob: float = setting(0.15, above=0, below=1)
     glue_prob: float | None = setting(None, least=0, most=1)
+    glue_after: int | None = setting(None, least=0)
     dropout: float | None = setting(None, least=0, below=1)
     batch_size: int = setting(32, least=1)
     packed: bool | None = setting(None)
@@ -389,14 +391,22 @@ class PretrainingSettings(CorpusSettings):
 
     def completed(self: _Own) -> _Own:
         """These settings, with values for those that were not given, and with steps that make whole epochs."""
+        steps = self._whole_epochs(self.steps or self.default_steps)
+        glue_after = 0 if self.kind == "electra" else steps // 2
         return dataclasses.replace(
             self,
             block_size=self.block_size if self.phases else self.block_size or 128,
-            steps=self._whole_epochs(self.steps or self.default_steps),
+            steps=steps,
             learning_rate=self.learning_rate or self.default_learning_rate,
             precision=self.precision or "auto",
-            glue_prob=GLUE_PROB if self.glue_prob is None else self.glue_prob,
+            glue_prob=self.default_glue_prob if self.glue_prob is None else self.glue_prob,
+            glue_after=glue_after if self.glue_after is None else self.glue_after,
         )
+
+    @property
+    def default_glue_prob(self) -> float:
+        """Where only the second half of the steps is glued, all gaps are: see `features.masking.GLUE_PROB`."""
+        return GLUE_PROB if self.kind == "electra" else 1.0
 
     @property
     def default_learning_rate(self) -> float:
@@ -585,6 +595,7 @@ class FinetuneSettings(Settings):
       layerwise_decay: Factor on the learning rate for each lower layer; 1 is one rate for all layers.
       warmup_ratio: Share of the steps in which the learning rate rises.
       weight_decay: Weight decay per step, multiplied by the learning rate.
+      glue_after: Steps at the start that show no gap so. Default: half of the steps; 0 for ELECTRA.
       dropout: Dropout rate of hidden states and attention.
       class_weight: Weights of the classes in the loss.
       patience: Stop after this number of epochs without improvement.

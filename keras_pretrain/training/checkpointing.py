@@ -553,7 +553,7 @@ def _written(value: object) -> str:
 
 def _with_implied(theirs: dict, ours: dict, checkpoint: Path) -> dict:
     """The settings of a checkpoint, completed with those that earlier versions did not record or did not have."""
-    absent = {"data.packed": False, "glue_prob": 0.0}
+    absent = {"data.packed": False, "glue_prob": 0.0, "glue_after": 0}
     theirs = {name: value for name in ours for end, value in absent.items() if name.endswith(end)} | theirs
     for name in (name for name in ours if name.endswith("glued_gaps")):
         if not theirs[name.replace("glued_gaps", "glue_prob")]:  # it then differs as a consequence

@@ -8,6 +8,7 @@ from transformers import BertTokenizer, BertTokenizerFast
 
 import keras_pretrain as kp
 from keras_pretrain.export.answers import _encode
+from keras_pretrain.features.batching import batches_behind
 from keras_pretrain.features.masking import IGNORED, GluedRests, MaskingCollator
 
 WORDS = ["장점", "연기", "이", "입니다", "##이", "##입니다", "##력", "정말", "##만", "##."]
@@ -85,6 +86,30 @@ def test_their_share_is_kept_and_nothing_else_changes(glue_tokenizer, glued_feat
         changed += (some_ids != plain_ids).sum()
     assert places > 500
     assert changed / places == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / places))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_before_glue_after_nothing_is_glued(glue_tokenizer, glued_features, packed):
+    settings = {"block_size": 64, "objective": "mlm", "batch_size": 32, "packed": packed}
+
+    def batches(**gluing):
+        dataset = kp.to_tf_dataset(glued_features, glue_tokenizer, **settings, **gluing)
+        return list(dataset.repeat().take(60)), batches_behind(dataset)[0]
+
+    (plain, _), (glued, _), (late, made) = (batches(**each) for each in ({"glue_prob": 0.0}, {}, {"glue_after": 20}))
+    assert made.steps_at_once == 8
+    name = "packed_ids" if packed else "input_ids"
+    first = made.description()["glue_after"]
+    # Groups of steps begin anew with each epoch.
+    starts = [step // len(made) * len(made) + step % len(made) // 8 * 8 for step in range(60)]
+    assert any(start < first for start in starts)
+    assert any(start >= first for start in starts)
+    for start, *ids in zip(
+        starts, *([inputs[name] for inputs, _ in each] for each in (plain, glued, late)), strict=True
+    ):
+        np.testing.assert_array_equal(ids[2], ids[1] if start >= first else ids[0])
+    with pytest.raises(ValueError, match=r"glue_after.*-1"):
+        batches(glue_after=-1)
 
 
 def test_electra_shows_them_to_the_generator_in_the_step(glue_tokenizer, glued_features):

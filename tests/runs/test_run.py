@@ -60,7 +60,8 @@ def test_measuring_leaves_no_trace_and_an_extension_equals_a_longer_run(finished
     assert "8 steps" in package_log.text
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path, finished))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
-    assert read_settings(tmp_path / "run.yaml").steps == 8
+    record = read_settings(tmp_path / "run.yaml")
+    assert (record.steps, record.glue_after) == (8, 2)  # half of the steps that were planned at first
 
 
 @pytest.fixture
@@ -142,6 +143,7 @@ def test_a_run_that_starts_anew_leaves_nothing_of_other_phases(tmp_path):
     assert [path.name for path in tmp_path.glob("*.png")] == ["training_curves.png"]
     assert not list(tmp_path.glob("run-*/step-*"))
     assert (tmp_path / "run-16" / "notes.txt").read_text() == "mine"
+    assert read_settings(tmp_path / "run.yaml").glue_after == 1
     assert "training_curves-16" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
@@ -166,6 +168,7 @@ def test_phases_and_electra(tmp_path):
     assert command("electra", *phased, "--phases", "16:0.5", "32:0.5", "--steps", "4", "--output", tmp_path) == 0
     assert {path.name for path in tmp_path.glob("run-*")} == {"run-16", "run-32"}
     assert (tmp_path / "generator" / "model.safetensors").exists()
+    assert read_settings(tmp_path / "run.yaml").glue_after == 0
 
 
 def test_a_finished_model_is_evaluated_asked_and_adapted(finished, tmp_path, capsys):
