@@ -69,6 +69,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.25, 0.5, 0.75, 1])
+    parser.add_argument("--after", type=float, default=0.0, help="share of the steps before the first gap is glued")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--size", choices=list(BERT_SIZES), default="mini")
@@ -92,6 +93,7 @@ def main():
     for seed in options.seeds:
         for share in options.shares:
             batching = {"batch_size": options.batch_size, "glue_prob": share, "seed": seed, "packed": True}
+            batching["glue_after"] = round(options.after * options.steps)
             tf.keras.utils.set_random_seed(seed)
             model = kp.BertPretrainer.from_size(options.size, tokenizer, features=features["train"], seed=seed)
             optimizer = kp.create_optimizer(num_train_steps=options.steps, size=options.size)

@@ -398,19 +398,22 @@ class Batches:
         first = number * self.steps_at_once
         steps = min(self.steps_at_once, len(self) - first)
         chosen = self.order(epoch)[first * self.batch_size :][: steps * self.batch_size]
-        is_glued = epoch * len(self) + first >= self.glue_after
-        source = self if is_glued else self.with_glue(0.0)
+        collator = self.collator
+        if epoch * len(self) + first < self.glue_after:
+            collator = copy.copy(collator)
+            collator.glue_prob = 0.0
         if self.batch_size <= _ROWS_AT_ONCE:
-            made = source._rows(chosen, steps * self.batch_size, (epoch, number))
+            made = self._rows(chosen, steps * self.batch_size, (epoch, number), collator)
             made = _map(lambda values: values.reshape(steps, self.batch_size, *values.shape[1:])[:, wanted], made)
         else:
             begin, end, _ = wanted.indices(self.batch_size)
             starts = range(begin - begin % _ROWS_AT_ONCE, end, _ROWS_AT_ONCE)
             chunks = [
-                source._rows(
+                self._rows(
                     chosen[start : start + _ROWS_AT_ONCE],
                     min(_ROWS_AT_ONCE, self.batch_size - start),
                     (epoch, number, start),
+                    collator,
                 )
                 for start in starts
             ]
@@ -418,7 +421,9 @@ class Batches:
             made = _join(chunks, lambda values: np.concatenate(values)[np.newaxis, cut])
         return made if self.is_masked else made[0]
 
-    def _rows(self, chosen: np.ndarray, rows: int, place: tuple[int, ...]) -> tuple[Arrays, Arrays]:
+    def _rows(
+        self, chosen: np.ndarray, rows: int, place: tuple[int, ...], collator: MaskingCollator
+    ) -> tuple[Arrays, Arrays]:
         """Some rows, padded and masked: `(inputs, labels)`, filled up to `rows`.
 
         Args:
@@ -426,23 +431,23 @@ class Batches:
         """
         rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
         if self.packing is not None:
-            return self._packed_rows(self.packing, chosen, rows, rng)
-        inputs, labels = self.collator.collate(*self.rows.take(chosen), rng, rows=rows)
+            return self._packed_rows(self.packing, chosen, rows, rng, collator)
+        inputs, labels = collator.collate(*self.rows.take(chosen), rng, rows=rows)
         if self.next_sentence_label is not None:
             labels["next_sentence_label"] = np.full(rows, IGNORED, np.int32)
             labels["next_sentence_label"][: len(chosen)] = self.next_sentence_label[chosen]
         return inputs, labels
 
     def _packed_rows(
-        self, packing: Packing, chosen: np.ndarray, rows: int, rng: np.random.Generator
+        self, packing: Packing, chosen: np.ndarray, rows: int, rng: np.random.Generator, collator: MaskingCollator
     ) -> tuple[Arrays, Arrays]:
         examples, counts = packing.of_rows(chosen)
         lengths = self.rows.lengths[examples]
-        layout = Layout(lengths, counts, rows, self.collator.block_size)
+        layout = Layout(lengths, counts, rows, collator.block_size)
         ids, types = map(np.concatenate, self.rows.take(examples))
-        is_chosen = self.collator.choose_in_examples(ids, lengths, rng)
-        shown = self.collator.hide(ids, is_chosen, rng) if self.is_masked else ids
-        inputs = layout.inputs(shown, types, self.collator.pad_token_id)
+        is_chosen = collator.choose_in_examples(ids, lengths, rng)
+        shown = collator.hide(ids, is_chosen, rng) if self.is_masked else ids
+        inputs = layout.inputs(shown, types, collator.pad_token_id)
         inputs["masked_positions"] = np.full((rows, packing.most_labels), -1, np.int32)
         labels = {"labels": np.full((rows, packing.most_labels), IGNORED, np.int32)}
         predicted_rows = layout.token_rows[is_chosen]
