@@ -121,7 +121,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_tokenizer(first_run, tmp_pa
     assert "val_mlm_loss" in metrics
     assert "val_nsp_loss" not in metrics
     assert (tmp_path / "out" / "vocab.txt").read_text() == (first_run / "vocab.txt").read_text()
-    assert "컴퓨터는 데이터를" in capsys.readouterr().out.split("is ready")[1]
+    assert "질문 하나에는" in capsys.readouterr().out.split("is ready")[1]
 
 
 def test_a_corpus_is_prepared(tmp_path, capsys):
