@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import nbformat
@@ -28,12 +29,15 @@ def test_a_tutorial_runs_in_a_kernel_and_its_output_is_ours(tmp_path):
     for cell in cells:
         is_elsewhere = cell.source.startswith("%pip") or "push_to_hub" in cell.source
         cell.source = "" if is_elsewhere else smaller(cell.source)
-    NotebookClient(document, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    try:
+        NotebookClient(document, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    finally:
+        sys.modules.pop("ipykernel", None)  # by which a notebook is recognized: the other tests do not run in one
     assert (tmp_path / "my_bert" / "model.safetensors").is_file()
     texts = {cell.source: "".join(each.get("text", "") for each in cell.outputs) for cell in cells}
     assert not any("oneDNN" in text for text in texts.values())
     (training,) = (text for source, text in texts.items() if "model.fit" in source)
-    assert "step 2 of 2" in training
+    assert "2/2 [==" in training  # the bar of a terminal
     assert "val_mlm_loss" in training
     (answers,) = (text for source, text in texts.items() if "fill_mask(" in source)
     assert len([line for line in answers.splitlines() if "데이터" in line]) == 5

@@ -1,6 +1,7 @@
 """The bar at two widths, and the lines of a file."""
 
 import re
+import sys
 
 import pytest
 import tensorflow as tf
@@ -119,10 +120,13 @@ def test_silence_on_request(clock, capsys):
 
 
 def test_a_terminal_is_found_out(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # other tests start a kernel
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert kp.callbacks.Progress().live
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
     assert not kp.callbacks.Progress().live
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert kp.callbacks.Progress().live
 
 
 def test_no_line_at_all_is_refused():
