@@ -1,11 +1,11 @@
 """Gaps before the rest of a word, «[MASK]이»: what a model knows, and what it shows in a fill-mask pipeline.
 
-    python -m benchmarks.glued_gaps --corpus KOREAN.jsonl.gz [--shares 0 0.5 1] [--seeds 0 1 2] [--steps 3000]
+    python -m benchmarks.glued_gaps --corpus KOREAN.jsonl.gz [--shares 0 0.5 1] [--after 0.5] [--seeds 0 1 2]
 
 For each share (`glue_prob`) and seed a model is trained. Of held-out texts, one gap each, at a word's beginning of two
 characters or more, before a rest of one piece: loss and accuracy with the rest as training without `glue_prob` shows it
-(`##이`) and as every pipeline writes it (`이`). Of the usual evaluation, the loss of ordinary masks, which no rest of a
-word follows, and of all masks, in whose examples all rests stand as `##` pieces.
+(`##이`) and as every pipeline writes it (`이`). The usual evaluation gives two more losses: of all masks, in examples
+where every rest is a `##` piece; and of ordinary masks, which are all but the gaps that `GluedRests` would rewrite.
 """
 
 import argparse

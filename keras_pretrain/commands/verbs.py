@@ -1,5 +1,6 @@
 """What each verb does. Heavy libraries such as TensorFlow are imported when a verb starts."""
 
+import inspect
 import json
 import shlex
 import sys
@@ -151,7 +152,10 @@ def evaluate(
     if json_file is not None and (json_file.exists() or not json_file.parent.is_dir()):
         raise FileExistsError(f"`json_file`: {json_file} exists already, or its folder does not. Choose another name.")
     if suite is None:
-        _refuse_given("suite", data=data, tasks=tasks or None, untrained=untrained or None)
+        _refuse_changed(
+            "has no effect without `suite`",
+            data=data, tasks=tasks, seeds=seeds, untrained=untrained, output=output, precision=precision,
+        )  # fmt: skip
         if corpus is not None:
             require_source("corpus", corpus)
         begin()
@@ -168,7 +172,11 @@ def evaluate(
         )
         print(table(metrics))
     else:
-        _refuse_given("corpus", pair_column=pair_column, block_size=block_size)
+        _refuse_changed(
+            "has no effect beside `suite`, whose file has settings of its own",
+            text_column=text_column, pair_column=pair_column, label_column=label_column, block_size=block_size,
+            seed=seed,
+        )  # fmt: skip
         if corpus is not None or data is None:
             raise ValueError("`suite` takes the folder of its files as `data`, and no `corpus`.")
         begin()
@@ -189,11 +197,11 @@ def evaluate(
         json_file.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _refuse_given(needed: str, **given: object) -> None:
-    """Refuse arguments that have an effect only together with another one."""
+def _refuse_changed(reason: str, **given: object) -> None:
+    """Refuse arguments of `evaluate` that have another value than their default."""
     for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"`{name}` has no effect without `{needed}`: give that, too.")
+        if value != inspect.signature(evaluate).parameters[name].default:
+            raise ValueError(f"`{name}` {reason}. Leave it out.")
 
 
 def fill_mask(

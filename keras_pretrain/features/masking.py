@@ -14,7 +14,7 @@ IGNORED = -100  # a label with no loss, as in 🤗 transformers
 # The share of glued gaps (see `GluedRests`) from the first step on. Measured with `mini` on reviews, 3,000 steps, three
 # seeds (benchmarks/README.md): in a pipeline, the token is then among the five likeliest about as often as with the
 # rest as a continuation in the same model, and 0.4 times as often with 0. It costs 0.06 of the loss of other masks.
-# With all gaps, but only in the second half of the steps (`glue_after`), it costs 0.02: runs do this.
+# With all gaps, but only in the second half of the steps (`glue_after`), it cost 0.02 (one seed): runs do this.
 GLUE_PROB = 0.75
 
 

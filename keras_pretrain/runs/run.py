@@ -23,6 +23,7 @@ from keras_pretrain.corpus.sentences import choose_backend
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.features.batching import batches_behind, packed_row_count, to_tf_dataset
 from keras_pretrain.features.building import build_features, choose_objective
+from keras_pretrain.features.masking import GLUE_PROB
 from keras_pretrain.folders import OwnedFolder
 from keras_pretrain.models.bert import BertPretrainer
 from keras_pretrain.models.electra import ElectraPretrainer
@@ -148,7 +149,10 @@ class Run:
         """Prepare, train and save. Returns the last value of each metric, and `tokens_per_second`."""
         self.settings = with_precision(self.settings)
         if self.settings.glue_prob is None:
-            self.settings = dataclasses.replace(self.settings, glue_prob=self.settings.default_glue_prob)
+            name = self.settings.init_from
+            masks_itself = name is not None and find_checkpoint(name).model_type == "electra"
+            share = GLUE_PROB if masks_itself else self.settings.default_glue_prob
+            self.settings = dataclasses.replace(self.settings, glue_prob=share)
         logger.info("%s", self._summary())
         ignored = [name for name in ("size", "vocab_size") if name in self.settings.unused()]
         if self.settings.init_from and ignored:

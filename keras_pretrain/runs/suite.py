@@ -8,11 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 import xxhash
 from datasets import Dataset, DatasetDict
 from transformers import AutoConfig, TFBertForPreTraining, TFElectraForPreTraining
 
+from keras_pretrain.compat.tf_keras import initializers_drawing_from
 from keras_pretrain.corpus.cleaning import CLEANINGS, require_cleaning
 from keras_pretrain.corpus.loading import load_corpus
 from keras_pretrain.corpus.readers import KNOWN
@@ -148,6 +148,8 @@ def evaluate_suite(
         require_metrics()
     if len(set(models)) < len(models) or not models:
         raise ValueError("`model`: give at least one, each once.")
+    if untrained and "untrained" in models:
+        raise ValueError("`untrained`: a model has this name. Give its folder as ./untrained.")
     found = {name: check_checkpoint(name) for name in models}
     files = _find_files(chosen, Path(data).expanduser())
     texts = None if chosen.text is None else _load_text(chosen.text, files)
@@ -300,7 +302,7 @@ def _key(checkpoint: Checkpoint) -> str:
 def _save_untrained(checkpoint: Checkpoint, output: Path) -> Path:
     """Make a checkpoint with the config and tokenizer of another one, and random weights from seed 0."""
     config, tokenizer = AutoConfig.from_pretrained(checkpoint.folder), checkpoint.tokenizer()
-    tf.keras.utils.set_random_seed(0)
-    model = (TFElectraForPreTraining if config.model_type == "electra" else TFBertForPreTraining)(config)
-    model.build_in_name_scope()
+    with initializers_drawing_from(0):
+        model = (TFElectraForPreTraining if config.model_type == "electra" else TFBertForPreTraining)(config)
+        model.build_in_name_scope()
     return save_checkpoint(model, tokenizer, output / f"untrained-{_key(checkpoint)}")

@@ -63,6 +63,8 @@ finetune --model bert --train labelled.csv --output o --layerwise-decay 0 | --la
 evaluate                             | --model
 evaluate --model bert --data empty_folder --corpus texts.txt | --suite
 evaluate --model bert --suite korean | --data
+evaluate --model bert --corpus texts.txt --seeds 5 | --suite
+evaluate --model bert --suite korean --data empty_folder --pair-column x | --pair-column
 evaluate --model bert --suite korean --data empty_folder --output o | ko_nsmc_train
 evaluate --model bert --suite swahili --data empty_folder --output o | --suite
 fill-mask --model bert               | text

@@ -137,6 +137,7 @@ def with_task(**changes):
         (SUITE, {"data": "nowhere"}, r"data.*nowhere"),
         (SUITE, {"models": ["./none"]}, r"none"),
         (SUITE, {"models": []}, r"model.*one"),
+        (SUITE, {"models": ["untrained"], "untrained": True}, r"untrained.*\./untrained"),
         (SUITE, {"precision": "float8"}, r"precision.*float8"),
     ],
 )
