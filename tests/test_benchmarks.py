@@ -73,3 +73,16 @@ def test_training_step_beside_torch(sizes):
         "--leave-out stock stock_xla tutorial torch_compiled_float32 torch_compiled_bfloat16"
     )
     assert "torch_bfloat16 |" in output
+
+
+def test_time_to_loss(tmp_path):
+    """With torch, if there is an environment with it."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("\n".join(json.dumps({"text": text}) for text in kp.load_sample("ko")["text"][:40]))
+    small = "--size tiny --batch-size 4 --block-size 16 --vocab-size 300 --seconds 1"
+    python = os.environ.get("KERAS_PRETRAIN_TORCH_PYTHON")
+    torch = f"--torch-python {python} --torch-rates 1e-3 --torch-steps 2" if python else ""
+    output = run(f"benchmarks.time_to_loss --corpus {corpus} {small} {torch}")
+    losses = dict(re.findall(r"\| (torch|ours) \|.* (\d\.\d{4}) \|", output))
+    assert losses.keys() == ({"torch", "ours"} if python else {"ours"})
+    assert all(4 < float(loss) < 7 for loss in losses.values())  # ln 300 is 5.7

@@ -17,6 +17,7 @@ import yaml
 from cyclopts import App, Parameter
 
 from keras_pretrain.commands import verbs
+from keras_pretrain.runs.recipes import recipe_file, recipe_names
 from keras_pretrain.runs.settings import Settings, read_yaml
 from keras_pretrain.system import enable_logging
 
@@ -29,6 +30,7 @@ _PARSING: dict[str, Any] = {
     "print_error": False,
     "help_on_error": False,
 }
+_APP: dict[str, Any] = {"suppress_keyboard_interrupt": False}  # `_guarded` reports Ctrl-C
 _Record = TypeVar("_Record", bound=Settings)
 
 
@@ -76,7 +78,8 @@ def parse(
     """
     enable_logging()
     tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
-    app = App(name=script, help=description, help_format="plaintext", version_flags=[], default_parameter=_DEFAULTS)
+    app = App(name=script, help=description, help_format="plaintext", version_flags=[], default_parameter=_DEFAULTS,
+              **_APP)  # fmt: skip
     app.default(_command(_part(record, takes, defaults), lambda settings: settings, record, defaults))
     result: list[Any] = []
 
@@ -117,21 +120,24 @@ class Options:
     """What every verb takes.
 
     Args:
-      config: A YAML file of settings, such as the run.yaml of a run. Flags come before it.
+      config: A recipe (RECIPES), or a YAML file of settings, such as a run.yaml. Flags override it.
       print_config: Print the settings as YAML, and stop.
       debug: Show the traceback of an error.
     """
 
-    config: Path | None = None
+    config: str | None = None
     print_config: bool = False
     debug: bool = False
+
+
+Options.__doc__ = (Options.__doc__ or "").replace("RECIPES", ", ".join(recipe_names()))
 
 
 def _application() -> App:
     import keras_pretrain
 
     app = App(name=_NAME, help=keras_pretrain.__doc__.splitlines()[0], version=keras_pretrain.__version__,
-              default_parameter=_DEFAULTS)  # fmt: skip
+              default_parameter=_DEFAULTS, **_APP)  # fmt: skip
     for name, (record, function) in verbs.RECORDS.items():
         app.command(_command(_part(record, None, {}), function, record), name=name)
     for name, function in verbs.FUNCTIONS.items():
@@ -176,7 +182,11 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
     _refuse_fractions(tokens, takes)
     if file is None or verb not in verbs.RECORDS:
         return tokens
-    values = read_yaml(file)
+    is_recipe = file in recipe_names()
+    if not is_recipe and not Path(file).exists():
+        raise FileNotFoundError(f"--config: there is no file {file} and no such recipe: {', '.join(recipe_names())}.")
+    values = read_yaml(recipe_file(file) if is_recipe else file)
+    values |= {"recipe": file} if is_recipe else {}
     kind = values.pop("kind", verb)
     if kind != verb:
         raise ValueError(f"--config: {file} has settings of {kind!r}, not of {verb!r}.")

@@ -125,9 +125,9 @@ def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -
     across = None if border is None else int(np.isin(hashes[border:], hashes[:border]).sum())
     if duplicates:
         done = "left out" if are_dropped else "kept; drop_duplicates=True leaves them out"
-        logger.info("%d documents have the text of an earlier one: %s.", duplicates, done)
+        logger.info("%d documents repeat the text of an earlier document: %s.", duplicates, done)
     if across and not are_dropped:
-        logger.warning("%d validation documents stand in the training split, too.", across)
+        logger.warning("%d validation documents are also in the training split.", across)
     return first, duplicates, across
 
 
@@ -159,8 +159,8 @@ def find_source(source: Source, text_column: str) -> list[Path] | dict[str, Data
             source = datasets.load_dataset(source)
         except (datasets.exceptions.DatasetNotFoundError, ConnectionError, FileNotFoundError) as error:
             raise FileNotFoundError(
-                f"There is no file or folder {source} (looked from {os.getcwd()}), and no dataset of that name could "
-                f"be had from the Hub: {error}"
+                f"There is no file or folder {source} (current folder: {os.getcwd()}), and no dataset of that name "
+                f"could be loaded from the Hub: {error}"
             ) from error
     splits = {"train": source} if isinstance(source, (Dataset, IterableDataset)) else source
     if not isinstance(splits, dict):  # a DatasetDict and an IterableDatasetDict are dicts
@@ -197,7 +197,7 @@ def _find_files(source: str) -> list[Path]:
             raise FileNotFoundError(f"No file matches {source}.")
         return sorted({(os.path.realpath(file.parent), file.name): file for file in matches}.values())
     if not is_hub_name(source):
-        raise FileNotFoundError(f"There is no file or folder {source} (looked from {os.getcwd()}).")
+        raise FileNotFoundError(f"There is no file or folder {source} (current folder: {os.getcwd()}).")
     return []
 
 
@@ -212,7 +212,7 @@ def _files_of_folder(folder: Path) -> list[Path]:
             (found if is_text else others).append(file)
     if others:
         logger.info(
-            "%s: %d files and folders left out that are hidden, of other kinds, or links to nothing (the first: %s).",
+            "%s: %d files and folders skipped: they are hidden, of another file type, or broken links (the first: %s).",
             folder, len(others), min(others),
         )  # fmt: skip
     if not found:

@@ -98,7 +98,7 @@ def check_columns(path: Path, column: str, options: ReadingOptions, holds: str =
     """
     kind = _kind(path)
     if not is_known(path):
-        raise ValueError(f"{path} is of an unknown kind. A corpus file ends in {KNOWN}.")
+        raise ValueError(f"{path} has an unknown file type. The name of a corpus file ends in {KNOWN}.")
     if kind == ".parquet":
         with _parquet_file(path) as file:
             _find_columns(path, file.schema_arrow.names, [column], holds)
@@ -131,12 +131,12 @@ def records(path: Path, columns: Sequence[str], options: ReadingOptions, bad_row
     """
     kind, found = _kind(path), bad_rows if options.on_bad_rows == "skip" else BadRows()
     if kind == ".txt" and len(columns) > 1:
-        raise ValueError(f"{path} has no columns: labelled examples are in {KNOWN.removeprefix('.txt, ')}.")
+        raise ValueError(f"{path} has no columns. Give labelled examples as {KNOWN.removeprefix('.txt, ')}.")
     yield from _READERS[kind](path, columns, options, found)
     if options.on_bad_rows == "error" and found.count:
         which = "only bad row" if found.count == 1 else f"first of {found.count} bad rows"
         raise ValueError(
-            f"{found}. It is the {which} of the file. Correct it; or leave such rows out and count them with "
+            f"{found}. It is the {which} of the file. Correct it, or skip and count such rows with "
             f"on_bad_rows='skip'{_REMEDIES.get(kind, '')}."
         )
 
@@ -202,8 +202,8 @@ def _json_objects(path: Path, options: ReadingOptions, bad_rows: BadRows) -> Ite
         value, i, wrong = _parse_json(whole, options.encoding)
         if is_list and wrong:
             raise ValueError(
-                f"{path}, line {number + i}, {wrong}: {_shorten(whole[i])!r}. A list is read as a whole or not at all. "
-                f"Correct it, or give {_ENCODING}."
+                f"{path}, line {number + i}, {wrong}: {_shorten(whole[i])!r}. A JSON list is read only as a "
+                f"whole: its rows cannot be skipped. Correct it, or give {_ENCODING}."
             )
         for index, item in enumerate(value if is_list else [value]):
             place = f"item {index}" if is_list else f"line {number}"
@@ -289,8 +289,8 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
             again += len(taken) - 1
             if again > 1_000_000 + 20 * number:  # otherwise the time would grow with the square of the file's length
                 raise ValueError(
-                    f"{path}, line {number + 1}: too many quotation marks are never closed. A dialect without quoting "
-                    'reads the file, such as dialect={"delimiter": ",", "quoting": csv.QUOTE_NONE}.'
+                    f"{path}, line {number + 1}: too many quotation marks are never closed. Read the file without "
+                    'quoting, for example with dialect={"delimiter": ",", "quoting": csv.QUOTE_NONE}.'
                 )
             waiting.extend(reversed(taken[1:]))
             del taken[1:]
@@ -331,7 +331,10 @@ def _csv_dialect(kind: str, dialect: str | dict | None) -> csv.Dialect:
     found = csv.reader([], **{"strict": True, **dialect}).dialect
     is_known = found.quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE)
     if not is_known or found.delimiter in ("\r", "\n", found.quotechar):
-        raise ValueError("no delimiter is a line break or quotechar; quoting is QUOTE_MINIMAL, _ALL or QUOTE_NONE")
+        raise ValueError(
+            "the delimiter must not be a line break or the quotechar, and quoting must be QUOTE_MINIMAL, QUOTE_ALL or "
+            "QUOTE_NONE"
+        )
     return found  # type: ignore[return-value]  # typeshed uses a Dialect without a public name
 
 
@@ -361,7 +364,7 @@ def _dialect_hint(line: str, names: list[str], column: str, dialect: csv.Dialect
         fields = [field.strip().strip('"') for field in line.split(delimiter)]
         fits = len(fields) > 1 and (column in fields or len(names) == 1)
         if fits and dialect and (delimiter != dialect.delimiter or dialect.quoting == csv.QUOTE_NONE):
-            return f"The header looks separated by {delimiter!r}: dialect={name!r} reads it."
+            return f"The header seems to be separated by {delimiter!r}: dialect={name!r} reads it."
     return ""
 
 
@@ -375,13 +378,13 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
         with opener(path, "rt", encoding=encoding, errors="surrogateescape", newline=newline) as file:
             mark = file.buffer.peek(2)[:2]  # type: ignore[attr-defined]  # missing in typeshed
             if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and codecs.lookup(encoding).name.startswith("utf-8"):
-                raise ValueError(f"{path}, line 1, is not UTF-8: it begins as UTF-16 does. encoding='utf-16' reads it.")
+                raise ValueError(f"{path}, line 1, is not UTF-8 but seems to be UTF-16: give encoding='utf-16'.")
             for number, line in enumerate(file, start=1):
                 yield line.removeprefix("\ufeff") if number == 1 else line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
-            f"{path} is not a whole gzip file: it is damaged after line {number} ({error}). Copy or download it again; "
-            "without .gz in its name it is read as it is."
+            f"{path} is not a complete gzip file: it is damaged after line {number} ({error}). Copy or download it "
+            "again. If it is not compressed, remove .gz from its name."
         ) from error
     except UnicodeError as error:  # for encodings whose bytes cannot become surrogates, such as UTF-16
         raise ValueError(

@@ -27,7 +27,7 @@ def load_sample(language: str = "ko") -> Dataset:
 
         documents = filter(None, ("\n".join(_prose_paragraphs(topics[name])) for name in sorted(topics)))
     else:
-        raise ValueError(f"There is a sample in 'ko' and in 'en', not in {language!r}. Give a corpus of your own.")
+        raise ValueError(f"There is no sample in {language!r}, only in 'ko' and 'en'. Give a corpus of your own.")
     return Dataset.from_dict({"text": list(documents)})
 
 

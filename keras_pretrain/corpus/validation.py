@@ -55,9 +55,9 @@ def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float
     different = np.unique(keys)
     if len(different) < 2:
         raise ValueError(
-            f"The corpus has one document{'' if len(keys) == 1 else ', many times'}, and validation needs another. "
-            "Give more documents (in .txt files a blank line separates them; sample_by='line' takes each line for "
-            "one), or validation_fraction=0."
+            f"The corpus has only one document{'' if len(keys) == 1 else ', many times'}, and validation needs another "
+            "one. Give more documents (in .txt files, a blank line separates documents; with sample_by='line', each "
+            "line is a document), or set validation_fraction=0."
         )
     fewest = 2 if len(different) >= 4 else 1
     return min(max(bound, int(different[fewest - 1]) + 1), int(different[-1]))

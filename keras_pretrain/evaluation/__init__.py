@@ -1,6 +1,15 @@
-"""Measures how well masked language models fill gaps: masked tokens, or words that are the same for every tokenizer."""
+"""Measures pretrained models on text: masked tokens, words that are the same for every tokenizer, replaced tokens, and
+next sentences."""
 
+from keras_pretrain.evaluation.heads import evaluate_next_sentences, evaluate_replaced_tokens
 from keras_pretrain.evaluation.hidden_words import evaluate_hidden_words
 from keras_pretrain.evaluation.mlm import compare_mlm, evaluate_mlm, load_masked_lm
 
-__all__ = ["compare_mlm", "evaluate_hidden_words", "evaluate_mlm", "load_masked_lm"]
+__all__ = [
+    "compare_mlm",
+    "evaluate_hidden_words",
+    "evaluate_mlm",
+    "evaluate_next_sentences",
+    "evaluate_replaced_tokens",
+    "load_masked_lm",
+]

@@ -255,5 +255,7 @@ def load_masked_lm(
         network, information = _CLASSES[checkpoint.model_type].from_pretrained(folder, output_loading_info=True)
     missing = [name for name in information["missing_keys"] if "predictions" in name or "mlm" in name]
     if missing:
-        logger.warning("%s has no MLM head: it starts at random, and the metrics say nothing.", checkpoint.name)
+        logger.warning(
+            "%s has no MLM head. The head has random weights, so the metrics are meaningless.", checkpoint.name
+        )
     return network, checkpoint.tokenizer() if tokenizer is None else tokenizer

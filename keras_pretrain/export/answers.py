@@ -62,14 +62,18 @@ def fill_gaps(
             raise ValueError(f"There is no [MASK] in {text!r}. Write [MASK] where the gap is.")
     if (Path(model) / "saved_model.pb").exists():
         if rests == "continuation":
-            raise ValueError("A SavedModel reads rests as beginnings: give the checkpoint, or leave rests out.")
+            raise ValueError(
+                "rests='continuation' needs a checkpoint: a SavedModel reads the rest of a word after a gap as the "
+                "beginning of a word. Give the checkpoint, or leave rests out."
+            )
         return _ask_saved_model(model, texts, top_k)
     filler = GapFiller(*load_masked_lm(model), rests)
     answers = [filler.fill(text, top_k) for text in texts]
     if filler.continuations and rests == "auto":
         logger.info(
-            "Rests of words behind a gap are read as continuations (%d), as the checkpoint was trained; a fill-mask "
-            "pipeline reads them as beginnings. Training with glue_prob teaches that.",
+            "In %d places, the rest of a word after a gap is read as its continuation, as in the training of the "
+            "checkpoint. A fill-mask pipeline reads it as the beginning of a word; train with glue_prob for such "
+            "pipelines.",
             filler.continuations,
         )
     return answers
@@ -172,7 +176,7 @@ def _ask_saved_model(folder: str | os.PathLike[str], texts: list[str], top_k: in
 
     signatures = tf.saved_model.load(str(folder)).signatures
     if "fill_mask" not in signatures:
-        raise ValueError(f"{folder} is a SavedModel that fills no gaps; it has {', '.join(signatures)}.")
+        raise ValueError(f"{folder} is a SavedModel that cannot fill gaps: its signatures are {', '.join(signatures)}.")
     answers = signatures["fill_mask"](text=tf.constant(texts))
     names, scores = answers["tokens"].numpy(), answers["scores"].numpy()
     found = []

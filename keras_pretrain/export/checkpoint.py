@@ -88,7 +88,7 @@ def save_checkpoint(
                 and not _is_old_card(directory / card, folder)
             ):
                 (stage / card).unlink()
-                logger.info("%s is not as this package wrote it, and stays.", directory / card)
+                logger.info("%s was not written by this package, or was changed since, and is kept.", directory / card)
     return directory
 
 

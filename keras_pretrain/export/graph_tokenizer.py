@@ -81,7 +81,7 @@ class GraphTokenizer(tf.Module):
         if text_pair is None:
             parts = [cls, self.tokenize(text)[:, : self.max_length - 2], sep]
         else:
-            message = "There must be as many text_pair as text: one second text for each first."
+            message = "text_pair must have as many texts as text: one second text for each first text."
             with tf.control_dependencies([tf.debugging.assert_equal(tf.size(text), tf.size(text_pair), message)]):
                 text_pair = tf.identity(text_pair)
             first, second = _cut_longer(self.tokenize(text), self.tokenize(text_pair), self.max_length - 3)
@@ -217,8 +217,8 @@ def _require_reproducible(tokenizer: "PreTrainedTokenizerBase") -> None:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ValueError(
-            f"{type(tokenizer).__name__} is a slow (Python) tokenizer, which cannot be read: use a fast one, such as "
-            "BertTokenizerFast or what AutoTokenizer gives."
+            f"{type(tokenizer).__name__} is a slow (Python) tokenizer, which cannot be reproduced inside a TensorFlow "
+            "graph. Use a fast one, such as BertTokenizerFast or the result of AutoTokenizer."
         )
     parts = {"model": models.WordPiece, "normalizer": normalizers.BertNormalizer}
     for name, kind in (parts | {"pre_tokenizer": pre_tokenizers.BertPreTokenizer}).items():
@@ -230,19 +230,22 @@ def _require_reproducible(tokenizer: "PreTrainedTokenizerBase") -> None:
                 "_ids take them."
             )
     if not backend.normalizer.clean_text:
-        raise ValueError("The tokenizer's normaliser keeps control characters (clean_text=False): not reproduced.")
+        raise ValueError(
+            "The tokenizer's normalizer keeps control characters (clean_text=False), which cannot be reproduced inside "
+            "a TensorFlow graph. Export with another tokenizer."
+        )
     vocabulary = backend.get_vocab(with_added_tokens=False)
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-        raise ValueError("The vocabulary's ids have gaps; those of a BERT vocabulary are its lines, 0, 1, 2 …")
+        raise ValueError("The vocabulary's ids have gaps. The ids of a BERT vocabulary are consecutive: 0, 1, 2 …")
     if backend.model.unk_token not in vocabulary:
         raise ValueError(f"The vocabulary has no {backend.model.unk_token} for unknown words.")
     parting = [
         token.content for token in tokenizer.added_tokens_decoder.values() if token.single_word or not token.content
     ]
     if parting:
-        raise ValueError(f"Added tokens that match whole words alone (single_word=True) are not reproduced: {parting}.")
+        raise ValueError(f"Added tokens that match only whole words (single_word=True) are not supported: {parting}.")
     if (tokenizer.padding_side, tokenizer.truncation_side) != ("right", "right"):
-        raise ValueError("The tokenizer pads or cuts on the left; only the right is reproduced.")
+        raise ValueError("The tokenizer pads or truncates on the left. Only padding and truncation on the right work.")
     around = [tokenizer.cls_token_id, tokenizer.sep_token_id]
     if None in around or tokenizer("").input_ids != around:
         raise ValueError(

@@ -102,7 +102,9 @@ def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
         raise FileNotFoundError(f"There is nothing to upload in {directory}; kp.save_checkpoint writes such a folder.")
     owner = OwnedFolder(directory, "upload")
     if "preparation" in owner.writers:
-        raise ValueError(f"{directory} is a prepared corpus, with all of its texts, and no model. It is not uploaded.")
+        raise ValueError(
+            f"{directory} is a prepared corpus, not a model. It is not uploaded, because it contains the texts."
+        )
     if not any(Path(name).name in ("config.json", "saved_model.pb") for name in names):
         raise FileNotFoundError(f"There is no model in {directory}: no config.json and no saved_model.pb.")
     can_stage = os.access(directory, os.W_OK) and importlib.util.find_spec("fcntl")
@@ -113,7 +115,7 @@ def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
             _take(directory / name, stage / name, is_ours=owner.owns(name))
         cards = [name for name in names if name.endswith("README.md") and owner.owns(name)]
         for name in remove_paths(stage):
-            logger.info("%s is uploaded without the paths of this machine that it has.", directory / name)
+            logger.info("%s contains paths of this machine; they are removed from the uploaded copy.", directory / name)
         yield Snapshot(directory, stage, cards)
 
 
@@ -157,12 +159,12 @@ def check_target(repo_id: str, token: str | None) -> str:
     token = token or get_token()
     if not token:
         raise PermissionError(
-            "There is no token for the Hub: run `hf auth login`, set HF_TOKEN or pass a token, one with the right to "
-            "write."
+            "There is no token for the Hub: run `hf auth login`, set HF_TOKEN or pass a token. The token needs write "
+            "access."
         )
     if not token.isascii() or any(character.isspace() for character in token):
         # An HTTP library would quote it in its error.
-        raise ValueError("The token has a space, a line break or another character that no token has; copy it again.")
+        raise ValueError("The token has a space, a line break or another invalid character: copy it again.")
     return token
 
 
@@ -172,12 +174,12 @@ def _explain(error: Exception, repo_id: str, token: str) -> OSError:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status in (401, 403):
         return PermissionError(
-            f"The Hub refused the token for {repo_id} ({status}). It needs the right to write there: see "
+            f"The Hub refused the token for {repo_id} ({status}). The token needs write access to it: see "
             f"https://huggingface.co/settings/tokens. {reason}"
         )
     happened = f"failed with status {status}" if status else "could not be reached"
     return ConnectionError(
-        f"The Hub {happened}, and {repo_id} is not complete. The same call again sends what is missing. {reason}"
+        f"The Hub {happened}, and {repo_id} is incomplete. Repeat the same call to upload the rest. {reason}"
     )
 
 
@@ -196,5 +198,5 @@ def _report_others(api: HfApi, repo_id: str, taken: Snapshot) -> None:
         others = sorted(set(api.list_repo_files(repo_id)) - sent - {".gitattributes"})
         if others:
             logger.info(
-                "%s also has files that are not in %s, and keeps them: %s.", repo_id, taken.origin, ", ".join(others)
+                "%s also has files that are not in %s. They are kept: %s.", repo_id, taken.origin, ", ".join(others)
             )

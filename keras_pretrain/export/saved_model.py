@@ -102,7 +102,7 @@ def export_saved_model(
     with folder.writing(last="saved_model.pb", remove_first="saved_model.pb", replace_all=True) as stage:
         tf.saved_model.save(served, str(stage), signatures=served.functions)
     if cleaning_of(tokenizer) not in (None, "none"):
-        logger.info("%s does not clean text: give it clean_text(text, %r).", directory, cleaning_of(tokenizer))
+        logger.info("%s does not clean its input: pass clean_text(text, %r) to it.", directory, cleaning_of(tokenizer))
     return directory
 
 
@@ -124,7 +124,7 @@ class ServedModel(tf.Module):
         max_length = max_length or min(tokenizer.model_max_length, config.max_position_embeddings)
         if max_length > config.max_position_embeddings:
             raise ValueError(
-                f"max_length is {max_length}, and the model has {config.max_position_embeddings} positions."
+                f"max_length is {max_length}, but the model has only {config.max_position_embeddings} positions."
             )
         if not 1 <= top_k <= len(tokenizer):
             raise ValueError(f"top_k must be between 1 and the vocabulary's {len(tokenizer)} tokens, not {top_k}.")
@@ -243,7 +243,7 @@ def export_checkpoint(checkpoint: str | os.PathLike[str], directory: str | os.Pa
         architecture = (found.config.get("architectures") or [""])[0]
         kind = getattr(transformers, f"TF{architecture}", None)
         if kind is None:
-            raise ValueError(f"{found.name} has the architecture {architecture!r}, which TensorFlow does not have.")
+            raise ValueError(f"{found.name} has the architecture {architecture!r}, which has no TensorFlow class.")
         with found.readable() as folder:
             model = kind.from_pretrained(folder)
     return export_saved_model(model, found.tokenizer(), directory, **settings)

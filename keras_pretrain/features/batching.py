@@ -230,7 +230,7 @@ class Batches:
         block_size = recorded["block_size"] or int(examples.lengths.max())
         if examples.lengths.max() > block_size:
             longest = examples.lengths.max()
-            raise ValueError(f"The longest example has {longest} tokens and does not fit into {block_size}.")
+            raise ValueError(f"The longest example has {longest} tokens and does not fit into block_size {block_size}.")
         if not self.is_masked:
             masking = {"mask_prob": masking["mask_prob"] if packed else 0.0, "glue_prob": 0.0}
         self.collator = MaskingCollator(tokenizer, block_size=block_size, **masking)

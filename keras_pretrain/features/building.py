@@ -91,7 +91,10 @@ def choose_objective(documents: Dataset) -> str:
     single = sum(not _SENTENCE_END.search(text.strip()) for text in texts)
     if 2 * single <= len(texts):
         return "mlm+nsp"
-    logger.info("%d of %d documents have one sentence: objective mlm, without next sentences.", single, len(texts))
+    logger.info(
+        "%d of %d documents have only one sentence: objective mlm, without next-sentence prediction.",
+        single, len(texts),
+    )  # fmt: skip
     return "mlm"
 
 
@@ -115,8 +118,8 @@ def recorded_settings(features: Dataset, objective: str | None = None, block_siz
         raise ValueError(f"The examples were built for the objective {known!r}, not {objective!r}.")
     if known is None and objective is None:
         raise ValueError(
-            "The examples do not say what they were built for: that is lost when a dataset is selected from, mapped or "
-            "saved. Pass objective='mlm' or objective='rtd' (ELECTRA)."
+            "The objective of the examples is unknown: a dataset loses it when it is selected from, mapped or saved. "
+            "Pass objective='mlm' or objective='rtd' (ELECTRA)."
         )
     return {"objective": objective or known, "block_size": block_size or recorded.get("block_size")}
 
@@ -287,13 +290,13 @@ def report_examples(name: str, objective: str, block_size: int, figures: dict[st
     if objective == "mlm+nsp":
         report = f"{examples:,} pairs, {figures['random_pairs'] / max(examples, 1):.1%} with a random B"
         if figures["one_sentence_documents"]:
-            report += f"; {figures['one_sentence_documents']:,} documents of one sentence served as random B only"
+            report += f"; {figures['one_sentence_documents']:,} documents of one sentence were used as random B only"
         if figures["leftover_sentences"]:
-            report += f"; {figures['leftover_sentences']:,} last sentences were left without a partner"
+            report += f"; {figures['leftover_sentences']:,} last sentences of documents were not paired"
         if 2 * figures["one_sentence_documents"] > figures["documents"]:
             logger.warning(
-                "%s%d of %d documents have one sentence and make no pair: next-sentence prediction makes little sense "
-                "here, and objective='mlm' learns from all of the text.",
+                "%s%d of %d documents have only one sentence and make no pair. Next-sentence prediction is of little "
+                "use for such a corpus; objective='mlm' trains on all of the text.",
                 name, figures["one_sentence_documents"], figures["documents"],
             )  # fmt: skip
     else:

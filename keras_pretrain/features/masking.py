@@ -142,7 +142,7 @@ class MaskingCollator:
         if lengths.max(initial=0) > self.block_size:
             raise ValueError(
                 f"An example of {lengths.max()} tokens does not fit into block_size {self.block_size}. Build the "
-                "features with this block_size, or give to_tf_dataset theirs."
+                "features with this block_size, or give to_tf_dataset the block_size of the features."
             )
         rows = len(input_ids) if rows is None else rows
         lengths = np.pad(lengths, (0, rows - len(lengths)))

@@ -107,13 +107,13 @@ def check_pairable(num_documents: int, has_two_sentences: bool) -> None:
     """
     if num_documents < 2:
         raise ValueError(
-            f"Next-sentence prediction takes random sentences from other documents, and the corpus has "
-            f"{num_documents} with text. Give more documents, or use objective='mlm'."
+            "Next-sentence prediction takes random sentences from other documents, so it needs two documents with "
+            f"text, and the corpus has {num_documents}. Give more documents, or use objective='mlm'."
         )
     if not has_two_sentences:
         raise ValueError(
-            "Next-sentence prediction needs documents of two sentences or more, and each document of this corpus has "
-            "one. Use objective='mlm', or join the sentences that belong together into documents."
+            "Next-sentence prediction needs documents of two sentences or more, but each document of this corpus has "
+            "only one. Use objective='mlm', or join the sentences that belong together into documents."
         )
 
 

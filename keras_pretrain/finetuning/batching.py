@@ -96,7 +96,7 @@ def _clean(texts: list[str], cleaning: str) -> list[str]:
     empty = [text for text, left in zip(texts, cleaned, strict=True) if text.strip() and not left.strip()]
     if empty:
         logger.warning(
-            "Cleaning %r leaves nothing of %d of %d texts, such as %r; they stay examples without a word. Choose "
+            "Cleaning %r removes all characters of %d of %d texts, such as %r. They are used as empty texts. Choose "
             "another cleaning, or leave them out.", cleaning, len(empty), len(texts), empty[0][:50],
         )  # fmt: skip
     return cleaned
@@ -383,7 +383,7 @@ def _columns(encoded: EncodedExamples, class_weight: Mapping[int, float] | None)
 def _weigh(labels: np.ndarray | None, class_weight: Mapping[int, float]) -> np.ndarray:
     """(examples,) float32."""
     if labels is None:
-        raise ValueError("class_weight is for labelled examples: give encode_examples the model's config.")
+        raise ValueError("class_weight needs labelled examples: pass the model's config to encode_examples.")
     missing = sorted({*labels.tolist()} - {*class_weight})
     if missing:
         raise ValueError(f"class_weight has no weight for class {missing[0]}: give one for each class.")

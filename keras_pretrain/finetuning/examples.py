@@ -118,13 +118,13 @@ def check_examples(train: Dataset, validation: Dataset | None = None, *, regress
         return ["value"]
     classes = sort_labels(set(labels))
     if len(classes) < 2:
-        raise ValueError(f"All examples of train have the label {classes[0]!r}: a classifier needs two at least.")
+        raise ValueError(f"All examples of train have the label {classes[0]!r}: a classifier needs at least two.")
     if validation is not None:
         unseen = sort_labels(set(values["validation"]["label"]) - set(classes))
         if unseen:
             raise ValueError(
-                f"validation has labels that train has not: {', '.join(map(repr, unseen))} (train has "
-                f"{', '.join(map(repr, classes))}). Put examples of them into train, or leave them out (keep_labels)."
+                f"validation has labels that are not in train: {', '.join(map(repr, unseen))} (train has "
+                f"{', '.join(map(repr, classes))}). Add examples of them to train, or leave them out (keep_labels)."
             )
         _warn_of_repeats(**values)
     return classes
@@ -170,7 +170,7 @@ def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str,
 def _columns_of_file(path: Path, columns: dict, options: ReadingOptions) -> dict[str, list]:
     """Like `_columns_of_dataset`, but for a file; the log says how many rows were skipped."""
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path} (looked from {os.getcwd()}).")
+        raise FileNotFoundError(f"There is no file {path} (current folder: {os.getcwd()}).")
     for holds, column in columns.items():
         readers.check_columns(path, column, options, holds)
     bad_rows = BadRows()
@@ -254,19 +254,19 @@ def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> t
     if not 0 < fraction < 1:
         raise ValueError(f"The share of validation must be above 0 and below 1, not {fraction}.")
     if len(examples) < 2:
-        raise ValueError("There is one example, and validation needs another.")
+        raise ValueError("There is only one example, and validation needs another one.")
     labels, groups = examples["label"][:], None
     if "group" in examples.column_names:
         splitter, groups = GroupShuffleSplit, examples["group"][:]
         if len(set(groups)) < 2:
-            raise ValueError(f"All examples are of the group {groups[0]!r}: validation needs another one.")
+            raise ValueError(f"All examples belong to the group {groups[0]!r}, and validation needs another group.")
     elif regression:
         splitter = ShuffleSplit
     else:
         splitter, counts, size = StratifiedShuffleSplit, Counter(labels), len(labels)
         rarest, count = counts.most_common()[-1]
         if count < 2:
-            raise ValueError(f"The label {rarest!r} has one example, and validation needs another. Leave it out.")
+            raise ValueError(f"The label {rarest!r} has only one example, and validation needs another. Leave it out.")
         if len(counts) > min(fraction, 1 - fraction) * size:
             raise ValueError(f"{size} examples of {len(counts)} classes are too few to split off {fraction:.0%}.")
     split = splitter(n_splits=1, test_size=fraction, random_state=seed).split(np.zeros(len(labels)), labels, groups)
@@ -280,6 +280,6 @@ def _warn_of_repeats(train: dict, validation: dict) -> None:
     repeats = sum(map(set(seen).__contains__, rows))
     if repeats:
         logger.warning(
-            "%d of %d examples of validation stand in train, too: the figures will flatter the model. A group_column "
+            "%d of %d examples of validation are also in train, so the metrics will be too optimistic. A group_column "
             "keeps such examples together.", repeats, len(validation["text"]),
         )  # fmt: skip

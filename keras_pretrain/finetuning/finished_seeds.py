@@ -1,7 +1,9 @@
 """`FinishedSeeds` stores the results of finished seeds, so that they are not trained again after a kill."""
 
 import contextlib
+import fnmatch
 import json
+import logging
 import os
 from collections.abc import Iterator
 from typing import cast
@@ -11,8 +13,11 @@ import xxhash
 
 from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.system import lock
+from keras_pretrain.training.history import CSVHistory
 
-_RESULTS, _WEIGHTS = "finetuning.json", "best.npz"
+logger = logging.getLogger(__name__)
+
+_RESULTS, _WEIGHTS, _HISTORY = "finetuning.json", "best.npz", "history-seed-{}.csv"
 _CHECKSUMS = {
     "train": "the training examples differ",
     "validation": "the validation examples differ",
@@ -84,6 +89,20 @@ class FinishedSeeds:
                 np.savez(stage / _WEIGHTS, *weights)
             (stage / _RESULTS).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
+    def callbacks(self, seed: int) -> list[CSVHistory]:
+        """The callback that writes the metrics of each epoch of a seed, from which `keras-pretrain serve` draws curves.
+        There is none without a folder, or if another file has the name of its file."""
+        if self._folder is None:
+            return []
+        path = self._folder.path / _HISTORY.format(seed)
+        if os.path.lexists(path) and not self._folder.owns(path.name):
+            logger.warning(
+                "%s was not written by finetune, or was changed since, and is kept: the epochs of seed %d are not "
+                "recorded. Move the file away.", path, seed,
+            )  # fmt: skip
+            return []
+        return [CSVHistory(path)]
+
     def read(self, resume: bool) -> None:
         """Read the results in the folder. Has the same arguments and errors as `open`."""
         if self._folder is None:
@@ -93,6 +112,8 @@ class FinishedSeeds:
             pass
         if not resume:
             folder.delete(folder.names())
+            histories = OwnedFolder(path, "history")
+            histories.delete(fnmatch.filter(histories.names(), _HISTORY.format("*")))
         for name in (_RESULTS, _WEIGHTS):
             if os.path.lexists(path / name) and not folder.owns(name):
                 raise FileExistsError(

@@ -13,7 +13,7 @@ def require_metrics() -> None:
     Raises:
       ModuleNotFoundError: the message names the library and the extra that has it.
     """
-    require_packages("the figures of a task", ("scikit-learn", "scipy"), "finetune")
+    require_packages("the metrics of a task", ("scikit-learn", "scipy"), "finetune")
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

@@ -112,7 +112,8 @@ class Predictor:
             raise ValueError("There are no examples to evaluate.")
         if encoded.labels is None:
             raise ValueError(
-                "The examples have no labels to be compared with: give encode_examples the model's config."
+                "The examples have no labels to compare the predictions with: pass the model's config to "
+                "encode_examples."
             )
         logits = self.logits(encoded)
         if self._model.config.num_labels == 1:

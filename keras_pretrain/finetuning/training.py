@@ -118,7 +118,9 @@ def finetune(
 
     With a `directory`, the result of each seed and the best weights so far are stored there. If the call is repeated,
     for example after the process was killed or with more seeds, it trains only the seeds that are not finished, and
-    returns the same metrics and weights as an uninterrupted call. `callbacks` are not compared between calls.
+    returns the same metrics and weights as an uninterrupted call. `callbacks` are not compared between calls. The
+    metrics of each epoch are written to `history-seed-42.csv` and so on, as by `callbacks.CSVHistory`;
+    `keras-pretrain serve` shows them as curves.
 
     To train on several GPUs of one machine, call this function inside `tf.distribute.MirroredStrategy().scope()`. With
     dropout off, weights match those of one device up to rounding.
@@ -207,7 +209,7 @@ def finetune(
     variables, with_pooler = [*model.weights, *model.optimizer.variables], model.drew_pooler
     untrained = [variable.numpy() for variable in variables]
 
-    def run(seed: int) -> dict:
+    def run(seed: int, recording: Sequence[tf_keras.callbacks.Callback]) -> dict:
         for variable, value in zip(variables, untrained, strict=True):
             variable.assign(value)
         model.redraw_head(seed, with_pooler=with_pooler)
@@ -216,7 +218,7 @@ def finetune(
         history = model.fit(
             packed_dataset(encoded, tokenizer, plan, class_weight=class_weight, seed=seed),
             epochs=epochs,
-            callbacks=[judge, *_early_stopping(regression, patience), *callbacks],
+            callbacks=[judge, *recording, *_early_stopping(regression, patience), *callbacks],
             verbose=verbose,
         ).history
         history = {name: [float(value) for value in values] for name, values in history.items()}
@@ -264,7 +266,7 @@ class _Judge(tf_keras.callbacks.Callback):
 
 
 def _train_missing(
-    finished: FinishedSeeds, seeds: list[int], run: Callable[[int], dict], model: tf_keras.Model, regression: bool
+    finished: FinishedSeeds, seeds: list[int], run: Callable[[int, list], dict], model: tf_keras.Model, regression: bool
 ) -> int:
     """Run the seeds that are not finished. Returns the best seed; its weights are then in `finished`."""
 
@@ -281,12 +283,12 @@ def _train_missing(
     for seed in missing:
         if len(seeds) > 1:
             logger.info("Seed %d (%d of %d).", seed, seeds.index(seed) + 1, len(seeds))
-        finished.results[seed] = run(seed)
+        finished.results[seed] = run(seed, finished.callbacks(seed))
         finished.save(seed, model.get_weights() if find_best() == seed else None)
     best = find_best()
     if finished.weights_seed != best:  # the stored weights belong to a seed that is not requested now
         logger.info("Seed %d is trained again: it is the best of these, and its weights were not kept.", best)
-        finished.results[best] = run(best)
+        finished.results[best] = run(best, finished.callbacks(best))
         finished.save(best, model.get_weights())
     return best
 
@@ -317,7 +319,10 @@ def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list
         return {i: len(train) / (len(labels) * counts[label]) for i, label in enumerate(labels)}
     given = {str(label): weight for label, weight in class_weight.items()}
     if set(given) != set(labels):
-        raise ValueError(f"class_weight is for {sorted(given)}, and the labels are {labels}: name each of them.")
+        raise ValueError(
+            f"class_weight has the labels {sorted(given)}, but the labels of the examples are {labels}. Give a weight "
+            "for each of them."
+        )
     return {i: float(given[label]) for i, label in enumerate(labels)}
 
 
@@ -376,5 +381,5 @@ def _report(
         "%d examples to train on (%s), %d for validation; %d rows of %d tokens a batch, %.0f%% padding%s; learning "
         "rate %g.",
         len(train), what, len(validation), plan.rows, plan.row_length, 100 * plan.padding,
-        f", {cut} cut at {settings['max_length']} tokens or just as long" if cut else "", settings["learning_rate"],
+        f", {cut} of {settings['max_length']} tokens or more" if cut else "", settings["learning_rate"],
     )  # fmt: skip

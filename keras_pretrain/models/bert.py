@@ -227,8 +227,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
                 label = batch[name]
                 is_known = (label == IGNORED) | ((label >= 0) & (label < classes))
                 message = (
-                    f"The batch's {name!r} are to be {IGNORED} or from 0 to {classes - 1}, and some are not. "
-                    "kp.to_tf_dataset makes them so, given the tokenizer that the model was made for."
+                    f"The batch's {name!r} must be {IGNORED} or from 0 to {classes - 1}, and some are not. Make the "
+                    "batches with kp.to_tf_dataset and the tokenizer that the model was made for."
                 )
                 checks.append(tf.debugging.Assert(tf.reduce_all(is_known), [message]))
         return checks

@@ -120,7 +120,7 @@ class ClassificationStep(PretrainingStep):
     def _check(self, batch: dict[str, tf.Tensor]) -> list:
         checks = check_ids(batch, self.config)
         if not self.is_regression:
-            message = f"A label of the batch is none of the model's {self.config.num_labels} classes."
+            message = f"A label of the batch is not one of the model's {self.config.num_labels} classes."
             checks.append(tf.debugging.assert_less(tf.reduce_max(batch["labels"]), self.config.num_labels, message))
             checks.append(tf.debugging.assert_non_negative(tf.reduce_min(batch["labels"]), message))
         return checks

@@ -293,14 +293,14 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         collator = batches.collator
         if batches.is_masked and collator.glue_prob and collator.rests.continues.any():
             raise ValueError(
-                "These batches are masked, and ELECTRA puts the masked tokens back; rests of words that are shown as "
-                "pipelines show them cannot be put back. Build the features with objective='rtd', or make the batches "
-                "with glue_prob=0."
+                "These batches were masked with glue_prob, which also rewrites the rest of a word after a gap. ELECTRA "
+                "needs the original tokens, and cannot restore the rewritten ones. Build the features with "
+                "objective='rtd', or make the batches with glue_prob=0."
             )
         if batches.packing is not None and collator.mask_prob != self.mask_prob:
             raise ValueError(
-                f"Positions of packed rows are chosen with the data, with mask_prob={collator.mask_prob}, and the "
-                f"model has mask_prob={self.mask_prob}. Give kp.to_tf_dataset the model's."
+                f"The packed rows were made with mask_prob={collator.mask_prob}, but the model has "
+                f"mask_prob={self.mask_prob}. Give kp.to_tf_dataset the mask_prob of the model."
             )
 
     def _prepare(self, batch: dict[str, tf.Tensor], seed: tf.Tensor, *, training: bool = False) -> dict:
@@ -436,7 +436,7 @@ def _check_pair(
     if generator.vocab_size != discriminator.vocab_size:
         raise ValueError(
             f"The generator's vocabulary has {generator.vocab_size} tokens and the discriminator's "
-            f"{discriminator.vocab_size}: they must be of one tokenizer."
+            f"{discriminator.vocab_size}: both must have the same tokenizer."
         )
     require_vocabulary(discriminator, tokenizer)
     if tie_embeddings:
@@ -467,7 +467,7 @@ def _require_equal_embeddings(generator: TFElectraForMaskedLM, discriminator: TF
         if difference > 1e-3:
             raise ValueError(
                 f"The generator's and the discriminator's {name.replace('weight', 'word_embeddings')} differ by up to "
-                f"{difference:.3g}: they were not trained as one set. Give tie_embeddings=False to keep both."
+                f"{difference:.3g}: they were not trained together. Give tie_embeddings=False to keep both."
             )
 
 
@@ -477,7 +477,7 @@ def _load(kind: type[_Network], checkpoint: Checkpoint, role: str) -> _Network:
     heads = {"generator": "generator_predictions", "discriminator": "discriminator_predictions"}
     other = "discriminator" if role == "generator" else "generator"
     if any(heads[other] in name for name in information["unexpected_keys"]):
-        raise ValueError(f"{checkpoint.name} is an ELECTRA {other}, and was given as the {role}.")
+        raise ValueError(f"{checkpoint.name} is an ELECTRA {other}, but was given as the {role}.")
     new = sorted(name for name in information["missing_keys"])
     if new:
         message = "%s: %d weights are not in the checkpoint and start at random: %s"

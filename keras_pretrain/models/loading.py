@@ -311,8 +311,8 @@ def _download(name: str, subfolder: str | None, download: dict) -> Path:
     except LocalEntryNotFoundError:
         pass
     raise FileNotFoundError(
-        f"There is no folder {name} (looked from {os.getcwd()}); the Hub could not be asked for a model of that name, "
-        "and its cache has none: are you offline?"
+        f"There is no folder {name} (current folder: {os.getcwd()}), and no model of that name in the Hub's cache. The "
+        "Hub could not be reached: are you offline?"
     )
 
 
@@ -325,18 +325,18 @@ def _ask(name: str, request: Callable, **arguments: Any) -> str:
     except EntryNotFoundError:
         raise
     except HFValidationError:
-        failure = FileNotFoundError(f"There is no folder {name} (looked from {os.getcwd()}).")
+        failure = FileNotFoundError(f"There is no folder {name} (current folder: {os.getcwd()}).")
     except GatedRepoError:
         failure = PermissionError(f"{name} is gated: ask for access on its page on the Hub, and give a token.")
     except RevisionNotFoundError:
         failure = FileNotFoundError(f"{name} has no such revision on the Hub.")
     except RepositoryNotFoundError:
         failure = FileNotFoundError(
-            f"There is no folder {name} (looked from {os.getcwd()}), and on the Hub no model of that name that your "
-            "token may read."
+            f"There is no folder {name} (current folder: {os.getcwd()}), and the Hub has no model of that name, or "
+            "none that your token may read."
         )
     except OSError as error:
-        failure = ConnectionError(f"The Hub failed while {name} was looked for: {type(error).__name__}. Try again.")
+        failure = ConnectionError(f"The Hub failed in the search for {name}: {type(error).__name__}. Try again.")
     # Raised outside of `except`, so that it is not chained to the client's error, whose request has the token in its
     # headers.
     raise failure
@@ -347,7 +347,7 @@ def _read_json(file: Path, name: str) -> dict:
         content = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(content, dict):
             return content
-        reason = "it is no object"
+        reason = "it is not an object"
     except ValueError as error:
         reason = str(error)
     raise ValueError(f"{file.name} of {name} is not valid JSON ({reason}): save or download the checkpoint again.")
@@ -377,7 +377,7 @@ def _safetensors_damage(start: bytes, opened: BinaryIO, size: int) -> str | None
     except (ValueError, AttributeError, KeyError, TypeError):
         return "has no header of the safetensors format"
     if end != size:
-        return f"is cut off or damaged: {size:,} bytes, and its header tells of {end:,}"
+        return f"is cut off or damaged: it has {size:,} bytes, and by its header it should have {end:,}"
     if layout is None:
-        return "does not say whose layout it has: its metadata need 'format', 'pt' or 'tf'"
+        return "does not state the layout of its weights: its metadata need a 'format', 'pt' or 'tf'"
     return None

@@ -94,7 +94,7 @@ def _compare_precisions() -> tuple[str | None, float]:
     for one, other in zip(got, expected, strict=True):
         difference = float(tf.norm(one - other) / tf.norm(other))
         if not difference < _TOLERANCE:  # true for NaN, too
-            return f"Products in bfloat16 are wrong here (a relative difference of {difference:.2g})", 0.0
+            return f"Products in bfloat16 are wrong here (relative error {difference:.2g})", 0.0
     return None, slow / fast
 
 

@@ -126,7 +126,7 @@ class PretrainingStep(_Mixed):
         """
         if not self._chooses_precision or {precision, self.precision} != {"float32", "bfloat16"}:
             return
-        logger.info("Precision: %s, as the run began.", precision)
+        logger.info("Precision: %s, as at the start of the run.", precision)
         self._precision_of_products = precision_of_products(precision)
         self._make_functions()
         self.test_function = None

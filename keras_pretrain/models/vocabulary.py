@@ -60,9 +60,9 @@ def add_tokens(
         model.take_tokenizer(extended)
     unknown = sum(each == [tokenizer.unk_token_id] for each in pieces)
     logger.info(
-        "%d tokens are new; the model has %d rows for %d.%s",
+        "%d tokens are new; the model has %d embeddings for %d tokens.%s",
         len(fresh), networks[0].config.vocab_size, len(extended),
-        f" {unknown} start from [UNK]: their characters are new." if unknown else "",
+        f" {unknown} start from [UNK], because the vocabulary lacks their characters." if unknown else "",
     )  # fmt: skip
     return extended
 

@@ -56,8 +56,8 @@ class LocalEngine:
             waiting = set()
         except WorkerDied as error:
             raise RuntimeError(
-                "A worker process ended before its work was done; most often the machine had no memory left for it. "
-                "What is finished is kept: start again, with a smaller num_proc if need be."
+                "A worker process ended before its work was done, most often because the machine ran out of memory. "
+                "Finished work is kept: start again, if necessary with a smaller num_proc."
             ) from error
         finally:
             executor.shutdown(kill_workers=bool(waiting))  # after an error, unfinished tasks are dropped

@@ -255,7 +255,7 @@ def prepare_corpus(
     except OSError as error:
         if error.errno != errno.ENOSPC:  # in this process or in a worker
             raise
-        full = f"The disk of {directory} is full. What is finished is kept: make room and start again"
+        full = f"The disk of {directory} is full. Finished work is kept: make room and start again"
         raise OSError(error.errno, full) from error
     logger.info("%s is prepared: %s.", directory, ", ".join(f"{name} {each:,.1f} s" for name, each in seconds.items()))
     return load_prepared(directory)
@@ -273,13 +273,15 @@ def load_prepared(directory: str | os.PathLike[str]) -> Prepared:
         is_begun = (directory / "survey").exists() or (directory / "sentences").exists()
         raise FileNotFoundError(
             f"{directory} holds no prepared corpus: it has no {REPORT}. "
-            + ("Its preparation was not finished; the same command goes on with it." if is_begun else "")
+            + ("Its preparation is unfinished: run the same command again to continue it." if is_begun else "")
         )
     report = json.loads((directory / REPORT).read_text(encoding="utf-8"))
     files = [directory / split / name for split in filter(report.get, SPLITS) for name in report[split]["files"]]
     missing = [file for file in files if not file.exists()]
     if missing:
-        raise FileNotFoundError(f"{directory} is not whole: {len(missing)} files are missing, first {missing[0]}.")
+        raise FileNotFoundError(
+            f"{directory} is incomplete: {len(missing)} files are missing (the first: {missing[0]})."
+        )
     tokenizer = as_tokenizer(directory / "tokenizer")
     if digest_tokenizer(tokenizer) != report["settings"]["tokenizer"]:
         raise ValueError(f"{directory / 'tokenizer'} is not the tokenizer that the examples were made with.")
@@ -303,8 +305,8 @@ def _open_folder(directory: Path, overwrite: bool) -> tuple[OwnedFolder, list[st
         others = [] if old else folder.foreign() or sorted(folder.writers)
         if others:
             raise FileExistsError(
-                f"The output {directory} holds something else than a prepared corpus, {others[0]} for example. Choose "
-                "a folder that is empty or does not exist yet."
+                f"The output {directory} has files that do not belong to a prepared corpus, for example {others[0]}. "
+                "Choose a folder that is empty or does not exist yet."
             )
     folder.require_replaceable(name for name in _FIXED if name not in old)
     return folder, old
@@ -329,8 +331,8 @@ def _plan(folder: OwnedFolder, old: list[str]) -> DryRun:
     replaced = sorted({*filter(folder.owns, folder.names()), *old})
     plan = DryRun(folder.path, written, replaced, [name for name in folder.foreign() if name not in old])
     logger.info(
-        "Nothing is written (dry run). %s would hold %s; %d files of an earlier preparation would be replaced or "
-        "deleted, as far as they are no longer needed; %d other files would stay.",
+        "Nothing is written (dry run). %s would contain %s; %d files of an earlier preparation would be replaced, or "
+        "deleted if they are no longer needed; %d other files would be kept.",
         folder.path, ", ".join(plan.written), len(plan.replaced), len(plan.kept),
     )  # fmt: skip
     return plan

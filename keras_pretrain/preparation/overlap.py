@@ -34,8 +34,8 @@ def refuse_overlap(
         real = Path(os.path.realpath(path))
         if any(real == place or place in real.parents for place in places):
             raise ValueError(
-                f"The source file {path} lies where the output {directory} has files of its own. Choose an output "
-                "folder that does not contain the source."
+                f"The source file {path} could be overwritten: the output {directory} has files in the same place. "
+                "Choose an output folder that does not contain the source."
             )
     if not isinstance(source, (str, os.PathLike)):
         return
@@ -52,8 +52,8 @@ def refuse_overlap(
         for name in (*files, MANIFEST):
             if would_match(pattern, directory / name):
                 raise ValueError(
-                    f"The glob {source} would match {directory / name}, which is going to be written. Choose an output "
-                    "folder outside of what it matches."
+                    f"The glob {source} would match {directory / name}, a file of the output, and read it as a part of "
+                    "the source. Choose an output folder whose files it does not match."
                 )
 
 

@@ -273,14 +273,16 @@ class Preparation:
         }
         kept = self.folder.delete(set(self.folder.names()) - current)
         if kept:
-            logger.warning("%d files of an earlier preparation have changed, and stay: %s ...", len(kept), kept[0])
+            logger.warning(
+                "%d files of an earlier preparation were changed since, and are kept: %s ...", len(kept), kept[0]
+            )
 
     def _report_split(self, split: str, tokens: list[Result], examples: list[Result]) -> dict:
         settings = self.settings
         total = add_figures(result.figures for result in examples)
         total["empty_documents"] = _total(tokens, "empty_documents")
         if not total["examples"]:
-            raise ValueError(f"{split}: the corpus gives no example.")
+            raise ValueError(f"{split}: no example could be built from the corpus.")
         report_examples(f"{split}: ", settings.objective, settings.block_size, total)
         figures = dict(total) | {"unknown_token_rate": total["unknown_tokens"] / total["tokens"]}
         if settings.objective == "mlm+nsp":

@@ -45,7 +45,9 @@ class Shelf:
             try:
                 return Result(name, read_figures(self.root / name), None)
             except (pa.ArrowInvalid, TypeError, KeyError, ValueError):
-                raise ValueError(f"{self.root / name} is damaged. Delete it, and it is made again.") from None
+                raise ValueError(
+                    f"{self.root / name} is damaged. Delete it, and start again: it is then rebuilt."
+                ) from None
         columns, figures = make()
         target = self.stage / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,8 @@ def collect(
                 folder.move(stage, [result.name], stamps={result.name: result.stamp})
             elif not folder.owns(result.name):
                 raise FileExistsError(
-                    f"{folder.path / result.name} was changed since it was written. Delete it, and it is made again."
+                    f"{folder.path / result.name} was changed since it was written. Delete it, and start again: it is "
+                    "then rebuilt."
                 )
             collected.append(result)
             bar.update(result.figures[count] if count else 1)

@@ -31,6 +31,7 @@ from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.models.precision import choose_precision
 from keras_pretrain.preparation import Prepared, load_prepared, prepare_sentences
 from keras_pretrain.runs.metrics import require_output, write_metrics, write_record
+from keras_pretrain.runs.recipes import curves_file, recipe_figures
 from keras_pretrain.runs.settings import (
     RECORD,
     AdaptSettings,
@@ -44,10 +45,12 @@ from keras_pretrain.runs.settings import (
 )
 from keras_pretrain.system import memory_bytes
 from keras_pretrain.tokenization import train_tokenizer
+from keras_pretrain.training.balance import BalanceWatch
 from keras_pretrain.training.callbacks import FillMaskPreview, ReplacedTokensPreview, for_run
 from keras_pretrain.training.forecast import Pace, measure
 from keras_pretrain.training.optimization import create_optimizer
 from keras_pretrain.training.progress import format_duration
+from keras_pretrain.training.reference import Reference, ReferenceWatch, read_reference
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +278,7 @@ class Run:
             if rows < batch_size:
                 return False
         if pays:
-            logger.info("Examples share rows, where they fit.")
+            logger.info("Examples are packed: several short ones share a row.")
         return pays
 
     def _make_model(self, examples: Dataset) -> None:
@@ -426,15 +429,22 @@ class Run:
             if phase.name:
                 logger.info("%d steps of %d blocks of %d tokens.", phase.steps, phase.batch_size, phase.block_size)
             self.preview = self._make_preview(phase, validation)
+            reference = self._find_reference(phase)
+            watches: list[tf_keras.callbacks.Callback] = []
+            if reference and self._follows_recipe():
+                watches.append(ReferenceWatch(reference))
+            if self.objective == "rtd":
+                watches.append(BalanceWatch(phase.steps))
             callbacks = for_run(
                 settings.output,
-                [self.preview],
+                [self.preview, *watches],
                 part=phase.name,
                 checkpoint_every=settings.checkpoint_every,
                 resume=settings.resume,
                 tensorboard=settings.tensorboard,
                 overwrite=settings.overwrite,
                 is_chief=self.is_chief,
+                reference=reference,
             )
             if self.is_chief:
                 callbacks.insert(2, _Recording(self.settings, is_first=phase is phases[0]))
@@ -452,6 +462,24 @@ class Run:
             speed = callbacks[0].tokens_per_second
             figures["tokens_per_second"] = speed or figures.get("tokens_per_second", 0.0)
         return figures
+
+    def _find_reference(self, phase: Phase) -> Reference | None:
+        """The curves of the run's recipe."""
+        name = self.settings.recipe
+        file = curves_file(name, phase.name) if name else None
+        return read_reference(file, name) if file else None
+
+    def _follows_recipe(self) -> bool:
+        """Whether the run should have the losses of its recipe: the same settings, and a corpus of the same size."""
+        name, differing = cast(str, self.settings.recipe), self.settings.departures()
+        if self.documents != recipe_figures(name).get("documents"):
+            differing.append("corpus")
+        if differing:
+            logger.info(
+                "The curves of the recipe %s are drawn, but not compared with this run: it differs in %s.",
+                name, ", ".join(differing),
+            )  # fmt: skip
+        return not differing
 
     def _validated_epochs(self, phase: Phase) -> list[int]:
         epochs = phase.steps // self.settings.steps_per_epoch

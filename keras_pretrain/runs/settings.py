@@ -18,6 +18,7 @@ import yaml
 
 from keras_pretrain.features.masking import GLUE_PROB
 from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
+from keras_pretrain.runs.recipes import recipe_file
 
 RECORD = "run.yaml"
 
@@ -254,6 +255,7 @@ class PretrainingSettings(CorpusSettings):
       validation_every: Epochs between two validations. Default: ten per run, or fewer to keep validation_share.
       checkpoint_every: Steps between two checkpoints; a killed run continues from the last one.
       resume: Continue the run in the output folder. Otherwise its checkpoints are deleted.
+      recipe: The recipe whose curves are shown beside those of the run. `--config RECIPE` sets it.
       tensorboard: A folder for metrics and previews in TensorBoard's format.
       output: The folder of the run and of the model.
     """
@@ -300,6 +302,7 @@ class PretrainingSettings(CorpusSettings):
     planned_steps: int | None = setting(None, free=True, least=1)
     checkpoint_every: int = setting(500, free=True, least=1)
     resume: bool = setting(True, free=True)
+    recipe: str | None = setting(None, free=True)
     tensorboard: Path | None = setting(None, private=True)
 
     def check(self) -> None:
@@ -330,6 +333,8 @@ class PretrainingSettings(CorpusSettings):
             )
         if self.strategy == "multiworker":
             _check_cluster(self)
+        if self.recipe is not None:
+            recipe_file(self.recipe)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -380,6 +385,16 @@ class PretrainingSettings(CorpusSettings):
         """As `Settings.unused`."""
         unused = set(_OF_CORPUS) if self.prepared is not None else set()
         return unused | ({"size", "vocab_size"} if self.init_from else set())
+
+    def departures(self) -> list[str]:
+        """The names of the settings, except the seed, that differ from those of the `recipe`."""
+        if self.recipe is None:
+            return []
+        recipe = read_settings(recipe_file(self.recipe), check=False)
+        fields = [field for field in dataclasses.fields(recipe) if not field.metadata["free"]]
+        names = [field.name for field in fields if field.name not in ("seed", "precision")]
+        theirs = {name: getattr(recipe, name) for name in names}
+        return [name for name, value in theirs.items() if value not in (None, getattr(self, name, None))]
 
     @property
     def shares(self) -> list[float]:
@@ -595,7 +610,6 @@ class FinetuneSettings(Settings):
       layerwise_decay: Factor on the learning rate for each lower layer; 1 is one rate for all layers.
       warmup_ratio: Share of the steps in which the learning rate rises.
       weight_decay: Weight decay per step, multiplied by the learning rate.
-      glue_after: Steps at the start that show no gap so. Default: half of the steps; 0 for ELECTRA.
       dropout: Dropout rate of hidden states and attention.
       class_weight: Weights of the classes in the loss.
       patience: Stop after this number of epochs without improvement.
@@ -786,7 +800,7 @@ def _check_cluster(settings: PretrainingSettings) -> None:
     if settings.prepared is None:
         raise ValueError("`strategy` multiworker needs `prepared`: a corpus is prepared once, not on each machine.")
     if settings.hours is not None:
-        raise ValueError("`strategy` multiworker needs `steps`, not `hours`: workers would choose unlike numbers.")
+        raise ValueError("`strategy` multiworker needs `steps`, not `hours`: each worker would choose its own steps.")
 
 
 def _check_bounds(name: str, value: float, bounds: Mapping[str, float]) -> None:

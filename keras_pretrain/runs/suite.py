@@ -1,12 +1,14 @@
-"""`evaluate_suite`: compares encoders on hidden words and on tasks, with the same settings for all."""
+"""`evaluate_suite`: compares encoders on hidden words, pretraining heads and tasks, with the same settings for all."""
 
+import inspect
+import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import xxhash
 from datasets import Dataset, DatasetDict
@@ -16,18 +18,29 @@ from keras_pretrain.compat.tf_keras import initializers_drawing_from
 from keras_pretrain.corpus.cleaning import CLEANINGS, require_cleaning
 from keras_pretrain.corpus.loading import load_corpus
 from keras_pretrain.corpus.readers import KNOWN
-from keras_pretrain.evaluation import evaluate_hidden_words, evaluate_mlm
+from keras_pretrain.corpus.sentences import BACKENDS
+from keras_pretrain.evaluation import (
+    evaluate_hidden_words,
+    evaluate_mlm,
+    evaluate_next_sentences,
+    evaluate_replaced_tokens,
+)
+from keras_pretrain.evaluation.heads import MissingHead, require_pairs
 from keras_pretrain.export.checkpoint import save_checkpoint
+from keras_pretrain.export.privacy import public_metrics
 from keras_pretrain.finetuning import finetune, load_examples
 from keras_pretrain.finetuning.metrics import require_metrics
 from keras_pretrain.models.loading import Checkpoint, check_checkpoint, find_checkpoint
 from keras_pretrain.models.precision import precision_of_products
-from keras_pretrain.runs.settings import read_yaml
+from keras_pretrain.preparation import prepare_sentences
+from keras_pretrain.runs.metrics import METRICS
+from keras_pretrain.runs.settings import RECORD, read_yaml
 
 logger = logging.getLogger(__name__)
 
 _SUITES = resources.files("keras_pretrain") / "suites"
 _METRICS = {False: ("accuracy", "f1_macro", "f1"), True: ("spearman", "pearson")}
+_OF_TEXT = ("file", "part", *(name for name in inspect.signature(load_corpus).parameters if name != "source"))
 _PASSED_ON = ("text_column", "pair_column", "label_column", "group_column", "keep_labels", "regression", "seed",
               "encoding", "dialect")  # fmt: skip
 
@@ -60,14 +73,17 @@ class Suite:
     Attributes:
       name: the name of the suite or of its file.
       cleaning: how to clean all texts, as in `clean_text`; the same for every model.
-      text: `file`, the texts whose words are hidden, and arguments of `load_corpus`. With `part: validation`, only the
-        validation split of `load_corpus` is used.
+      text: `file`, the texts whose words are hidden and whose tokens are replaced, and arguments of `load_corpus`. With
+        `part: validation`, only the validation split of `load_corpus` is used.
+      pairs: as `text`, for the pairs of next sentences; also `language`, as for `prepare_sentences`, which chooses the
+        sentence splitter. Some documents must have several sentences.
       tasks: by name.
     """
 
     name: str
     cleaning: str
     text: dict[str, Any] | None = None
+    pairs: dict[str, Any] | None = None
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
@@ -88,10 +104,14 @@ def read_suite(name: str | os.PathLike[str]) -> Suite:
     suite = _entries(Suite, {"name": str(name), **values, "tasks": read}, str(name))
     if suite.cleaning not in CLEANINGS:
         raise ValueError(f"{name}: cleaning must be one of {', '.join(CLEANINGS)}, not {suite.cleaning!r}.")
-    if suite.text is not None and suite.text.get("part", "train") not in ("train", "validation"):
-        raise ValueError(f"{name}: `part` of `text` must be train or validation, not {suite.text['part']!r}.")
-    if suite.text is None and not suite.tasks:
-        raise ValueError(f"{name}: a suite needs `text`, `tasks`, or both.")
+    _check_text(suite.text, f"{name}: `text`", _OF_TEXT)
+    _check_text(suite.pairs, f"{name}: `pairs`", (*_OF_TEXT, "language"))
+    if suite.pairs is not None and suite.pairs.get("language") not in BACKENDS:
+        raise ValueError(
+            f"{name}: `pairs` needs `language`, {' or '.join(BACKENDS)}, not {suite.pairs.get('language')!r}."
+        )
+    if suite.text is None and suite.pairs is None and not suite.tasks:
+        raise ValueError(f"{name}: a suite needs at least one of `text`, `pairs` and `tasks`.")
     for task, each in suite.tasks.items():
         unknown = sorted(set(each.train) - {"file", *_PASSED_ON})
         if unknown:
@@ -115,8 +135,8 @@ def evaluate_suite(
     output: str | os.PathLike[str] = "output/suite",
     precision: str = "auto",
 ) -> dict[str, dict[str, Any]]:
-    """Compare encoders of this package or from elsewhere on hidden words, gaps before the rest of a word, and
-    fine-tuned tasks.
+    """Compare encoders of this package or from elsewhere on hidden words, gaps before the rest of a word, replaced
+    tokens, next sentences, and fine-tuned tasks.
 
     All models are fine-tuned on each task with the suite's settings. Results of finished seeds are kept in `output`, so
     that the same call after a kill trains only the missing seeds.
@@ -134,13 +154,18 @@ def evaluate_suite(
     Returns:
       For each model, a dictionary. For models with an MLM head, it has the metrics of `evaluate_hidden_words`, and
       those of `evaluate_mlm` for gaps before the rest of a word (`pipeline_...`, `continuation_...`, `glued_gaps`). For
-      each task, it has `{"metric", "mean", "std", "values"}` over the seeds. The untrained encoder is called
-      `"untrained"`.
+      an ELECTRA with its generator, it has the metrics of `evaluate_replaced_tokens`, and for a `BertForPreTraining`
+      those of `evaluate_next_sentences` on the suite's `pairs`. The metrics of a head without trained weights are left
+      out, and the log says so: the checkpoint lacks its weights, or the run that made the checkpoint had
+      `objective="mlm"`, which does not train an NSP head. For each task, it has `{"metric", "mean", "std", "values"}`
+      over the seeds. The untrained encoder is called `"untrained"`; it has no metrics of next sentences.
 
     Raises:
       FileNotFoundError: a model, the suite or one of its files is missing; raised before anything is computed.
-      ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, or a damaged checkpoint.
-      ModuleNotFoundError: there are tasks, but the extra `finetune` is not installed.
+      ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, a damaged checkpoint, or
+        `pairs` whose documents all have a single sentence.
+      ModuleNotFoundError: there are tasks, but the extra `finetune` is not installed; or a model has an NSP head, but
+        the sentence splitter of the suite's `pairs` is not installed.
     """
     chosen = _choose(read_suite(suite), tasks, seeds)
     require_cleaning(chosen.cleaning)
@@ -153,6 +178,8 @@ def evaluate_suite(
     found = {name: check_checkpoint(name) for name in models}
     files = _find_files(chosen, Path(data).expanduser())
     texts = None if chosen.text is None else _load_text(chosen.text, files)
+    paired = [] if chosen.pairs is None else [name for name, each in found.items() if _has_nsp_head(name, each)]
+    sentences = _load_pairs(chosen, files) if paired else None
     examples = {name: _load_task(task, files) for name, task in chosen.tasks.items()}
     of_products, folder = precision_of_products(precision), Path(output).expanduser()
     if untrained:
@@ -162,7 +189,10 @@ def evaluate_suite(
     for number, (label, checkpoint) in enumerate(found.items(), 1):
         logger.info("%s (%d of %d)", label, number, len(found))
         name = label if label in models else str(checkpoint.folder)
-        figures[label] = {} if texts is None else _evaluate_text(name, texts, chosen.cleaning, of_products)
+        how: dict[str, Any] = {"cleaning": chosen.cleaning, "precision": of_products}
+        figures[label] = {} if texts is None else _evaluate_text(name, checkpoint, texts, how)
+        if label in paired:
+            figures[label] |= _unless_missing(evaluate_next_sentences, name, sentences, checkpoint, how)
         for task, settings in chosen.tasks.items():
             logger.info("%s: %d seeds of %s", label, seeds, task)
             tuned = finetune(
@@ -191,6 +221,12 @@ def suite_table(figures: dict[str, dict[str, Any]]) -> str:
         "hidden words right": "word_accuracy",
         "loss, «[MASK]이» as pipelines read it": "pipeline_loss",
         "loss, «[MASK]##이»": "continuation_loss",
+        "replaced tokens, AUC": "disc_auc",
+        "replaced tokens found": "replaced_accuracy",
+        "original tokens recognized": "original_accuracy",
+        "originals among the generator's tokens": "sampled_original",
+        "next sentences right": "nsp_accuracy",
+        "order of sentences right": "order_accuracy",
     }
     lines = [f"| | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|"]
     for title, name in rows.items():
@@ -213,7 +249,7 @@ def _entries(record: type, values: object, place: str) -> Any:
     unknown = sorted(set(map(str, values)) - set(names))
     if unknown:
         raise ValueError(f"{place} has unknown entries: {', '.join(unknown)}. Known: {', '.join(names)}.")
-    for name in ("text", "train", "validation"):
+    for name in ("text", "pairs", "train", "validation"):
         value = values.get(name)
         if isinstance(value, dict) and not isinstance(value.get("file"), str):
             raise ValueError(f"{place}: `{name}` needs `file`, the name of a file without its ending.")
@@ -221,6 +257,19 @@ def _entries(record: type, values: object, place: str) -> Any:
         return record(**values)
     except TypeError as error:
         raise ValueError(f"{place}: {str(error).partition('__init__() ')[2]}.") from None
+
+
+def _check_text(text: dict[str, Any] | None, place: str, known: Sequence[str]) -> None:
+    """Raise an error for unknown entries of a text, or an unknown part."""
+    if text is None:
+        return
+    if not isinstance(text, dict):
+        raise ValueError(f"{place} must be a mapping, such as {{file: NAME}}, not {text!r}.")
+    unknown = sorted(set(map(str, text)) - set(known))
+    if unknown:
+        raise ValueError(f"{place} has unknown entries: {', '.join(unknown)}. Known: {', '.join(known)}.")
+    if text.get("part", "train") not in ("train", "validation"):
+        raise ValueError(f"{place}: `part` must be train or validation, not {text['part']!r}.")
 
 
 def _choose(suite: Suite, tasks: Iterable[str] | None, seeds: int) -> Suite:
@@ -231,7 +280,7 @@ def _choose(suite: Suite, tasks: Iterable[str] | None, seeds: int) -> Suite:
     if unknown:
         raise ValueError(f"`tasks`: {suite.name} has no {', '.join(unknown)}. Choose among {', '.join(suite.tasks)}.")
     chosen = {name: suite.tasks[name] for name in names if seeds}
-    return Suite(name=suite.name, cleaning=suite.cleaning, text=suite.text, tasks=chosen)
+    return replace(suite, tasks=chosen)
 
 
 def _find_files(suite: Suite, folder: Path) -> dict[str, Path]:
@@ -239,7 +288,7 @@ def _find_files(suite: Suite, folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"`data`: {folder} is no folder. Give the folder of the suite's files.")
     wanted: dict[str, list[str]] = {}
-    parts: list[tuple[str, object]] = [("text", suite.text)]
+    parts: list[tuple[str, object]] = [("text", suite.text), ("pairs", suite.pairs)]
     for name, task in suite.tasks.items():
         parts += [(name, task.train), (name, task.validation)]
     for user, part in parts:
@@ -259,11 +308,26 @@ def _find_files(suite: Suite, folder: Path) -> dict[str, Path]:
 
 
 def _load_text(text: dict[str, Any], files: dict[str, Path]) -> Dataset:
-    settings = {name: value for name, value in text.items() if name not in ("file", "part")}
+    settings = {name: value for name, value in text.items() if name not in ("file", "part", "language")}
     part = text.get("part", "train")
     if part != "validation":
         settings["validation_fraction"] = 0
     return load_corpus(files[text["file"]], **settings)[part]
+
+
+def _load_pairs(suite: Suite, files: dict[str, Path]) -> Dataset:
+    """The sentences of `pairs`, cleaned.
+
+    Raises:
+      ValueError: no document gives a pair.
+    """
+    text = cast(dict[str, Any], suite.pairs)
+    sentences = prepare_sentences(_load_text(text, files), language=text["language"], cleaning=suite.cleaning)
+    try:
+        require_pairs(row for batch in sentences.iter(1000) for row in batch["sentences"])
+    except ValueError as error:
+        raise ValueError(f"{suite.name}: `pairs`: {error}") from None
+    return sentences
 
 
 def _load_task(task: Task, files: dict[str, Path]) -> DatasetDict:
@@ -276,16 +340,73 @@ def _load_task(task: Task, files: dict[str, Path]) -> DatasetDict:
     )
 
 
-def _evaluate_text(name: str, texts: Dataset, cleaning: str, precision: str) -> dict[str, float]:
-    config = find_checkpoint(name, generator=True).config
-    architectures = str(config.get("architectures"))
-    if "MaskedLM" not in architectures and "BertForPreTraining" not in architectures:
+def _evaluate_text(name: str, checkpoint: Checkpoint, texts: Dataset, how: dict[str, Any]) -> dict[str, float]:
+    """The metrics of the heads that read the suite's `text`.
+
+    Args:
+      checkpoint: the BERT, or the discriminator of an ELECTRA.
+      how: `cleaning` and `precision`.
+    """
+    with_mlm, figures = find_checkpoint(name, generator=True), {}
+    architectures = _architectures(with_mlm)
+    if "MaskedLM" in architectures or "BertForPreTraining" in architectures:
+        figures = evaluate_hidden_words(name, texts, **how)
+        gaps = evaluate_mlm(name, texts, block_size=_block_size(with_mlm), **how)
+        figures |= {key: gaps[key] for key in gaps if key.startswith(("pipeline_", "continuation_", "glued_"))}
+    else:
         logger.info("%s has no MLM head: no words are hidden from it.", name)
+    if "ElectraForPreTraining" not in _architectures(checkpoint):
+        return figures
+    if with_mlm.folder == checkpoint.folder:
+        logger.info("%s has no generator/ beside the discriminator: no tokens are replaced for it.", name)
+        return figures
+    return figures | _unless_missing(evaluate_replaced_tokens, name, texts, checkpoint, how)
+
+
+def _unless_missing(
+    evaluate: Callable[..., dict[str, float]],
+    name: str,
+    corpus: Dataset | None,
+    checkpoint: Checkpoint,
+    how: dict[str, Any],
+) -> dict[str, float]:
+    """The metrics of a head; none if its weights are missing."""
+    try:
+        return evaluate(name, corpus, block_size=_block_size(checkpoint), **how)
+    except MissingHead as error:
+        logger.info("%s Its metrics are left out.", error)
         return {}
-    figures = evaluate_hidden_words(name, texts, cleaning=cleaning, precision=precision)
-    length = min(128, config["max_position_embeddings"])
-    gaps = evaluate_mlm(name, texts, cleaning=cleaning, precision=precision, block_size=length)
-    return figures | {key: gaps[key] for key in gaps if key.startswith(("pipeline_", "continuation_", "glued_"))}
+
+
+def _architectures(checkpoint: Checkpoint) -> str:
+    return str(checkpoint.config.get("architectures"))
+
+
+def _block_size(checkpoint: Checkpoint) -> int:
+    return min(128, checkpoint.config["max_position_embeddings"])
+
+
+def _has_nsp_head(name: str, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint has an NSP head, and no record of a run that did not train it."""
+    if "BertForPreTraining" not in _architectures(checkpoint):
+        return False
+    if _recorded_objective(checkpoint.folder) == "mlm":
+        logger.info("%s is from a run with objective mlm, which trains no NSP head: no pairs are shown to it.", name)
+        return False
+    return True
+
+
+def _recorded_objective(folder: Path) -> str | None:
+    """The objective of the run that made a checkpoint, from its metrics or else its record; `None` if neither tells."""
+    try:
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return public_metrics(metrics)["settings"]["objective"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no metrics, or those of another program
+        pass
+    try:
+        return read_yaml(folder / RECORD).get("objective")
+    except (OSError, ValueError):
+        return None
 
 
 def _key(checkpoint: Checkpoint) -> str:

@@ -81,7 +81,7 @@ class Answerer:
         filler = cast(GapFiller, self._filler)  # the page has this part only with it
         gaps = filler.fill(text, min(_TOP_K, len(self.tokenizer)))
         if not gaps:
-            raise InputError("gap_cut", "The gap lies behind the tokens that the model reads. Shorten the text.")
+            raise InputError("gap_cut", "The gap is beyond the tokens that the model reads. Shorten the text.")
         return {"gaps": [[{"word": each.word, "probability": each.probability} for each in gap] for gap in gaps]}
 
     def judge(self, text: str) -> dict[str, Any]:

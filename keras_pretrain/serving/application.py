@@ -146,9 +146,9 @@ class _Guard:
     def _refusal(self, headers: Headers) -> str | None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._knows(host):
-            return f"This server is not called {host!r}."
+            return f"Requests with the host name {host!r} are refused."
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return "Requests of other pages are refused."
+            return "Requests from other web pages are refused."
         return None
 
     def _knows(self, host: str) -> bool:

@@ -7,6 +7,7 @@ from keras_pretrain.models.loading import Checkpoint, check_checkpoint
 from keras_pretrain.runs.settings import RECORD, FinetuneSettings, Settings, read_settings
 
 HISTORY = "history{}.csv"  # of a run, or of one of its phases
+_SEED_HISTORY = HISTORY.format("-seed-*")  # of a seed of a fine-tuning
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ def inspect_folder(folder: Path) -> Contents:
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    is_run = (folder / RECORD).is_file() or any(folder.glob(HISTORY.format("*")))
+    is_run = (folder / RECORD).is_file() or any(folder.glob(HISTORY.format("*"))) or bool(seed_histories(folder))
     is_checkpoint = any((folder / part / "config.json").is_file() for part in ("", "discriminator"))
     if not is_checkpoint and not is_run:
         raise ValueError(
-            f"{folder} is neither a checkpoint nor a run: it has no config.json, {RECORD} or {HISTORY.format('')}."
+            f"{folder} is neither a checkpoint nor a run: it has no config.json, {RECORD} or {HISTORY.format('')}. "
+            "A fine-tuning can be shown after its first epoch."
         )
     settings = read_record(folder)
     takes_pairs = settings.pair_column is not None if isinstance(settings, FinetuneSettings) else None
@@ -71,6 +73,14 @@ def inspect_folder(folder: Path) -> Contents:
     judges = encodes if is_electra and head == "PreTraining" else None
     classifies = encodes if head == "SequenceClassification" else None
     return Contents(folder, fills, judges, classifies, encodes, takes_pairs, is_run)
+
+
+def seed_histories(folder: Path) -> dict[int, Path]:
+    """The history of each seed of a fine-tuning: in its own folder of results, or in `run` of the folder that
+    `keras-pretrain finetune` writes."""
+    files = [file for place in (folder, folder / "run") for file in place.glob(_SEED_HISTORY)]
+    seeds = {file.stem.rpartition("-")[2]: file for file in files}
+    return {int(seed): seeds[seed] for seed in sorted(filter(str.isdecimal, seeds), key=int)}
 
 
 def read_record(folder: Path) -> Settings | None:

@@ -69,7 +69,7 @@ def texts_of(body: dict[str, Any], task: str) -> list[str]:
     if sum(map(len, texts)) > MAX_CHARACTERS:
         raise InputError("too_long", f"The text is longer than {MAX_CHARACTERS:,} characters: shorten it.")
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-        raise InputError("not_text", "The text has half of a surrogate pair, which is no character.")
+        raise InputError("not_text", "The text has half of a surrogate pair, which is not a character.")
     if task == "fill" and "[MASK]" not in texts[0]:
         raise InputError("no_mask", "There is no gap in the text. Write [MASK] where the model shall fill in a word.")
     return texts

@@ -3,14 +3,16 @@
 import json
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keras_pretrain.export.privacy import public_metrics
 from keras_pretrain.runs.metrics import METRICS, as_json
-from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, read_yaml
-from keras_pretrain.serving.contents import HISTORY, read_record
+from keras_pretrain.runs.recipes import curves_file
+from keras_pretrain.runs.settings import RECORD, Phase, PretrainingSettings, Settings, read_yaml
+from keras_pretrain.serving.contents import HISTORY, read_record, seed_histories
 from keras_pretrain.training.curves import panels_of, read_history
 from keras_pretrain.training.previews import read_previews
 
@@ -26,15 +28,19 @@ def report_run(folder: Path, *, is_public: bool = False) -> dict[str, Any]:
       is_public: leave out settings that are private, such as paths and names of this machine.
 
     Returns:
-      `kind`; `step` of `steps` (`None` where no record states it); `panels` of curves, each with a `title` and its
-      `series`, of a `name` and `points` `(step, value)`; `speed`, the last value of what `RunFigures` adds to the logs;
+      `kind`; `step` of `steps` (`None` where no record states it; for a fine-tuning, the step of the seed that is
+      trained, or was last); `panels` of curves, each with a `title` and its `series`, of a `name` and `points`
+      `(step, value)`; `recipe`, the name of the run's recipe, and `reference`, the points of the recipe's curves by
+      name; `speed`, the last value of what `RunFigures` adds to the logs;
       `seconds_left`, at the pace so far; `seconds_since`, since the last row of the history was written; the last
       `previews`, the latest first; `metrics` of a run that is over; `settings`.
     """
     settings = read_record(folder)
     phases = settings.plan() if isinstance(settings, PretrainingSettings) and settings.steps else []
     parts = [phase.name for phase in phases] or _parts(folder)
-    history = _join(folder, parts, phases)
+    seeds = {} if isinstance(settings, PretrainingSettings) else seed_histories(folder)
+    history = _beside(seeds) if seeds else _join(folder, parts, phases)
+    panels = _panels_of_seeds(history.curves) if seeds else panels_of(history.curves)
     steps = sum(phase.steps for phase in phases) if phases else None
     left = steps - history.step if steps else 0
     since = None if history.written is None else max(0.0, time.time() - history.written)
@@ -46,8 +52,10 @@ def report_run(folder: Path, *, is_public: bool = False) -> dict[str, Any]:
             "steps": steps,
             "panels": [
                 {"title": title, "series": [{"name": name, "points": history.curves[name]} for name in names]}
-                for title, names in panels_of(history.curves).items()
+                for title, names in panels.items()
             ],
+            "recipe": getattr(settings, "recipe", None),
+            "reference": _reference(settings),
             "speed": history.speed,
             "seconds_left": None if not left or since is None else history.seconds_left(folder, left, since),
             "seconds_since": since,
@@ -104,19 +112,62 @@ def _join(folder: Path, parts: list[str], phases: list[Phase]) -> _History:
     for number, part in enumerate(parts):
         file = folder / HISTORY.format(part)
         try:
-            table, joined.written = read_history(file), file.stat().st_mtime
+            curves, step, joined.written = *_read_curves(file, begun), file.stat().st_mtime
         except (FileNotFoundError, ValueError):  # this phase is still to come, or another writer's file
             break
-        steps = [int(step or 0) for step in table.pop("step")]
-        for name, values in table.items():
-            points = [(begun + step, value) for step, value in zip(steps, values, strict=True) if value is not None]
-            finite = [point for point in points if math.isfinite(point[1])]
-            if finite:
-                joined.curves.setdefault(name, []).extend(finite)
-        joined.phase_step, joined.step = steps[-1], begun + steps[-1]
+        for name, points in curves.items():
+            joined.curves.setdefault(name, []).extend(points)
+        joined.phase_step, joined.step = step, begun + step
         joined.phase = phases[number] if phases else None
-        begun += phases[number].steps if phases else steps[-1]
+        begun += phases[number].steps if phases else step
     return joined
+
+
+def _beside(seeds: dict[int, Path]) -> _History:
+    """The histories of the seeds of a fine-tuning, with curves for each seed."""
+    shown = _History()
+    for seed, file in seeds.items():
+        try:
+            curves, step, written = *_read_curves(file), file.stat().st_mtime
+        except (FileNotFoundError, ValueError):  # deleted by a new start, or another writer's file
+            continue
+        shown.curves |= {f"{name}, seed {seed}": points for name, points in curves.items()}
+        if shown.written is None or written >= shown.written:
+            shown.step, shown.written = step, written
+    return shown
+
+
+def _panels_of_seeds(curves: Iterable[str]) -> dict[str, list[str]]:
+    """As `panels_of`, but each metric has its own panel, because colours tell the seeds apart."""
+    panels: dict[str, list[str]] = {"loss": []}  # which leads
+    for name in curves:
+        panels.setdefault(name.removeprefix("val_").rpartition(", seed ")[0], []).append(name)
+    return {title: names for title, names in panels.items() if names}
+
+
+def _read_curves(file: Path, begun: int = 0) -> tuple[dict[str, list[tuple[float, float]]], int]:
+    """The finite points of each column of a history, with `begun` steps before them, and its last step."""
+    table = read_history(file)
+    steps = [int(step or 0) for step in table.pop("step")]
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for name, values in table.items():
+        points = [(begun + step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+        curves[name] = [point for point in points if math.isfinite(point[1])]
+    return {name: points for name, points in curves.items() if points}, steps[-1]
+
+
+def _reference(settings: Settings | None) -> dict[str, list[tuple[float, float]]]:
+    """The curves of a run's recipe, over all phases."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    if not isinstance(settings, PretrainingSettings) or not settings.recipe:
+        return curves
+    begun = 0
+    for phase in settings.plan() if settings.steps else ():
+        if file := curves_file(settings.recipe, phase.name):
+            for name, points in _read_curves(file, begun)[0].items():
+                curves.setdefault(name, []).extend(points)
+        begun += phase.steps
+    return curves
 
 
 def _previews(folder: Path, parts: list[str]) -> list[tuple[int, str]]:

@@ -13,6 +13,7 @@ from keras_pretrain.training.figures import RunFigures
 from keras_pretrain.training.history import CSVHistory
 from keras_pretrain.training.previews import FillMaskPreview, ReplacedTokensPreview, require_tensorboard
 from keras_pretrain.training.progress import Progress
+from keras_pretrain.training.reference import Reference
 from keras_pretrain.training.uploading import PushToHub
 
 __all__ = [
@@ -39,6 +40,7 @@ def for_run(
     tensorboard: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     is_chief: bool = True,
+    reference: Reference | None = None,
 ) -> list[tf_keras.callbacks.Callback]:
     """Return the callbacks that save and show a run, in the right order: each uses the values that earlier ones add to
     the logs.
@@ -55,6 +57,7 @@ def for_run(
       resume, monitor, overwrite: as for `Checkpointing`.
       tensorboard: a folder for TensorBoard. Default: none.
       is_chief: with several workers, whether this is the one that writes; the others only take part in checkpointing.
+      reference: curves to draw behind those of the run.
 
     Returns:
       `RunFigures`, `Checkpointing`, the others, `CSVHistory`, `TrainingCurves` (with matplotlib, the extra `plots`),
@@ -71,12 +74,10 @@ def for_run(
             *(each for each in others if not isinstance(each, (FillMaskPreview, ReplacedTokensPreview))),
         ]
     table, picture = directory / f"history{part}.csv", directory / f"training_curves{part}.png"
-    callbacks += [
-        *others,
-        CSVHistory(table, overwrite=overwrite),
-        *([TrainingCurves(table, picture, overwrite=overwrite)] if can_draw("The curves") else []),
-        Progress(),
-    ]
+    callbacks += [*others, CSVHistory(table, overwrite=overwrite)]
+    if can_draw("The curves"):
+        callbacks.append(TrainingCurves(table, picture, overwrite=overwrite, reference=reference))
+    callbacks.append(Progress())
     if tensorboard is not None:
         require_tensorboard()
         folder = Path(tensorboard).expanduser() / f"figures{part}"

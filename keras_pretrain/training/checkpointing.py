@@ -45,7 +45,7 @@ _STORED_RATE = "optimizer/_learning_rate/.ATTRIBUTES/VARIABLE_VALUE"  # in a Ten
 _MEANINGS = {
     "data.checksum": "the corpus, the tokenizer or the features have changed",
     **dict.fromkeys(
-        ("data.glued_gaps", "model.glued_gaps"), "it glued gaps inside words, too, as an earlier version did"
+        ("data.glued_gaps", "model.glued_gaps"), "it also glued gaps inside words, as an earlier version did"
     ),
     "trained": "other weights are trained (`trainable`)",
     "without_weight_decay": "other weights are excluded from weight decay (`optimizer.exclude_from_weight_decay`)",
@@ -168,8 +168,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
             self.model.call_at_end(put_back)
         else:
             logger.warning(
-                "A SIGTERM will not be noticed: fit runs outside of the main thread, which does not answer. The run "
-                "can only be resumed from its regular checkpoints. Let the main thread wait in a loop, such as "
+                "SIGTERM cannot be handled: fit runs outside of the main thread, and the main thread does not respond. "
+                "The run can only be resumed from its regular checkpoints. Let the main thread wait in a loop, such as "
                 "`while thread.is_alive(): thread.join(0.1)`."
             )
 
@@ -194,8 +194,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
         step = int(self.latest.name.removeprefix("step-")) if self.latest else -1
         if not self._workers.agree(step):
             raise ValueError(
-                f"The workers do not find the same checkpoints in {self.directory}: give a folder on a disk that all "
-                "of them see."
+                f"The workers find different checkpoints in {self.directory}. Give a folder on a disk that all workers "
+                "share."
             )
 
     def _take_over_old(self) -> None:
@@ -300,7 +300,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         """On the first Ctrl-C the run is saved after the current step; on the second one it stops at once."""
         if self._is_interrupted:
             raise KeyboardInterrupt
-        logger.info("Ctrl-C: the run is saved after the current step; another one stops at once.")
+        logger.info("Ctrl-C: the run is saved after the current step. Press Ctrl-C again to stop at once.")
         self._is_terminated = self._is_interrupted = True
 
     def _judge_loss(self, batch: int, logs: dict) -> None:
@@ -410,7 +410,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         if old is not None and new is not None:
             done = int(self.model.optimizer.iterations)
             logger.info(
-                "The run is extended from %d to %d steps at step %d: the learning rate there was %.6g and is %.6g.",
+                "The run is extended from %d to %d steps at step %d: the learning rate changes from %.6g to %.6g.",
                 old["num_train_steps"], new["num_train_steps"], done,
                 float(WarmupSchedule(**old)(done)), float(WarmupSchedule(**new)(done)),
             )  # fmt: skip
@@ -439,7 +439,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         free = shutil.disk_usage(self.directory).free
         if free < copies * needed:
             raise OSError(
-                f"{self.directory} has {free / 2**30:.2f} GiB left, and {copies} checkpoints take "
+                f"{self.directory} has only {free / 2**30:.2f} GiB left, and {copies} checkpoints take "
                 f"{copies * needed / 2**30:.2f} GiB. Make room, or keep fewer."
             )
 
@@ -451,13 +451,13 @@ def _data_of(model: tf_keras.Model) -> Batches:
     batches = model.training_batches
     if batches is None:
         raise ValueError(
-            "Checkpointing needs the data of kp.to_tf_dataset, as they are or repeated and prefetched: the position in "
-            "other data cannot be restored."
+            "Checkpointing needs a dataset from kp.to_tf_dataset; only repeat and prefetch may be applied to it. The "
+            "position in other data cannot be restored."
         )
     if not batches.training:
         raise ValueError(
-            "These batches are for validation (training=False): they are neither shuffled nor masked anew. Pass "
-            "training=True to kp.to_tf_dataset."
+            "These batches are for validation (training=False): they are not shuffled, and have the same masks in each "
+            "epoch. Pass training=True to kp.to_tf_dataset."
         )
     return batches
 

@@ -15,6 +15,8 @@ from keras_pretrain.system import require_packages
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from keras_pretrain.training.reference import Reference
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,15 +28,22 @@ class TrainingCurves(tf_keras.callbacks.Callback):
       history: the CSV file.
       picture: the PNG file to write.
       overwrite: replace a picture that this callback did not write, or that has changed since.
+      reference: curves of other runs to draw behind those of this one.
 
     Raises:
       FileExistsError: at the start of `fit`, if there is such a picture and `overwrite` is off.
     """
 
     def __init__(
-        self, history: str | os.PathLike[str], picture: str | os.PathLike[str], *, overwrite: bool = False
+        self,
+        history: str | os.PathLike[str],
+        picture: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        reference: "Reference | None" = None,
     ) -> None:
         super().__init__()
+        self.reference = reference
         require_packages("a picture of the curves", ("matplotlib",), "plots")
         self.history, self.picture = Path(history).expanduser(), Path(picture).expanduser()
         self._folder = OwnedFolder(self.picture.parent, "curves", overwrite=overwrite)
@@ -47,12 +56,14 @@ class TrainingCurves(tf_keras.callbacks.Callback):
             return
         try:
             with self._folder.writing() as stage:
-                draw_training_curves(self.history, stage / self.picture.name)
+                draw_training_curves(self.history, stage / self.picture.name, reference=self.reference)
         except OSError as error:  # the steps after the training are more important
             logger.warning("The curves could not be drawn: %s", error)
 
 
-def draw_training_curves(history: str | os.PathLike[str], picture: str | os.PathLike[str]) -> None:
+def draw_training_curves(
+    history: str | os.PathLike[str], picture: str | os.PathLike[str], *, reference: "Reference | None" = None
+) -> None:
     """Draw losses, accuracies and the learning rate over the steps of a run, one below the other, as a PNG.
 
     Validation metrics are dashed, in the colour of the training metric of the same name.
@@ -60,6 +71,7 @@ def draw_training_curves(history: str | os.PathLike[str], picture: str | os.Path
     Args:
       history: a CSV file as `CSVHistory` writes it.
       picture: the PNG file to write; an existing file is replaced.
+      reference: curves of other runs; they are drawn as broad, pale lines behind those of the same names.
 
     Raises:
       ValueError: a file without a column `step` or without rows.
@@ -74,12 +86,19 @@ def draw_training_curves(history: str | os.PathLike[str], picture: str | os.Path
     FigureCanvasAgg(figure)
     rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (title, names) in zip(rows, panels.items(), strict=True):
-        _draw(axes, title, names, columns, steps)
+        _draw(axes, title, names, columns, steps, reference)
     rows[-1].set_xlabel("steps")
     figure.savefig(picture, format="png", dpi=120)
 
 
-def _draw(axes: "Axes", title: str, names: list[str], columns: dict, steps: list[float | None]) -> None:
+def _draw(
+    axes: "Axes",
+    title: str,
+    names: list[str],
+    columns: dict,
+    steps: list[float | None],
+    reference: "Reference | None",
+) -> None:
     colours: dict[str, str] = {}
     for name in names:
         colour = colours.setdefault(name.removeprefix("val_"), f"C{len(colours)}")
@@ -88,6 +107,14 @@ def _draw(axes: "Axes", title: str, names: list[str], columns: dict, steps: list
             "linestyle": "--" if name.startswith("val_") else "-",
             "marker": "." if len(points) < 30 else None,
         }
+        if reference and reference.curves.get(name):
+            broad: dict[str, Any] = {
+                "color": colour,
+                "alpha": 0.25,
+                "linewidth": 5,
+                "label": f"{name}, {reference.name}",
+            }
+            axes.plot(*zip(*reference.curves[name], strict=True), **broad)
         axes.plot(*zip(*points, strict=True), color=colour, label=name, **style)
     axes.set_ylabel(title)
     axes.grid(alpha=0.3)

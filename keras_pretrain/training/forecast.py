@@ -74,12 +74,12 @@ def measure(
         )
     if not hasattr(model.optimizer, "build"):
         raise ValueError(
-            f"The variables of a {type(model.optimizer).__name__} of tf_keras.optimizers.legacy cannot be put back. "
+            f"The variables of a {type(model.optimizer).__name__} of tf_keras.optimizers.legacy cannot be restored. "
             "Use kp.create_optimizer or one of tf_keras.optimizers."
         )
     total = 0 if validation is None else int(validation.cardinality())
     if total < 0:
-        raise ValueError("The length of the validation dataset is not known. Pass one of kp.to_tf_dataset.")
+        raise ValueError("The length of the validation dataset is not known. Pass a dataset from kp.to_tf_dataset.")
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     variables = _variables(model)

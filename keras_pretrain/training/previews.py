@@ -139,14 +139,14 @@ class FillMaskPreview(_Preview):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if hasattr(self.model, "replace_tokens"):
-            raise ValueError("FillMaskPreview shows what a BERT fills in; for ELECTRA there is ReplacedTokensPreview.")
+            raise ValueError("FillMaskPreview is for BERT. For ELECTRA, use ReplacedTokensPreview.")
         super().on_train_begin(logs)
 
     def _prepared(self, inputs: dict, labels: dict) -> dict:
         if "labels" not in labels:
             raise ValueError(
-                "FillMaskPreview needs masked batches with 'labels', and these have none: their features are of the "
-                'objective "rtd", or none of ours. For ELECTRA there is ReplacedTokensPreview.'
+                "FillMaskPreview needs masked batches with 'labels', and these have none: their features have the "
+                'objective "rtd", or are not from build_features. For ELECTRA, use ReplacedTokensPreview.'
             )
         return inputs
 
@@ -201,8 +201,8 @@ class ReplacedTokensPreview(_Preview):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         if not hasattr(self.model, "replace_tokens"):
             raise ValueError(
-                f"ReplacedTokensPreview shows the work of an ElectraPretrainer, and the model is a "
-                f"{type(self.model).__name__}: for BERT there is FillMaskPreview."
+                f"ReplacedTokensPreview needs an ElectraPretrainer, and the model is a {type(self.model).__name__}. "
+                "For BERT, use FillMaskPreview."
             )
         super().on_train_begin(logs)
 
@@ -276,7 +276,7 @@ def require_tensorboard() -> None:
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
-            "TensorFlow writes for TensorBoard only where the package tensorboard is installed: "
+            "tensorboard is not installed, and TensorFlow cannot write for TensorBoard without it: "
             'pip install "keras_pretrain[tensorboard]".'
         )
 

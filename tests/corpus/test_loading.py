@@ -201,7 +201,7 @@ def test_a_folder_is_read_through_links_and_without_hidden_files(tmp_path, packa
     (folder / "gone.txt").symlink_to(tmp_path / "gone.txt")
     assert documents_of(folder) == ["안", "밖"]
     [message] = package_log.messages
-    assert re.search(rf"^{re.escape(str(folder))}: 6 .*left out.* {re.escape(str(folder / '.git'))}\)\.$", message)
+    assert re.search(rf"^{re.escape(str(folder))}: 6 .*skipped.* {re.escape(str(folder / '.git'))}\)\.$", message)
     assert source_folders(folder) == [folder, folder / "deep", folder / "linked"]
     for name in ("again", "deep/above", "gone.txt"):  # with two ways upwards, glob itself finds each file in 2**40 ways
         (folder / name).unlink()
@@ -297,7 +297,7 @@ def test_a_source_that_cannot_be_used_is_explained(source, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.docx", "text", r"unknown kind.*\.txt, .*\.parquet"),
+        ("a.docx", "text", r"unknown file type.*\.txt, .*\.parquet"),
         ("a.csv", "id,body\n1,x\n", "no column 'text'.*id, body"),
         ("a.tsv.gz", "id\tbody\n1\tx\n", "no column 'text'.*id, body"),
         ("a.jsonl", '{"id": 1, "body": "x"}', "no column 'text'.*id, body"),
@@ -330,7 +330,7 @@ def test_a_file_that_cannot_be_used_is_explained(tmp_path, name, content, messag
 def test_a_broken_gzip_file_is_explained(tmp_path, cut):
     path = write(tmp_path / "a.txt.gz", "\n\n".join(DOCUMENTS))
     path.write_bytes(cut(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"{path} .*whole gzip file.*download it again"):
+    with pytest.raises(ValueError, match=f"{path} .*complete gzip file.*download it again"):
         load_corpus(path)
 
 

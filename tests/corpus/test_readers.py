@@ -319,7 +319,7 @@ def test_a_damaged_gzip_file_is_refused_after_its_last_line(tmp_path, how, name,
     path = tmp_path / name
     path.write_bytes(content)
     message = refusal(path, sample_by="line", on_bad_rows=on_bad_rows)
-    found = re.search(r"whole gzip file.* line (\d+)", message)
+    found = re.search(r"complete gzip file.* line (\d+)", message)
     # Python hands on what it has decompressed in pieces, of which the last one can be lost.
     assert lines is None or lines - 1000 <= int(found[1]) <= lines
 

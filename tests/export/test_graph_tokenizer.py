@@ -97,7 +97,7 @@ def test_pairs_are_cut_as_the_tokenizer_cuts_them(pair, max_length):
 
 
 def test_texts_without_their_pairs_are_refused(pair):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="as many text_pair as text"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="text_pair must have as many texts as text"):
         pair[2](tf.constant(["가", "나"]), tf.constant(["다"]))
 
 

@@ -48,7 +48,7 @@ def test_a_second_upload_sends_no_large_file_again(hub, folder):
 
 def test_after_an_error_in_the_middle_the_same_call_goes_on(hub, folder):
     hub.failures["/api/models/me/my_bert/commit"] = [500]
-    with pytest.raises(ConnectionError, match=r"status 500\b.*me/my_bert is not complete.*same call"):
+    with pytest.raises(ConnectionError, match=r"status 500\b.*me/my_bert is incomplete.*same call"):
         kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
     assert hub.repositories["me/my_bert"]["files"] == {}
     kp.push_to_hub(folder, "me/my_bert", token=TOKEN)
@@ -156,12 +156,10 @@ def test_a_folder_that_cannot_be_written_to_is_uploaded(hub, folder, monkeypatch
 def test_files_that_the_folder_has_no_more_are_named_and_kept(hub, tmp_path, package_log):
     write(tmp_path, {"discriminator/config.json": b"{}", "generator/config.json": b"{}"})
     kp.push_to_hub(tmp_path, "me/my_electra", token=TOKEN)
-    assert "keeps them" not in package_log.text
+    assert "are kept" not in package_log.text
     write(tmp_path, {"config.json": b"{}", "generator/config.json": b"{}"})
     kp.push_to_hub(tmp_path, "me/my_electra", token=TOKEN)
-    assert re.search(
-        rf"me/my_electra .*{tmp_path}.*keeps them: discriminator/config\.json\.$", package_log.messages[-1]
-    )
+    assert re.search(rf"me/my_electra .*{tmp_path}.*are kept: discriminator/config\.json\.$", package_log.messages[-1])
     assert "discriminator/config.json" in hub.repositories["me/my_electra"]["files"]
 
 

@@ -13,9 +13,11 @@ import tensorflow as tf
 from tasks import SETTINGS, save_bert, with_a_sign
 
 import keras_pretrain as kp
-from keras_pretrain.folders import LOCK
+from keras_pretrain.finetuning.finished_seeds import FinishedSeeds
+from keras_pretrain.folders import LOCK, OwnedFolder
 from keras_pretrain.models import precision
 from keras_pretrain.system import lock
+from keras_pretrain.training.curves import read_history
 
 finetune = kp.finetuning.finetune
 FEW = SETTINGS | {"epochs": 2, "learning_rate": 1e-3, "dropout": 0.1, "jit_compile": False}
@@ -84,10 +86,16 @@ def assert_same(tuned, other):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def histories(directory):
+    """The metrics of each epoch in the files of the seeds."""
+    return [read_history(file) for file in sorted(directory.glob("history-seed-*.csv"))]
+
+
 def test_after_an_exception_only_unfinished_seeds_are_trained(bert, signs, whole, tmp_path, package_log):
     package_log.set_level(logging.INFO)
     with pytest.raises(RuntimeError, match="the power is out"):
         finetune(bert, *signs, seeds=(0, 1, 2), directory=tmp_path / "run", callbacks=[FailInTheSecond()], **FEW)
+    assert [len(history["loss"]) for history in histories(tmp_path / "run")] == [2, 1]
     for begun, known in ((2, "0"), (0, "0, 1, 2")):
         package_log.clear()
         starts = Starts()
@@ -95,6 +103,9 @@ def test_after_an_exception_only_unfinished_seeds_are_trained(bert, signs, whole
         assert starts.count == begun
         assert any(re.search(f"seeds are finished.*: {known}\\.$", message) for message in package_log.messages)
         assert_same(tuned, whole)
+        written = histories(tmp_path / "run")
+        assert [history.pop("step") for history in written] == [[20, 40]] * 3  # 320 examples in batches of 16
+        assert written == tuned.histories
 
 
 def test_a_killed_process_keeps_its_finished_seeds(bert, signs, whole, tmp_path):
@@ -150,16 +161,32 @@ def test_other_data_and_another_checkpoint_are_refused(bert, signs, run, tokeniz
 
 def test_a_run_that_starts_anew_deletes_only_its_own_files(bert, signs, tmp_path):
     finetune(bert, *signs, seeds=(0, 1), directory=tmp_path, **FEW)
-    (tmp_path / "notes.txt").write_text("mine")
+    mine = {"notes.txt": "mine", "history-seed-7.csv": "mine", "history.csv": "epoch\n0\n"}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    OwnedFolder(tmp_path, "history").adopt(["history.csv"])  # of a pretraining
     tuned = finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=False, **(FEW | {"epochs": 1}))
     assert len(tuned.histories[0]["loss"]) == 1
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert {name: (tmp_path / name).read_text() for name in mine} == mine
+    assert {path.name for path in tmp_path.glob("history*")} == {*mine, "history-seed-1.csv"} - {"notes.txt"}
+    assert read_history(tmp_path / "history-seed-1.csv")["step"] == [20]
     stored = json.loads((tmp_path / "finetuning.json").read_text(encoding="utf-8"))
     assert list(stored["results"]) == ["1"]
     (tmp_path / "finetuning.json").write_text("{}")
     for resume in (True, False):
         with pytest.raises(FileExistsError, match=r"finetuning\.json .*\bfinetune\b.*another directory"):
             finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=resume, **FEW)
+
+
+def test_a_history_of_others_stays_and_training_goes_on_without_it(tmp_path, package_log):
+    (tmp_path / "history-seed-1.csv").write_text("mine")
+    with FinishedSeeds.open(tmp_path, {}, resume=False) as finished:
+        assert finished.callbacks(1) == []
+        assert [callback.path for callback in finished.callbacks(2)] == [tmp_path / "history-seed-2.csv"]
+    assert (tmp_path / "history-seed-1.csv").read_text() == "mine"
+    assert re.search(rf"^{tmp_path}/history-seed-1\.csv .*seed 1 .*Move the file away", package_log.messages[0])
+    with FinishedSeeds.open(None, {}, resume=True) as finished:
+        assert finished.callbacks(1) == []
 
 
 def test_a_directory_in_use_is_refused(bert, signs, run):

@@ -137,7 +137,7 @@ BREAKAGES = {
     "no config": (remove("config.json"), FileNotFoundError, "no config.json"),
     "invalid config": (write("config.json", b"{"), ValueError, r"config.json .* not valid JSON"),
     "config not in UTF-8": (write("config.json", b"\xff"), ValueError, r"config.json .* not valid JSON"),
-    "config is a list": (write("config.json", b"[]"), ValueError, "it is no object"),
+    "config is a list": (write("config.json", b"[]"), ValueError, "it is not an object"),
     "other type": (write("config.json", b'{"model_type": "t5"}'), ValueError, r"model type 't5'; .* 'bert'"),
     "no weights": (remove(WEIGHTS), FileNotFoundError, "has no weights"),
     "no tokenizer": (remove("tokenizer.json", "vocab.txt"), FileNotFoundError, r"has no tokenizer .* give another"),

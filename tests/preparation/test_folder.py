@@ -279,7 +279,7 @@ def test_a_folder_that_is_prepared_anew_is_not_taken_for_the_old_one(corpus, pre
     directory = tmp_path / "prepared"
     with pytest.raises(Interrupted):
         prepare(corpus, directory, tokenizer=tokenizer, engine=Failing(16))
-    with pytest.raises(FileNotFoundError, match=r"/prepared .*not finished.*same command"):
+    with pytest.raises(FileNotFoundError, match=r"/prepared .*unfinished.*same command"):
         kp.load_prepared(directory)
 
 
@@ -378,7 +378,7 @@ def test_a_folder_that_is_not_whole_is_named(prepared, tmp_path):
     directory = tmp_path / "prepared"
     first = directory / "train" / prepared.report["train"]["files"][0]
     first.unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{directory} .*not whole.*\b1 files .* {first}"):
+    with pytest.raises(FileNotFoundError, match=rf"{directory} .*incomplete.*\b1 files .* {first}"):
         kp.load_prepared(directory)
 
 
@@ -477,7 +477,7 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would(corpus, small_blocks, t
 def test_a_folder_of_something_else_is_refused(corpus, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "model")
     before = contents(tmp_path / "model")
-    with pytest.raises(FileExistsError, match=r"/model .*something else.*folder that is empty"):
+    with pytest.raises(FileExistsError, match=r"/model .*do not belong.*folder that is empty"):
         prepare(corpus, tmp_path / "model", overwrite=True)
     assert contents(tmp_path / "model") == before
 

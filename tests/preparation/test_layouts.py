@@ -124,7 +124,7 @@ def test_the_corpus_of_an_output_around_it_is_not_deleted(tmp_path):
     write(tmp_path, {("data/train", "corpus.txt"): TEXT, ("data/train", "notes.md"): "mine"})
     users = snapshot(tmp_path)
     for source in ("data/train", "data/train/*.txt", "data/train/corpus.txt"):
-        with pytest.raises(ValueError, match=r"corpus\.txt lies where .*/data .*Choose an output"):
+        with pytest.raises(ValueError, match=r"corpus\.txt could be overwritten.*/data .*Choose an output"):
             kp.prepare_corpus(str(tmp_path / source), tmp_path / "data", **SETTINGS)
     assert snapshot(tmp_path) == users
 
@@ -134,14 +134,14 @@ def test_nor_through_a_link(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "train").symlink_to(tmp_path / "mine")
     users = snapshot(tmp_path)
-    with pytest.raises(ValueError, match=r"corpus\.txt lies where .*/out .*Choose an output"):
+    with pytest.raises(ValueError, match=r"corpus\.txt could be overwritten.*/out .*Choose an output"):
         kp.prepare_corpus(tmp_path / "mine", tmp_path / "out", **SETTINGS)
     assert snapshot(tmp_path) == users
 
 
 def test_a_folder_called_tokenizer_is_not_deleted(tmp_path):
     write(tmp_path, {("", "corpus.txt"): TEXT, ("out/tokenizer", "vocab.txt"): "mine"})
-    with pytest.raises(FileExistsError, match=r"/out .*something else.*tokenizer/vocab\.txt.*folder that is empty"):
+    with pytest.raises(FileExistsError, match=r"/out .*do not belong.*tokenizer/vocab\.txt.*folder that is empty"):
         kp.prepare_corpus(tmp_path / "corpus.txt", tmp_path / "out", **SETTINGS)
     assert (tmp_path / "out" / "tokenizer" / "vocab.txt").read_text() == "mine"
 
@@ -160,7 +160,7 @@ def test_a_source_that_would_match_the_output_is_refused(tmp_path, source):
 def test_the_files_of_a_dataset_are_a_source_too(tmp_path):
     Dataset.from_dict({"text": TEXT.split("\n\n")}).save_to_disk(tmp_path / "out" / "train")
     users = snapshot(tmp_path)
-    with pytest.raises(FileExistsError, match=r"/out .*something else.*folder that is empty"):
+    with pytest.raises(FileExistsError, match=r"/out .*do not belong.*folder that is empty"):
         kp.prepare_corpus(Dataset.load_from_disk(tmp_path / "out" / "train"), tmp_path / "out", **SETTINGS)
     assert snapshot(tmp_path) == users
 

@@ -15,6 +15,8 @@ from safetensors.numpy import load_file
 from keras_pretrain.commands import main
 from keras_pretrain.runs import read_settings
 from keras_pretrain.runs import run as run_module
+from keras_pretrain.training import callbacks
+from keras_pretrain.training.figures import RunFigures
 from keras_pretrain.training.forecast import Pace
 
 pytestmark = pytest.mark.usefixtures("without_xla")
@@ -101,6 +103,34 @@ def test_a_killed_command_goes_on_to_its_end(tmp_path):
     assert all(np.isfinite(value).all() for value in ours.values())
     with (tmp_path / "history.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6", "8"]
+
+
+def test_stopped_before_and_after_glue_after_a_run_ends_with_the_same_weights(tmp_path, monkeypatch, capsys):
+    """64 steps are made at once, so that gaps are glued from step 64 on."""
+    stop_at = []
+
+    class Stopping(RunFigures):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            if int(self.model.optimizer.iterations) in stop_at:
+                stop_at.clear()
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks, "RunFigures", Stopping)
+    long_epochs = [{"2": "10"}.get(each, each) for each in TINY]
+    run = ["bert", *long_epochs, "--objective", "mlm", "--no-packed", "--steps", "90", "--checkpoint-every", "7"]
+    weights = {}
+    for name, glue_after, stops in (("whole", 40, ()), ("stopped", 40, (61, 80)), ("without", 90, ())):
+        arguments = [*run, "--glue-after", glue_after, "--output", tmp_path / name]
+        for step in stops:
+            stop_at[:] = [step]
+            assert command(*arguments) == 130
+            assert "the same command continues" in capsys.readouterr().err
+        assert command(*arguments) == 0
+        weights[name] = load_file(tmp_path / name / "model.safetensors")
+    assert all(np.array_equal(weights["stopped"][part], value) for part, value in weights["whole"].items())
+    trained = "bert.embeddings.word_embeddings.weight"
+    assert not np.array_equal(weights["without"][trained], weights["whole"][trained])
 
 
 def write_corpus(path, *, documents=60, word="데이터"):

@@ -4,6 +4,7 @@ No conftest.py, whose name would stand in the way of the one above it.
 """
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -14,6 +15,7 @@ import requests
 
 import keras_pretrain as kp
 from keras_pretrain.finetuning import load_classifier
+from keras_pretrain.finetuning.finished_seeds import FinishedSeeds
 from keras_pretrain.runs import BertSettings
 from keras_pretrain.runs.metrics import write_record
 from keras_pretrain.serving.answering import Answerer
@@ -47,6 +49,9 @@ class RunWriter:
         self._history.set_params({"steps": 10})
         self._history.on_train_begin()
 
+    def follow(self, recipe):
+        write_record(dataclasses.replace(self.settings, recipe=recipe))
+
     def write_epoch(self, **logs):
         self._history.on_epoch_begin(self.epoch)
         self._history.on_epoch_end(self.epoch, {"tokens_per_second": 1000.0, "padding": 0.5} | logs)
@@ -56,6 +61,26 @@ class RunWriter:
 @pytest.fixture
 def run_writer(tmp_path):
     return RunWriter(tmp_path / "my_run")
+
+
+class SeedWriter:
+    """Writes what a fine-tuning of several seeds writes, an epoch of ten steps at a time, by its own writer."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write_epoch(self, seed, epoch, **logs):
+        with FinishedSeeds.open(self.folder / "run", {}, resume=True) as finished:
+            [history] = finished.callbacks(seed)
+        history.set_params({"steps": 10})
+        history.on_train_begin()
+        history.on_epoch_begin(epoch)
+        history.on_epoch_end(epoch, logs)
+
+
+@pytest.fixture
+def seed_writer(tmp_path):
+    return SeedWriter(tmp_path / "my_classifier")
 
 
 class Client(requests.Session):

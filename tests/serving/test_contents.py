@@ -9,7 +9,7 @@ import yaml
 
 from keras_pretrain.runs import FinetuneSettings
 from keras_pretrain.runs.metrics import write_record
-from keras_pretrain.serving.contents import inspect_folder
+from keras_pretrain.serving.contents import inspect_folder, seed_histories
 
 pytest_plugins = ["pages"]
 
@@ -42,6 +42,20 @@ def test_a_run_is_known_before_it_has_a_checkpoint(run_writer):
 def test_history_alone_is_a_run(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,loss,step\n0,1.0,10\n")
     assert inspect_folder(tmp_path).tasks == ["run"]
+
+
+def test_a_fine_tuning_is_known_after_its_first_epoch(seed_writer):
+    folder = seed_writer.folder
+    folder.mkdir()
+    with pytest.raises(ValueError, match="fine-tuning can be shown after its first epoch"):
+        inspect_folder(folder)
+    seed_writer.write_epoch(10, 0, loss=1.0)
+    seed_writer.write_epoch(9, 0, loss=1.0)
+    (folder / "run" / "history-seed-mine.csv").write_text("")
+    assert inspect_folder(folder).tasks == inspect_folder(folder / "run").tasks == ["run"]
+    for each in (folder, folder / "run"):
+        assert seed_histories(each) == {seed: folder / "run" / f"history-seed-{seed}.csv" for seed in (9, 10)}
+        assert list(seed_histories(each)) == [9, 10]
 
 
 @pytest.mark.parametrize("pair_column", [None, "second"])
@@ -94,7 +108,7 @@ def test_what_is_wrong_is_one_line_before_tensorflow_is_imported(folders, tmp_pa
 
     assert refused(tmp_path) == [
         f"keras-pretrain serve: error: {tmp_path} is neither a checkpoint nor a run: it has no config.json, run.yaml "
-        "or history.csv."
+        "or history.csv. A fine-tuning can be shown after its first epoch."
     ]
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

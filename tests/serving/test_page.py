@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from keras_pretrain.runs.recipes import recipe_names
+from keras_pretrain.serving import report
+
 pytest_plugins = ["pages"]
 SECOND = 1000
 PATIENCE = 15 * SECOND  # for what a busy machine computes
@@ -66,7 +69,7 @@ def test_a_bert_fills_gaps(clients, open_page):
 def test_sentences_are_compared(clients, open_page):
     page = open_page(clients["bert"])
     page.click("text=Similarity")
-    assert not page.is_visible("#fill")
+    page.wait_for_selector("#fill", state="hidden")
     page.fill("#compare-text", "가 나\n\n다 라\n가 나\n")
     page.click("#compare [type=submit]")
     page.wait_for_selector("#compare td")
@@ -125,6 +128,7 @@ def test_curves_move_while_a_run_trains(run_writer, serve, open_page):
         assert page.locator("#panels figcaption").first.inner_text().split("\n") == ["loss", "loss ─ 2 ╌ 2.5"]
         points = page.get_attribute("#panels polyline", "points").split()
         assert len(points) == 2
+        assert not page.locator("#panels .reference").count()
         assert "Time left, about\n0:" in page.inner_text("#status")
         assert "1,000" in page.inner_text("#status")
         page.click("#settings summary")
@@ -132,6 +136,40 @@ def test_curves_move_while_a_run_trains(run_writer, serve, open_page):
         for _ in range(2):
             run_writer.write_epoch(loss=1.0)
         page.wait_for_selector("text=Finished")
+
+
+def test_the_curves_of_the_recipe_are_drawn_behind_those_of_the_run(
+    run_writer, serve, open_page, tmp_path, monkeypatch
+):
+    (recipe, *_) = recipe_names()
+    (tmp_path / "curves.csv").write_text("step,loss,val_loss\n10,4,NA\n30,3,NA\n40,2,3\n")
+    monkeypatch.setattr(report, "curves_file", lambda *name_and_part: tmp_path / "curves.csv")
+    run_writer.follow(recipe)
+    run_writer.write_epoch(loss=3.0)
+    with serve(run_writer.folder) as client:
+        page = open_page(client)
+        page.wait_for_selector(f"text=Broad, pale lines: the recipe {recipe}")
+        lines = page.locator("#panels polyline")
+        assert [len(line.get_attribute("points").split()) for line in lines.all()] == [3, 1]  # the recipe's is behind
+        assert page.locator("#panels figcaption").first.inner_text().split("\n") == ["loss", "loss ─ 3"]
+
+
+def test_the_curves_of_each_seed_move_while_it_is_fine_tuned(seed_writer, serve, open_page):
+    seed_writer.write_epoch(0, 0, accuracy=0.5, loss=0.75, val_loss=0.5)
+    with serve(seed_writer.folder) as client:
+        page = open_page(client)
+        page.wait_for_selector("text=loss, seed 0 ─ 0.75 ╌ 0.5")
+        assert tabs_of(page) == ["Run"]
+        seed_writer.write_epoch(0, 1, accuracy=0.75, loss=0.25, val_loss=0.5)
+        page.wait_for_selector("text=loss, seed 0 ─ 0.25 ╌ 0.5")
+        assert page.locator("#panels strong").all_inner_texts() == ["loss", "accuracy"]
+        assert "Step\n20" in page.inner_text("#status")
+        seed_writer.write_epoch(1, 0, accuracy=0.5, loss=0.5, val_loss=0.25)
+        page.wait_for_selector("text=loss, seed 1 ─ 0.5 ╌ 0.25")
+        colours = page.eval_on_selector_all(
+            "#panels figure:first-child polyline", "all => all.map(each => getComputedStyle(each).stroke)"
+        )
+        assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
 def test_a_korean_browser_gets_korean_words(clients, open_page):

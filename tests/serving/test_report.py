@@ -11,7 +11,8 @@ import tensorflow as tf
 import keras_pretrain as kp
 from keras_pretrain.export.hub import snapshot
 from keras_pretrain.runs.metrics import write_metrics, write_record
-from keras_pretrain.runs.settings import BertSettings
+from keras_pretrain.runs.recipes import recipe_names
+from keras_pretrain.runs.settings import BertSettings, FinetuneSettings
 from keras_pretrain.serving import report
 from keras_pretrain.serving.report import report_run
 from keras_pretrain.training.previews import read_previews
@@ -42,6 +43,18 @@ def test_curves_speed_and_time_left(run_writer, monkeypatch):
     os.utime(run_writer.folder / "run.yaml", (written - 100, written - 100))  # validation and all else took their time
     assert report_run(run_writer.folder)["seconds_left"] == pytest.approx(20 * 100 / 20 - 5)
     assert found["speed"] == {"tokens_per_second": 1000.0, "padding": 0.5, "learning_rate": 1e-3}
+
+
+def test_the_curves_of_the_recipe(run_writer, tmp_path, monkeypatch):
+    (recipe, *_) = recipe_names()
+    (tmp_path / "curves.csv").write_text("step,loss,val_loss,val_loss_spread\n10,4,NA,NA\n40,2,3,0.1\n")
+    monkeypatch.setattr(report, "curves_file", lambda *name_and_part: tmp_path / "curves.csv")
+    assert report_run(run_writer.folder)["reference"] == {}
+    run_writer.follow(recipe)
+    found = report_run(run_writer.folder)
+    assert found["recipe"] == recipe
+    assert found["reference"]["loss"] == [[10, 4.0], [40, 2.0]]
+    assert found["reference"]["val_loss"] == [[40, 3.0]]
 
 
 def test_a_finished_run_has_metrics_and_no_time_left(run_writer):
@@ -83,6 +96,33 @@ def test_history_without_a_record(tmp_path):
     assert (found["kind"], found["step"], found["steps"], found["settings"]) == (None, 10, None, {})
     (tmp_path / "history.csv").write_text("not a history")
     assert report_run(tmp_path)["panels"] == []
+
+
+def test_the_seeds_of_a_fine_tuning_are_beside_one_another(seed_writer, folders, tmp_path):
+    seed_writer.write_epoch(0, 0, accuracy=0.5, loss=0.9, val_loss=0.8, val_f1=0.4)
+    seed_writer.write_epoch(0, 1, accuracy=0.7, loss=0.6, val_loss=0.7, val_f1=float("nan"))
+    seed_writer.write_epoch(1, 0, accuracy=0.6, loss=0.8, val_loss=0.9, val_f1=0.5)
+    folder = seed_writer.folder
+    os.utime(folder / "run" / "history-seed-0.csv", (1, 1))  # seed 1 is trained
+    found = report_run(folder)
+    assert (found["kind"], found["step"], found["steps"], found["speed"]) == (None, 10, None, {})
+    assert {panel["title"]: [each["name"] for each in panel["series"]] for panel in found["panels"]} == {
+        "loss": ["loss, seed 0", "val_loss, seed 0", "loss, seed 1", "val_loss, seed 1"],
+        "accuracy": ["accuracy, seed 0", "accuracy, seed 1"],
+        "f1": ["val_f1, seed 0", "val_f1, seed 1"],
+    }
+    assert found["panels"][0]["title"] == "loss"
+    assert found["panels"][0]["series"][0]["points"] == [[10, 0.9], [20, 0.6]]
+    assert found["panels"][2]["series"][0]["points"] == [[10, 0.4]]
+    assert report_run(folder / "run")["panels"] == found["panels"]
+    (tmp_path / "labelled.csv").write_text("text,label\n가,좋음\n")
+    settings = FinetuneSettings(model=str(folders / "bert"), train=tmp_path / "labelled.csv", output=folder)
+    write_metrics(settings, {"accuracy": 0.75})
+    finished = report_run(folder)
+    assert (finished["kind"], finished["metrics"]) == ("finetune", {"accuracy": 0.75})
+    assert finished["panels"] == found["panels"]
+    (folder / "run" / "history-seed-0.csv").write_text("not a history")
+    assert [each["name"] for each in report_run(folder)["panels"][0]["series"]] == ["loss, seed 1", "val_loss, seed 1"]
 
 
 def test_private_settings_stay_on_loopback(tmp_path, serve):

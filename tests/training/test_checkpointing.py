@@ -248,7 +248,7 @@ def test_models_and_data_that_it_cannot_resume_are_refused(tokenizer, all_featur
     checkpointing = kp.callbacks.Checkpointing(tmp_path)
     data = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH)
     for others in (data.take(2), data.repeat(3), data.shuffle(4)):
-        with pytest.raises(ValueError, match=r"Checkpointing .*kp\.to_tf_dataset.*repeated"):
+        with pytest.raises(ValueError, match=r"Checkpointing .*kp\.to_tf_dataset.*only repeat and prefetch"):
             make(tokenizer).fit(others, callbacks=[checkpointing], verbose=0)
     validation = kp.to_tf_dataset(all_features["mlm+nsp"], tokenizer, batch_size=BATCH, training=False)
     with pytest.raises(ValueError, match=r"validation.*training=True to kp\.to_tf_dataset"):

@@ -140,7 +140,7 @@ def test_batches_and_models_of_the_other_kind_are_refused(batch, korean_tokenize
         (
             kp.callbacks.FillMaskPreview,
             SimpleNamespace(replace_tokens=None),
-            "BERT fills in.*ELECTRA.*ReplacedTokensPreview",
+            "for BERT.*ELECTRA.*ReplacedTokensPreview",
         ),
         (
             kp.callbacks.ReplacedTokensPreview,

@@ -14,10 +14,11 @@ const WORDS = {
     step: "Step", speed: "Tokens per second", left: "Time left, about", since: "Last epoch", ago: "{0} ago",
     learning_rate: "Learning rate", waiting: "Waiting for data", padding: "Padding", finished: "Finished",
     no_epoch: "No epoch has ended yet.", of: "{0} of {1}", previews: "Previews", metrics: "Metrics", settings: "Settings",
+    recipe: "Broad, pale lines: the recipe {0}",
     offline: "The server does not answer. Start it again: keras-pretrain serve",
     empty: "Write something first.", no_mask: "There is no gap. Write [MASK] where the model shall fill in a word.",
     too_long: "The text is too long: at most {0} characters.", count: "Write two to eight sentences, one a line.",
-    gap_cut: "The gap lies behind the part that the model reads. Shorten the text.",
+    gap_cut: "The gap is beyond the part that the model reads. Shorten the text.",
   },
   ko: {
     fill: "빈칸 채우기", judge: "바뀐 토큰 찾기", classify: "분류", compare: "유사도", run: "학습",
@@ -32,6 +33,7 @@ const WORDS = {
     step: "스텝", speed: "초당 토큰", left: "남은 시간 (약)", since: "마지막 에폭", ago: "{0} 전",
     learning_rate: "학습률", waiting: "데이터 대기", padding: "패딩", finished: "완료",
     no_epoch: "아직 끝난 에폭이 없습니다.", of: "{0} / {1}", previews: "미리 보기", metrics: "지표", settings: "설정",
+    recipe: "굵고 옅은 선: 레시피 {0}",
     offline: "서버가 응답하지 않습니다. keras-pretrain serve를 다시 실행하십시오.",
     empty: "먼저 글을 입력하십시오.", no_mask: "빈칸이 없습니다. 모델이 채울 자리에 [MASK]라고 쓰십시오.",
     too_long: "글이 너무 깁니다. {0}자까지 쓸 수 있습니다.", count: "문장을 2~8개, 한 줄에 하나씩 쓰십시오.",
@@ -155,8 +157,9 @@ async function ask(task, section) {
   }
 }
 
-function curves({ title, series }) {
-  const all = series.flatMap((each) => each.points), [width, height, side, foot] = [320, 170, 48, 18];
+function curves({ title, series }, reference) {
+  const behind = series.filter(({ name }) => reference[name]).map(({ name }) => ({ name, points: reference[name] }));
+  const all = [...series, ...behind].flatMap((each) => each.points), [width, height, side, foot] = [320, 170, 48, 18];
   const [low, high] = [Math.min(...all.map((p) => p[1])), Math.max(...all.map((p) => p[1]))];
   const last = Math.max(...all.map((p) => p[0])), span = high - low || Math.abs(high) || 1;
   const x = (step) => side + (width - side - 8) * step / (last || 1);
@@ -168,13 +171,15 @@ function curves({ title, series }) {
       make("text", { x: side - 4, y: y(value) + 3, "text-anchor": "end" }, number(value)),
       make("text", { x: x(share * last), y: height - 4, "text-anchor": share ? "end" : "start" }, number(Math.round(share * last))));
   }
+  const line = (points) => make("polyline", { points: points.map((p) => `${x(p[0])},${y(p[1])}`).join(" ") });
   const legend = new Map(); // of a metric, in training and in validation
   for (const { name, points } of series) {
     const isValidation = name.startsWith("val_"), metric = name.replace(/^val_/, "");
     if (!legend.has(metric)) legend.set(metric, make("span", { class: `c${legend.size % 8}` }, metric));
     legend.get(metric).append(` ${isValidation ? "╌" : "─"} ${number(points.at(-1)[1])}`);
-    svg.append(make("g", { class: `${legend.get(metric).className}${isValidation ? " validation" : ""}` },
-      make("polyline", { points: points.map((p) => `${x(p[0])},${y(p[1])}`).join(" ") }),
+    const expected = behind.find((each) => each.name === name);
+    if (expected) svg.append(make("g", { class: `${legend.get(metric).className} reference` }, line(expected.points)));
+    svg.append(make("g", { class: `${legend.get(metric).className}${isValidation ? " validation" : ""}` }, line(points),
       ...(points.length < 30 ? points.map((p) => make("circle", { cx: x(p[0]), cy: y(p[1]), r: 2.2 },
         make("title", {}, `${number(p[0])}: ${number(p[1])}`))) : [])));
   }
@@ -202,9 +207,11 @@ function showRun(report) {
   const key = JSON.stringify({ ...report, seconds_since: 0, seconds_left: 0 });
   if (key === drawn) return; // so that a selection of text stays
   drawn = key;
-  const { panels, previews, metrics, settings, steps } = report;
+  const { panels, recipe, reference, previews, metrics, settings, steps } = report;
   const isWaiting = !panels.length && steps;
-  $("#panels").replaceChildren(...(isWaiting ? [make("p", { class: "note" }, say("no_epoch"))] : panels.map(curves)));
+  $("#panels").replaceChildren(...(isWaiting ? [make("p", { class: "note" }, say("no_epoch"))]
+    : panels.map((panel) => curves(panel, reference))));
+  $("#recipe").textContent = Object.keys(reference).length ? say("recipe", recipe) : "";
   $("#previews").replaceChildren(...(previews.length ? [make("h2", {}, say("previews"))] : []), ...previews.map(
     ({ step, text }) => make("pre", {}, `${say("step")} ${number(step)}\n${text}`)));
   $("#metrics").replaceChildren(...(Object.keys(metrics).length

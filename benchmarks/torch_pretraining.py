@@ -1,0 +1,105 @@
+"""What users of torch can switch on: 🤗's `BertForPreTraining`, bfloat16 autocast, fused AdamW, masking anew in each
+epoch, batches padded to their longest example, and a learning rate that decays to 0 within the given time.
+
+    python benchmarks/torch_pretraining.py FOLDER '{"hidden": 256, "layers": 4, ...}'
+
+reads the arrays that `time_to_loss` wrote to FOLDER, and prints one JSON line. Needs torch and transformers, and no
+TensorFlow.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BertConfig, BertForPreTraining
+
+IGNORED = -100
+
+
+def mask(ids: torch.Tensor, special: torch.Tensor, vocabulary: int, mask_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """BERT's 15% and 80-10-10, as 🤗's collator has them."""
+    chosen = (torch.rand(ids.shape) < 0.15) & ~torch.isin(ids, special)
+    labels = ids.masked_fill(~chosen, IGNORED)
+    fate = torch.rand(ids.shape)
+    ids = ids.masked_fill(chosen & (fate < 0.8), mask_id)
+    is_random = chosen & (fate >= 0.9)
+    return torch.where(is_random, torch.randint_like(ids, vocabulary), ids), labels
+
+
+def main(folder: str, settings: str):
+    options = json.loads(settings)
+    torch.manual_seed(options["seed"])
+    read = {name: np.load(Path(folder) / f"{name}.npy") for name in ("ids", "types", "lengths", "next")}
+    ends = np.cumsum(read["lengths"])
+    ids, types = (
+        [torch.from_numpy(part.astype(np.int64)) for part in np.split(read[name], ends[:-1])]
+        for name in ("ids", "types")
+    )
+    following = torch.from_numpy(read["next"].astype(np.int64))
+    special = torch.tensor(options["special_ids"])
+    config = BertConfig(
+        vocab_size=options["vocabulary"], hidden_size=options["hidden"], num_hidden_layers=options["layers"],
+        num_attention_heads=options["heads"], intermediate_size=4 * options["hidden"], hidden_act="gelu_pytorch_tanh",
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = BertForPreTraining(config).train()
+    forward = torch.compile(model, dynamic=True) if options["compiled"] else model
+    decayed = [weight for name, weight in model.named_parameters() if "LayerNorm" not in name and "bias" not in name]
+    known = set(map(id, decayed))
+    groups = [
+        {"params": decayed, "weight_decay": 0.01},
+        {"params": [each for each in model.parameters() if id(each) not in known], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=options["rate"], fused=True)
+    generator = torch.Generator().manual_seed(options["seed"])
+    begun, steps, passed = time.perf_counter(), 0, 0.0
+    while passed < 1:
+        for rows in torch.randperm(len(ids), generator=generator).split(options["batch_size"]):
+            passed = (time.perf_counter() - begun) / options["seconds"]
+            if passed >= 1 or steps == options["max_steps"]:
+                passed = 1
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = options["rate"] * min(passed / 0.1, (1 - passed) / 0.9)
+            batch = pad_sequence([ids[row] for row in rows], batch_first=True)
+            batch, labels = mask(batch, special, options["vocabulary"], options["mask_id"])
+            inputs = {
+                "input_ids": batch,
+                "token_type_ids": pad_sequence([types[row] for row in rows], batch_first=True),
+                "attention_mask": pad_sequence([torch.ones_like(ids[row]) for row in rows], batch_first=True),
+                "labels": labels,
+                "next_sentence_label": following[rows],
+            }
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = forward(**inputs).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            steps += 1
+    seconds = time.perf_counter() - begun
+    print(json.dumps({"steps": steps, "seconds": seconds, "mlm_loss": validate(model, folder, options["batch_size"])}))
+
+
+@torch.no_grad()
+def validate(model: BertForPreTraining, folder: str, batch_size: int) -> float:
+    """The mean MLM loss of the masked examples in FOLDER, in float32."""
+    model.eval()
+    names = ("input_ids", "token_type_ids", "attention_mask", "labels")
+    rows = {name: torch.from_numpy(np.load(Path(folder) / f"val_{name}.npy").astype(np.int64)) for name in names}
+    labels, total, count = rows.pop("labels"), 0.0, 0
+    for start in range(0, len(labels), batch_size):
+        part = slice(start, start + batch_size)
+        chosen = labels[part] != IGNORED
+        logits = model(**{name: value[part] for name, value in rows.items()}).prediction_logits[chosen]
+        total += torch.nn.functional.cross_entropy(logits, labels[part][chosen], reduction="sum").item()
+        count += int(chosen.sum())
+    return total / count
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,50 @@
+"""`BalanceWatch`: warns if one of the two networks of an ELECTRA is too good for the other."""
+
+import logging
+
+import tf_keras
+
+logger = logging.getLogger(__name__)
+
+_LEAST_AUC = 0.55  # 0.5 is chance
+_MOST_ORIGINAL = 0.75  # share of the generator's draws; the paper's generators draw the original for less than half
+
+
+class BalanceWatch(tf_keras.callbacks.Callback):
+    """Warns once, after a validation in the second half of a run, in each of two cases:
+
+    - The generator is too good: it draws the original for more than three quarters of the chosen tokens, so that the
+      discriminator has almost nothing to find.
+    - The discriminator is no better than one that calls every token original: the AUC of "replaced" is below 0.55.
+
+    Args:
+      steps: number of steps of the run.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self._reported: set[str] = set()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = logs or {}
+        if (epoch + 1) * (self.params["steps"] or 0) < self.steps / 2:
+            return
+        original, auc = logs.get("val_sampled_original"), logs.get("val_disc_auc")
+        if original is not None and original > _MOST_ORIGINAL:
+            self._report(
+                "val_sampled_original",
+                f"val_sampled_original is {original:.2f}: the generator restores most tokens, and few are left for the "
+                "discriminator to find. Use a smaller generator, or mask more tokens (mask_prob).",
+            )
+        if auc is not None and auc < _LEAST_AUC:
+            self._report(
+                "val_disc_auc",
+                f"val_disc_auc is {auc:.2f}: the discriminator is hardly better than one that calls every token "
+                "original. Train for more steps, or with another learning_rate; a tenth of it is a good first try.",
+            )
+
+    def _report(self, metric: str, text: str) -> None:
+        if metric not in self._reported:
+            self._reported.add(metric)
+            logger.warning("%s", text)

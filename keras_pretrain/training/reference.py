@@ -1,0 +1,131 @@
+"""`Reference`: the curves of earlier runs with the same settings; `ReferenceWatch` compares a run with them."""
+
+import csv
+import logging
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+
+from keras_pretrain.training.curves import read_history
+
+logger = logging.getLogger(__name__)
+
+_SPREAD = "_spread"  # ending of the column with the standard deviation between seeds
+_TOLERANCE = 3.0  # spreads
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The mean curves of runs that differ only in their seed.
+
+    Attributes:
+      name: shown in legends and messages.
+      curves: for each metric, the points `(step, mean)`.
+      spreads: for each metric of several runs, the standard deviation between them, pooled over all steps.
+    """
+
+    name: str
+    curves: dict[str, list[tuple[float, float]]]
+    spreads: dict[str, float]
+
+    def at(self, metric: str, step: float) -> float | None:
+        """The value at a step, interpolated between points; `None` for other metrics and outside the curve."""
+        points = self.curves.get(metric)
+        if not points or not points[0][0] <= step <= points[-1][0]:
+            return None
+        return float(np.interp(step, [at for at, _ in points], [value for _, value in points]))
+
+
+def read_reference(file: str | os.PathLike[str], name: str | None = None) -> Reference:
+    """Read a file that `write_reference` wrote.
+
+    Args:
+      file: a CSV file.
+      name: the name for legends. Default: the file's.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a file without a column `step` or without rows.
+    """
+    columns = read_history(file)
+    steps = columns.pop("step")
+    curves: dict[str, list[tuple[float, float]]] = {}
+    spreads: dict[str, float] = {}
+    for column, values in columns.items():
+        points = [(step or 0.0, value) for step, value in zip(steps, values, strict=True) if value is not None]
+        if column.endswith(_SPREAD):
+            spreads[column.removesuffix(_SPREAD)] = statistics.fmean(value**2 for _, value in points) ** 0.5
+        else:
+            curves[column] = points
+    return Reference(name or Path(file).stem, curves, spreads)
+
+
+def write_reference(histories: Sequence[str | os.PathLike[str]], file: str | os.PathLike[str]) -> None:
+    """Write the mean curves of several runs, and the standard deviation between them, as a CSV file.
+
+    Args:
+      histories: the files of `CSVHistory` of runs that differ only in their seed.
+      file: the file to write; an existing file is replaced.
+
+    Raises:
+      ValueError: no histories, or histories with other steps or metrics than the first one.
+    """
+    tables = [read_history(history) for history in histories]
+    if not tables:
+        raise ValueError("histories is empty: give the history.csv of at least one run.")
+    first = tables[0]
+    for history, table in zip(histories, tables, strict=True):
+        if table.keys() != first.keys() or table["step"] != first["step"]:
+            raise ValueError(f"{history} has other steps or metrics than {histories[0]}. Give runs of one recipe.")
+    names = [name for name in sorted(first) if name.endswith(("loss", "accuracy", "auc", "sampled_original"))]
+    columns = ["step", *names]
+    if len(tables) > 1:
+        columns += [name + _SPREAD for name in names if name.startswith("val_")]
+    rows = []
+    for number, step in enumerate(first["step"]):
+        row: dict[str, float | str | None] = {"step": None if step is None else int(step)}
+        for name in names:
+            values = [value for table in tables if (value := table[name][number]) is not None]
+            row[name] = f"{statistics.fmean(values):.5g}" if values else "NA"
+            if len(values) > 1:
+                row[name + _SPREAD] = f"{statistics.stdev(values):.3g}"
+        rows.append(row)
+    with Path(file).open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, restval="NA", extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+class ReferenceWatch(tf_keras.callbacks.Callback):
+    """Warns if a validation loss leaves the reference by more than three times the spread between its seeds. The first
+    validation outside this band is reported, and the next one only after the loss was inside again.
+
+    Args:
+      reference: of the same settings and the same corpus.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__()
+        self.reference = reference
+        self._outside: set[str] = set()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        step = (epoch + 1) * (self.params["steps"] or 0)
+        for name, value in (logs or {}).items():
+            expected, spread = self.reference.at(name, step), self.reference.spreads.get(name)
+            if not name.startswith("val_") or not name.endswith("loss") or expected is None or not spread:
+                continue
+            if abs(value - expected) <= _TOLERANCE * spread:
+                self._outside.discard(name)
+            elif name not in self._outside:
+                self._outside.add(name)
+                logger.warning(
+                    "%s is %.3f at step %s. The reference (%s) has %.3f there; its seeds differ by %.3f. If the text "
+                    "is the same, compare the versions of the packages with those that the recipe was run with.",
+                    name, value, f"{step:,}", self.reference.name, expected, spread,
+                )  # fmt: skip
