@@ -1,5 +1,6 @@
 """What users of torch can switch on: 🤗's `BertForPreTraining`, bfloat16 autocast, fused AdamW, masking anew in each
-epoch, batches padded to their longest example, and a learning rate that decays to 0 within the given time.
+epoch, batches of examples of similar length, padded to the longest, and a learning rate that decays to 0 within the
+given time. With `"gathered"`, what they can write: logits only for the masked tokens.
 
     python benchmarks/torch_pretraining.py FOLDER '{"hidden": 256, "layers": 4, ...}'
 
@@ -18,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertForPreTraining
 
 IGNORED = -100
+_GROUPED = 50  # batches that are sorted by length together, as in 🤗's `Trainer` with `group_by_length`
 
 
 def mask(ids: torch.Tensor, special: torch.Tensor, vocabulary: int, mask_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +49,6 @@ def main(folder: str, settings: str):
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     model = BertForPreTraining(config).train()
-    forward = torch.compile(model, dynamic=True) if options["compiled"] else model
     decayed = [weight for name, weight in model.named_parameters() if "LayerNorm" not in name and "bias" not in name]
     known = set(map(id, decayed))
     groups = [
@@ -58,7 +59,7 @@ def main(folder: str, settings: str):
     generator = torch.Generator().manual_seed(options["seed"])
     begun, steps, passed = time.perf_counter(), 0, 0.0
     while passed < 1:
-        for rows in torch.randperm(len(ids), generator=generator).split(options["batch_size"]):
+        for rows in shuffled(read["lengths"], options["batch_size"], generator):
             passed = (time.perf_counter() - begun) / options["seconds"]
             if passed >= 1 or steps == options["max_steps"]:
                 passed = 1
@@ -75,14 +76,33 @@ def main(folder: str, settings: str):
                 "next_sentence_label": following[rows],
             }
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = forward(**inputs).loss
+            with torch.autocast("cpu", torch.bfloat16, enabled=options["precision"] == "bfloat16"):
+                loss = gathered_loss(model, inputs) if options["gathered"] else model(**inputs).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             steps += 1
     seconds = time.perf_counter() - begun
     print(json.dumps({"steps": steps, "seconds": seconds, "mlm_loss": validate(model, folder, options["batch_size"])}))
+
+
+def shuffled(lengths: np.ndarray, batch_size: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """The rows of each batch of an epoch."""
+    chunks = torch.randperm(len(lengths), generator=generator).split(_GROUPED * batch_size)
+    sizes = torch.from_numpy(lengths)
+    batches = [rows for chunk in chunks for rows in chunk[sizes[chunk].argsort(descending=True)].split(batch_size)]
+    return [batches[number] for number in torch.randperm(len(batches), generator=generator)]
+
+
+def gathered_loss(model: BertForPreTraining, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The loss of `BertForPreTraining`, with logits of the vocabulary only for the masked tokens."""
+    inputs, labels, following = dict(inputs), inputs["labels"], inputs["next_sentence_label"]
+    del inputs["labels"], inputs["next_sentence_label"]
+    hidden, pooled = model.bert(**inputs)[:2]
+    chosen = labels != IGNORED
+    logits, next_logits = model.cls.predictions(hidden[chosen]), model.cls.seq_relationship(pooled)
+    losses = torch.nn.functional.cross_entropy(logits, labels[chosen])
+    return losses + torch.nn.functional.cross_entropy(next_logits, following)
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ COMMAND = "keras-pretrain "
 
 # What is replaced in every block: a pattern, what stands there instead, and why.
 SMALLER = [
+    (r"my_reviews", "my_texts", "one corpus is enough"),
     (r"klue/bert-base", "tiny_bert", "no network"),
     (r"monologg/koelectra-base-v3", "tiny_electra", "no network"),
     (r"--hours 2\b", "--steps 2", "hours"),
@@ -145,6 +146,7 @@ def smaller(code: str) -> str:
 
 def run_command(line: str) -> None:
     verb, *arguments = shlex.split(smaller(line))[1:]
+    arguments += ["--size", "tiny"] if "--config" in arguments and verb in ("bert", "electra") else []
     for name, value in ARGUMENTS.get(verb, {}).items():
         is_refused = name in OF_CORPUS and "--prepared" in arguments
         is_refused |= name == "--vocab-size" and "--init-from" in arguments

@@ -30,7 +30,7 @@ _PARSING: dict[str, Any] = {
     "print_error": False,
     "help_on_error": False,
 }
-_APP: dict[str, Any] = {"suppress_keyboard_interrupt": False}  # `_guarded` reports Ctrl-C
+_APP_SETTINGS: dict[str, Any] = {"suppress_keyboard_interrupt": False}  # `_guarded` reports Ctrl-C
 _Record = TypeVar("_Record", bound=Settings)
 
 
@@ -79,7 +79,7 @@ def parse(
     enable_logging()
     tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
     app = App(name=script, help=description, help_format="plaintext", version_flags=[], default_parameter=_DEFAULTS,
-              **_APP)  # fmt: skip
+              **_APP_SETTINGS)  # fmt: skip
     app.default(_command(_part(record, takes, defaults), lambda settings: settings, record, defaults))
     result: list[Any] = []
 
@@ -137,7 +137,7 @@ def _application() -> App:
     import keras_pretrain
 
     app = App(name=_NAME, help=keras_pretrain.__doc__.splitlines()[0], version=keras_pretrain.__version__,
-              default_parameter=_DEFAULTS, **_APP)  # fmt: skip
+              default_parameter=_DEFAULTS, **_APP_SETTINGS)  # fmt: skip
     for name, (record, function) in verbs.RECORDS.items():
         app.command(_command(_part(record, None, {}), function, record), name=name)
     for name, function in verbs.FUNCTIONS.items():
@@ -169,12 +169,9 @@ def _command(arguments: type, function: Callable, record: type[Settings], defaul
 
 def _with_config(tokens: list[str], verb: str) -> list[str]:
     """The tokens, plus flags for the settings in `--config FILE` that were not typed."""
-    file = None
-    for i, token in enumerate(tokens):
-        if token == "--config" and i + 1 < len(tokens):
-            file = tokens[i + 1]
-        elif token.startswith("--config="):
-            file = token.partition("=")[2]
+    file, recipe = _value_of("--config", tokens), _value_of("--recipe", tokens)
+    if recipe is not None:
+        recipe_file(recipe)  # raises for an unknown one
     typed = {_name_of(token).removeprefix("no_") for token in tokens if token.startswith("--")}
     if {"hours", "steps"} <= typed:  # a record may have both `hours` and the steps chosen for them
         raise ValueError("`hours` and `steps` exclude each other: give one of them.")
@@ -184,7 +181,9 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
         return tokens
     is_recipe = file in recipe_names()
     if not is_recipe and not Path(file).exists():
-        raise FileNotFoundError(f"--config: there is no file {file} and no such recipe: {', '.join(recipe_names())}.")
+        raise FileNotFoundError(
+            f"--config: {file} is neither a file nor a recipe. The recipes are: {', '.join(recipe_names())}."
+        )
     values = read_yaml(recipe_file(file) if is_recipe else file)
     values |= {"recipe": file} if is_recipe else {}
     kind = values.pop("kind", verb)
@@ -199,6 +198,13 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
         if name not in typed and value is not None:
             flags += _as_flags(name, value)
     return [tokens[0], *flags, *tokens[1:]]
+
+
+def _value_of(flag: str, tokens: list[str]) -> str | None:
+    """The last value of a flag."""
+    values = [after for token, after in itertools.pairwise(tokens) if token == flag]
+    values += [token.partition("=")[2] for token in tokens if token.startswith(f"{flag}=")]
+    return values[-1] if values else None
 
 
 def _name_of(flag: str) -> str:
@@ -220,7 +226,9 @@ def _guarded(function: Callable, name: str, tokens: list[str]) -> int:
         return function() or 0
     except KeyboardInterrupt:
         without = " without --no-resume" if "--no-resume" in tokens else ""
-        print(f"Stopped. What is finished is kept: the same command{without} continues.", file=sys.stderr)
+        continues = tokens and (tokens[0] in verbs.RECORDS or "--suite" in tokens)
+        kept = f" What is finished is kept: the same command{without} continues." if continues else ""
+        print(f"Stopped.{kept}", file=sys.stderr)
         return 130
     except Exception as error:
         if not isinstance(error, _USER_ERRORS) and not type(error).__module__.startswith("tensorflow"):

@@ -89,7 +89,7 @@ def _say_next(settings: BertSettings | ElectraSettings) -> None:
     output = shlex.quote(str(settings.output))
     verbs = [f"serve {output}", f"finetune --model {output} --train labelled.csv --output classifier"]
     verbs.append(f"push --model {output} --repo NAME/MODEL --private")
-    print("Next:", *(f"\n  keras-pretrain {verb}" for verb in verbs))
+    print("\n".join(["Next:", *(f"  keras-pretrain {verb}" for verb in verbs)]))
 
 
 def adapt(settings: AdaptSettings) -> None:
@@ -138,7 +138,7 @@ def evaluate(
       label_column: For a classifier, the column that holds the label.
       block_size: The maximum number of tokens of an example. Default: the run's, else 128.
       seed: The seed for the masks.
-      suite: Evaluate hidden words and fine-tuned tasks, not a corpus: korean, english, or a YAML file of the same form.
+      suite: Evaluate pretraining heads and fine-tuned tasks, not a corpus: korean, english, or a YAML file like these.
       data: The folder of the suite's files.
       tasks: The tasks of the suite to fine-tune on. Default: all.
       seeds: How often each task of the suite is fine-tuned; 0 leaves the tasks out.

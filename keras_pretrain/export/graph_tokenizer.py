@@ -232,7 +232,8 @@ def _require_reproducible(tokenizer: "PreTrainedTokenizerBase") -> None:
     if not backend.normalizer.clean_text:
         raise ValueError(
             "The tokenizer's normalizer keeps control characters (clean_text=False), which cannot be reproduced inside "
-            "a TensorFlow graph. Export with another tokenizer."
+            "a TensorFlow graph. If your texts have no control characters, set clean_text=True; or serve ids: the "
+            "model's signatures that end in _ids take them."
         )
     vocabulary = backend.get_vocab(with_added_tokens=False)
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):

@@ -1,11 +1,11 @@
 """`FinishedSeeds` stores the results of finished seeds, so that they are not trained again after a kill."""
 
 import contextlib
-import fnmatch
 import json
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -95,13 +95,14 @@ class FinishedSeeds:
         if self._folder is None:
             return []
         path = self._folder.path / _HISTORY.format(seed)
-        if os.path.lexists(path) and not self._folder.owns(path.name):
+        is_own = path.name in self._folder.names() and self._folder.owns(path.name)
+        if os.path.lexists(path) and not is_own:
             logger.warning(
                 "%s was not written by finetune, or was changed since, and is kept: the epochs of seed %d are not "
                 "recorded. Move the file away.", path, seed,
             )  # fmt: skip
             return []
-        return [CSVHistory(path)]
+        return [_SeedHistory(path, self._folder)]
 
     def read(self, resume: bool) -> None:
         """Read the results in the folder. Has the same arguments and errors as `open`."""
@@ -112,8 +113,6 @@ class FinishedSeeds:
             pass
         if not resume:
             folder.delete(folder.names())
-            histories = OwnedFolder(path, "history")
-            histories.delete(fnmatch.filter(histories.names(), _HISTORY.format("*")))
         for name in (_RESULTS, _WEIGHTS):
             if os.path.lexists(path / name) and not folder.owns(name):
                 raise FileExistsError(
@@ -152,3 +151,11 @@ def checksum(*arrays: np.ndarray) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+class _SeedHistory(CSVHistory):
+    """Writes its file as one of fine-tuning's, so that no other run takes it for its own."""
+
+    def __init__(self, path: Path, folder: OwnedFolder) -> None:
+        super().__init__(path)
+        self._folder = folder

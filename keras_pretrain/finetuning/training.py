@@ -381,5 +381,5 @@ def _report(
         "%d examples to train on (%s), %d for validation; %d rows of %d tokens a batch, %.0f%% padding%s; learning "
         "rate %g.",
         len(train), what, len(validation), plan.rows, plan.row_length, 100 * plan.padding,
-        f", {cut} of {settings['max_length']} tokens or more" if cut else "", settings["learning_rate"],
+        f", {cut} cut to {settings['max_length']} tokens, or just as long" if cut else "", settings["learning_rate"],
     )  # fmt: skip

@@ -82,7 +82,7 @@ def prepare_sentences(
         require_text(documents.features, "text", f"The corpus{f' ({name})' if name else ''}", hint)
         column = documents.select_columns(["text"]).with_format("arrow")
         if any(batch["text"].null_count for batch in column.iter(10_000)):
-            raise ValueError("A row of the column 'text' is empty. load_corpus skips such rows, and logs their number.")
+            raise ValueError("A row of the column 'text' is null. load_corpus skips such rows, and logs their number.")
     logger.info(describe_cleaning(cleaning))
     # Punkt learns only from the training split, and splits all splits in the same way.
     learn_from = parts.get("train", next(iter(parts.values())))

@@ -1,16 +1,17 @@
-"""Recipes: settings inside the package that were run whole, with their figures (`figures.yaml`) and curves (CSV)."""
+"""Recipes: settings inside the package, each with the results (`results.yaml`) and the curves (CSV) of its runs."""
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-_FIGURES = "figures.yaml"
+_RESULTS = "results.yaml"
 
 
 def recipe_names() -> list[str]:
     """The names that `keras-pretrain VERB --config` takes."""
-    return sorted(file.stem for file in _folder().glob("*.yaml") if file.name != _FIGURES)
+    return sorted(file.stem for file in _folder().glob("*.yaml") if file.name != _RESULTS)
 
 
 def recipe_file(name: str) -> Path:
@@ -20,19 +21,19 @@ def recipe_file(name: str) -> Path:
       ValueError: there is no recipe of that name.
     """
     if name not in recipe_names():
-        raise ValueError(f"There is no recipe {name!r}; there are {', '.join(recipe_names())}.")
+        raise ValueError(f"There is no recipe {name!r}. The recipes are: {', '.join(recipe_names())}.")
     return _folder() / f"{name}.yaml"
 
 
 def curves_file(name: str, part: str = "") -> Path | None:
-    """The CSV file with the curves of a recipe, or of one of its phases (`part`); `None` if it has none."""
+    """The CSV file with the curves of a recipe, or of one of its phases (`part`); `None` if there is none."""
     file = _folder() / f"{name}{part}.csv"
     return file if file.is_file() else None
 
 
-def recipe_figures(name: str) -> dict:
-    """What a recipe gave: data, machine, times, figures, and `documents`, the number of documents of each split."""
-    return (yaml.safe_load((_folder() / _FIGURES).read_text(encoding="utf-8")) or {}).get(name, {})
+def recipe_results(name: str) -> dict[str, Any]:
+    """The results of a recipe: `data`, `documents` (their number), `machine`, times, memory and metrics."""
+    return yaml.safe_load((_folder() / _RESULTS).read_text(encoding="utf-8"))[name]
 
 
 def _folder() -> Path:

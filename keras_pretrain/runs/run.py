@@ -31,7 +31,7 @@ from keras_pretrain.models.loading import find_checkpoint
 from keras_pretrain.models.precision import choose_precision
 from keras_pretrain.preparation import Prepared, load_prepared, prepare_sentences
 from keras_pretrain.runs.metrics import require_output, write_metrics, write_record
-from keras_pretrain.runs.recipes import curves_file, recipe_figures
+from keras_pretrain.runs.recipes import curves_file, recipe_names, recipe_results
 from keras_pretrain.runs.settings import (
     RECORD,
     AdaptSettings,
@@ -420,7 +420,7 @@ class Run:
         """Train all phases. Returns the last value of each metric, and `tokens_per_second`."""
         settings, phases = self.settings, self.settings.plan()
         figures: dict[str, float] = {}
-        without_glue = cast(int, settings.glue_after)
+        without_glue, follows_recipe = cast(int, settings.glue_after), self._compare_with_recipe()
         for phase, (train, validation) in zip(phases, data, strict=True):
             batches = batches_behind(train)[0]
             if batches is not None:
@@ -431,9 +431,9 @@ class Run:
             self.preview = self._make_preview(phase, validation)
             reference = self._find_reference(phase)
             watches: list[tf_keras.callbacks.Callback] = []
-            if reference and self._follows_recipe():
+            if reference and follows_recipe:
                 watches.append(ReferenceWatch(reference))
-            if self.objective == "rtd":
+            if self.objective == "rtd" and phase is phases[-1]:
                 watches.append(BalanceWatch(phase.steps))
             callbacks = for_run(
                 settings.output,
@@ -466,20 +466,27 @@ class Run:
     def _find_reference(self, phase: Phase) -> Reference | None:
         """The curves of the run's recipe."""
         name = self.settings.recipe
-        file = curves_file(name, phase.name) if name else None
+        file = curves_file(name, phase.name) if name in recipe_names() else None
         return read_reference(file, name) if file else None
 
-    def _follows_recipe(self) -> bool:
-        """Whether the run should have the losses of its recipe: the same settings, and a corpus of the same size."""
-        name, differing = cast(str, self.settings.recipe), self.settings.departures()
-        if self.documents != recipe_figures(name).get("documents"):
-            differing.append("corpus")
-        if differing:
+    def _compare_with_recipe(self) -> bool:
+        """Whether the run should have the losses of its recipe: the settings are the same, and the number of
+        documents. Otherwise, it is logged what differs."""
+        name = self.settings.recipe
+        if name is None:
+            return False
+        if name not in recipe_names():
+            logger.info("This version has no recipe %s, so there are no curves to compare this run with.", name)
+            return False
+        differences = self.settings.differences_from_recipe()
+        if sum(self.documents.values()) != recipe_results(name)["documents"]:
+            differences.append("corpus")
+        if differences and self.is_chief:
             logger.info(
-                "The curves of the recipe %s are drawn, but not compared with this run: it differs in %s.",
-                name, ", ".join(differing),
+                "This run differs from the recipe %s in: %s. Its losses are therefore not compared with the recipe's.",
+                name, ", ".join(differences),
             )  # fmt: skip
-        return not differing
+        return not differences
 
     def _validated_epochs(self, phase: Phase) -> list[int]:
         epochs = phase.steps // self.settings.steps_per_epoch

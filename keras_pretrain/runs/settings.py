@@ -18,7 +18,7 @@ import yaml
 
 from keras_pretrain.features.masking import GLUE_PROB
 from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
-from keras_pretrain.runs.recipes import recipe_file
+from keras_pretrain.runs.recipes import recipe_file, recipe_names
 
 RECORD = "run.yaml"
 
@@ -30,6 +30,13 @@ _OF_CORPUS = (
     "vocab_size", "passes",
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
+# Settings in which a run may differ from its recipe and still have the same losses, apart from chance.
+_NOT_OF_A_RECIPE = {
+    "seed", "precision", "corpus", "corpus_name", "prepared", "text_column", "sample_by", "encoding", "dialect",
+    "on_bad_rows", "num_proc", "overwrite", "gradient_accumulation_steps", "hours", "strategy", "validation_share",
+    "planned_steps", "checkpoint_every", "resume", "recipe", "tensorboard", "output", "task_train", "task_validation",
+    "task_text_column", "task_label_column", "task_group_column", "task_keep_labels", "task_epochs", "task_seeds",
+}  # fmt: skip
 # The values that runs used before their version had the setting.
 _DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0, "glue_after": 0}
 # For type checkers; a test compares these literals with the tables that they come from.
@@ -333,8 +340,8 @@ class PretrainingSettings(CorpusSettings):
             )
         if self.strategy == "multiworker":
             _check_cluster(self)
-        if self.recipe is not None:
-            recipe_file(self.recipe)
+        if self.recipe in recipe_names() and self._recipe().kind != self.kind:
+            raise ValueError(f"`recipe`: {self.recipe} is a recipe of {self._recipe().kind!r}, not of {self.kind!r}.")
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -384,17 +391,24 @@ class PretrainingSettings(CorpusSettings):
     def unused(self) -> set[str]:
         """As `Settings.unused`."""
         unused = set(_OF_CORPUS) if self.prepared is not None else set()
-        return unused | ({"size", "vocab_size"} if self.init_from else set())
+        unused |= {"size", "vocab_size"} if self.init_from else set()
+        follows = self.recipe in recipe_names() and not self.differences_from_recipe()
+        return unused if follows else unused | {"recipe"}
 
-    def departures(self) -> list[str]:
-        """The names of the settings, except the seed, that differ from those of the `recipe`."""
-        if self.recipe is None:
-            return []
-        recipe = read_settings(recipe_file(self.recipe), check=False)
-        fields = [field for field in dataclasses.fields(recipe) if not field.metadata["free"]]
-        names = [field.name for field in fields if field.name not in ("seed", "precision")]
-        theirs = {name: getattr(recipe, name) for name in names}
-        return [name for name, value in theirs.items() if value not in (None, getattr(self, name, None))]
+    def differences_from_recipe(self) -> list[str]:
+        """The names of the settings that differ from those of the `recipe`. Not compared are the seed, the precision,
+        what does not change the model, and how the corpus is read.
+
+        Raises:
+          ValueError: there is no such recipe.
+        """
+        ours, theirs = self.completed(), self._recipe().completed()
+        names = [field.name for field in dataclasses.fields(theirs) if field.name not in _NOT_OF_A_RECIPE]
+        return [name for name in names if getattr(ours, name) != getattr(theirs, name)]
+
+    def _recipe(self) -> "PretrainingSettings":
+        recipe = read_settings(recipe_file(cast(str, self.recipe)), check=False)
+        return cast(PretrainingSettings, recipe)
 
     @property
     def shares(self) -> list[float]:

@@ -155,17 +155,17 @@ def evaluate_suite(
       For each model, a dictionary. For models with an MLM head, it has the metrics of `evaluate_hidden_words`, and
       those of `evaluate_mlm` for gaps before the rest of a word (`pipeline_...`, `continuation_...`, `glued_gaps`). For
       an ELECTRA with its generator, it has the metrics of `evaluate_replaced_tokens`, and for a `BertForPreTraining`
-      those of `evaluate_next_sentences` on the suite's `pairs`. The metrics of a head without trained weights are left
-      out, and the log says so: the checkpoint lacks its weights, or the run that made the checkpoint had
-      `objective="mlm"`, which does not train an NSP head. For each task, it has `{"metric", "mean", "std", "values"}`
-      over the seeds. The untrained encoder is called `"untrained"`; it has no metrics of next sentences.
+      those of `evaluate_next_sentences` on the suite's `pairs`, if their sentence splitter is installed. The metrics of
+      a head without trained weights are left out, and the log says so: the checkpoint lacks its weights, or the run
+      that made the checkpoint had `objective="mlm"`, which does not train an NSP head. For each task, it has
+      `{"metric", "mean", "std", "values"}` over the seeds. The untrained encoder is called `"untrained"`; it has no
+      metrics of next sentences.
 
     Raises:
       FileNotFoundError: a model, the suite or one of its files is missing; raised before anything is computed.
       ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, a damaged checkpoint, or
         `pairs` whose documents all have a single sentence.
-      ModuleNotFoundError: there are tasks, but the extra `finetune` is not installed; or a model has an NSP head, but
-        the sentence splitter of the suite's `pairs` is not installed.
+      ModuleNotFoundError: there are tasks, but the extra `finetune` is not installed.
     """
     chosen = _choose(read_suite(suite), tasks, seeds)
     require_cleaning(chosen.cleaning)
@@ -180,6 +180,7 @@ def evaluate_suite(
     texts = None if chosen.text is None else _load_text(chosen.text, files)
     paired = [] if chosen.pairs is None else [name for name, each in found.items() if _has_nsp_head(name, each)]
     sentences = _load_pairs(chosen, files) if paired else None
+    paired = [] if sentences is None else paired
     examples = {name: _load_task(task, files) for name, task in chosen.tasks.items()}
     of_products, folder = precision_of_products(precision), Path(output).expanduser()
     if untrained:
@@ -315,14 +316,18 @@ def _load_text(text: dict[str, Any], files: dict[str, Path]) -> Dataset:
     return load_corpus(files[text["file"]], **settings)[part]
 
 
-def _load_pairs(suite: Suite, files: dict[str, Path]) -> Dataset:
-    """The sentences of `pairs`, cleaned.
+def _load_pairs(suite: Suite, files: dict[str, Path]) -> Dataset | None:
+    """The sentences of `pairs`, cleaned; `None` if their splitter is not installed.
 
     Raises:
       ValueError: no document gives a pair.
     """
     text = cast(dict[str, Any], suite.pairs)
-    sentences = prepare_sentences(_load_text(text, files), language=text["language"], cleaning=suite.cleaning)
+    try:
+        sentences = prepare_sentences(_load_text(text, files), language=text["language"], cleaning=suite.cleaning)
+    except ModuleNotFoundError as error:
+        logger.info("Next sentences are not evaluated. %s", error)
+        return None
     try:
         require_pairs(row for batch in sentences.iter(1000) for row in batch["sentences"])
     except ValueError as error:
@@ -389,6 +394,7 @@ def _block_size(checkpoint: Checkpoint) -> int:
 def _has_nsp_head(name: str, checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint has an NSP head, and no record of a run that did not train it."""
     if "BertForPreTraining" not in _architectures(checkpoint):
+        logger.info("The config of %s names no NSP head: next sentences are not evaluated.", name)
         return False
     if _recorded_objective(checkpoint.folder) == "mlm":
         logger.info("%s is from a run with objective mlm, which trains no NSP head: no pairs are shown to it.", name)

@@ -7,7 +7,7 @@ from keras_pretrain.models.loading import Checkpoint, check_checkpoint
 from keras_pretrain.runs.settings import RECORD, FinetuneSettings, Settings, read_settings
 
 HISTORY = "history{}.csv"  # of a run, or of one of its phases
-_SEED_HISTORY = HISTORY.format("-seed-*")  # of a seed of a fine-tuning
+_SEED_HISTORY = "history-seed-"  # and the seed, of a fine-tuning
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def inspect_folder(folder: Path) -> Contents:
 def seed_histories(folder: Path) -> dict[int, Path]:
     """The history of each seed of a fine-tuning: in its own folder of results, or in `run` of the folder that
     `keras-pretrain finetune` writes."""
-    files = [file for place in (folder, folder / "run") for file in place.glob(_SEED_HISTORY)]
-    seeds = {file.stem.rpartition("-")[2]: file for file in files}
+    files = [file for place in (folder, folder / "run") for file in place.glob(f"{_SEED_HISTORY}*.csv")]
+    seeds = {file.stem.removeprefix(_SEED_HISTORY): file for file in files}
     return {int(seed): seeds[seed] for seed in sorted(filter(str.isdecimal, seeds), key=int)}
 
 

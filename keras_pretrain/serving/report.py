@@ -39,7 +39,7 @@ def report_run(folder: Path, *, is_public: bool = False) -> dict[str, Any]:
     phases = settings.plan() if isinstance(settings, PretrainingSettings) and settings.steps else []
     parts = [phase.name for phase in phases] or _parts(folder)
     seeds = {} if isinstance(settings, PretrainingSettings) else seed_histories(folder)
-    history = _beside(seeds) if seeds else _join(folder, parts, phases)
+    history = _read_seeds(seeds) if seeds else _read_phases(folder, parts, phases)
     panels = _panels_of_seeds(history.curves) if seeds else panels_of(history.curves)
     steps = sum(phase.steps for phase in phases) if phases else None
     left = steps - history.step if steps else 0
@@ -107,7 +107,7 @@ def _parts(folder: Path) -> list[str]:
     return sorted(file.stem.removeprefix("history") for file in folder.glob(HISTORY.format("*")))
 
 
-def _join(folder: Path, parts: list[str], phases: list[Phase]) -> _History:
+def _read_phases(folder: Path, parts: list[str], phases: list[Phase]) -> _History:
     joined, begun = _History(), 0
     for number, part in enumerate(parts):
         file = folder / HISTORY.format(part)
@@ -123,7 +123,7 @@ def _join(folder: Path, parts: list[str], phases: list[Phase]) -> _History:
     return joined
 
 
-def _beside(seeds: dict[int, Path]) -> _History:
+def _read_seeds(seeds: dict[int, Path]) -> _History:
     """The histories of the seeds of a fine-tuning, with curves for each seed."""
     shown = _History()
     for seed, file in seeds.items():
@@ -157,7 +157,7 @@ def _read_curves(file: Path, begun: int = 0) -> tuple[dict[str, list[tuple[float
 
 
 def _reference(settings: Settings | None) -> dict[str, list[tuple[float, float]]]:
-    """The curves of a run's recipe, over all phases."""
+    """The curves of a run's recipe, over all phases, as far as the run goes."""
     curves: dict[str, list[tuple[float, float]]] = {}
     if not isinstance(settings, PretrainingSettings) or not settings.recipe:
         return curves
@@ -165,7 +165,8 @@ def _reference(settings: Settings | None) -> dict[str, list[tuple[float, float]]
     for phase in settings.plan() if settings.steps else ():
         if file := curves_file(settings.recipe, phase.name):
             for name, points in _read_curves(file, begun)[0].items():
-                curves.setdefault(name, []).extend(points)
+                within = [point for point in points if point[0] <= begun + phase.steps]
+                curves.setdefault(name, []).extend(within)
         begun += phase.steps
     return curves
 

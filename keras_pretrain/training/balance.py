@@ -7,18 +7,18 @@ import tf_keras
 logger = logging.getLogger(__name__)
 
 _LEAST_AUC = 0.55  # 0.5 is chance
-_MOST_ORIGINAL = 0.75  # share of the generator's draws; the paper's generators draw the original for less than half
+_MOST_ORIGINAL = 0.75  # share of the generator's draws
 
 
 class BalanceWatch(tf_keras.callbacks.Callback):
-    """Warns once, after a validation in the second half of a run, in each of two cases:
+    """Warns after a validation in the second half of a `fit`, once in each of two cases:
 
     - The generator is too good: it draws the original for more than three quarters of the chosen tokens, so that the
       discriminator has almost nothing to find.
     - The discriminator is no better than one that calls every token original: the AUC of "replaced" is below 0.55.
 
     Args:
-      steps: number of steps of the run.
+      steps: number of steps of the `fit`.
     """
 
     def __init__(self, steps: int) -> None:
@@ -35,13 +35,13 @@ class BalanceWatch(tf_keras.callbacks.Callback):
             self._report(
                 "val_sampled_original",
                 f"val_sampled_original is {original:.2f}: the generator restores most tokens, and few are left for the "
-                "discriminator to find. Use a smaller generator, or mask more tokens (mask_prob).",
+                "discriminator to find. Mask more tokens (mask_prob), or make the generator smaller (in Python).",
             )
         if auc is not None and auc < _LEAST_AUC:
             self._report(
                 "val_disc_auc",
                 f"val_disc_auc is {auc:.2f}: the discriminator is hardly better than one that calls every token "
-                "original. Train for more steps, or with another learning_rate; a tenth of it is a good first try.",
+                "original. Train for more steps, or with half of the learning_rate.",
             )
 
     def _report(self, metric: str, text: str) -> None:

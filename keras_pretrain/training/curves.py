@@ -100,6 +100,7 @@ def _draw(
     reference: "Reference | None",
 ) -> None:
     colours: dict[str, str] = {}
+    last = max(step or 0 for step in steps)
     for name in names:
         colour = colours.setdefault(name.removeprefix("val_"), f"C{len(colours)}")
         points = [point for point in zip(steps, columns[name], strict=True) if point[1] is not None]
@@ -107,14 +108,10 @@ def _draw(
             "linestyle": "--" if name.startswith("val_") else "-",
             "marker": "." if len(points) < 30 else None,
         }
-        if reference and reference.curves.get(name):
-            broad: dict[str, Any] = {
-                "color": colour,
-                "alpha": 0.25,
-                "linewidth": 5,
-                "label": f"{name}, {reference.name}",
-            }
-            axes.plot(*zip(*reference.curves[name], strict=True), **broad)
+        known = reference.curves.get(name, []) if reference else []
+        if reference and (behind := [point for point in known if point[0] <= last]):
+            broad: dict[str, Any] = {"color": colour, "alpha": 0.25, "linewidth": 5}
+            axes.plot(*zip(*behind, strict=True), label=f"{name}, {reference.name}", **broad)
         axes.plot(*zip(*points, strict=True), color=colour, label=name, **style)
     axes.set_ylabel(title)
     axes.grid(alpha=0.3)

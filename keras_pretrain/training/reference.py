@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tf_keras
 
 from keras_pretrain.training.curves import read_history
@@ -33,12 +32,9 @@ class Reference:
     curves: dict[str, list[tuple[float, float]]]
     spreads: dict[str, float]
 
-    def at(self, metric: str, step: float) -> float | None:
-        """The value at a step, interpolated between points; `None` for other metrics and outside the curve."""
-        points = self.curves.get(metric)
-        if not points or not points[0][0] <= step <= points[-1][0]:
-            return None
-        return float(np.interp(step, [at for at, _ in points], [value for _, value in points]))
+    def at(self, metric: str, step: int) -> float | None:
+        """The value at a step, or `None` if there is none."""
+        return dict(self.curves.get(metric, ())).get(step)
 
 
 def read_reference(file: str | os.PathLike[str], name: str | None = None) -> Reference:
@@ -58,9 +54,9 @@ def read_reference(file: str | os.PathLike[str], name: str | None = None) -> Ref
     spreads: dict[str, float] = {}
     for column, values in columns.items():
         points = [(step or 0.0, value) for step, value in zip(steps, values, strict=True) if value is not None]
-        if column.endswith(_SPREAD):
+        if column.endswith(_SPREAD) and points:
             spreads[column.removesuffix(_SPREAD)] = statistics.fmean(value**2 for _, value in points) ** 0.5
-        else:
+        elif points:
             curves[column] = points
     return Reference(name or Path(file).stem, curves, spreads)
 
@@ -73,15 +69,17 @@ def write_reference(histories: Sequence[str | os.PathLike[str]], file: str | os.
       file: the file to write; an existing file is replaced.
 
     Raises:
-      ValueError: no histories, or histories with other steps or metrics than the first one.
+      ValueError: no histories, or histories with other steps, metrics or validated epochs than the first one.
     """
     tables = [read_history(history) for history in histories]
     if not tables:
         raise ValueError("histories is empty: give the history.csv of at least one run.")
     first = tables[0]
     for history, table in zip(histories, tables, strict=True):
-        if table.keys() != first.keys() or table["step"] != first["step"]:
-            raise ValueError(f"{history} has other steps or metrics than {histories[0]}. Give runs of one recipe.")
+        if table["step"] != first["step"] or _filled(table) != _filled(first):
+            raise ValueError(
+                f"{history} has other steps, metrics or validated epochs than {histories[0]}. Give runs of one recipe."
+            )
     names = [name for name in sorted(first) if name.endswith(("loss", "accuracy", "auc", "sampled_original"))]
     columns = ["step", *names]
     if len(tables) > 1:
@@ -101,31 +99,37 @@ def write_reference(histories: Sequence[str | os.PathLike[str]], file: str | os.
         table.writerows(rows)
 
 
+def _filled(table: dict[str, list[float | None]]) -> dict[str, list[bool]]:
+    return {name: [value is not None for value in values] for name, values in table.items()}
+
+
 class ReferenceWatch(tf_keras.callbacks.Callback):
-    """Warns if a validation loss leaves the reference by more than three times the spread between its seeds. The first
-    validation outside this band is reported, and the next one only after the loss was inside again.
+    """Warns if the validation loss of a run differs from the reference by more than three times the standard deviation
+    between the seeds of the reference, at two validations in a row. After a warning, there is no other one until the
+    loss was inside again.
+
+    The standard deviation of few seeds is itself uncertain, so a warning is a reason to look, not a proof.
 
     Args:
-      reference: of the same settings and the same corpus.
+      reference: curves of runs with the same settings and the same corpus.
     """
 
     def __init__(self, reference: Reference) -> None:
         super().__init__()
         self.reference = reference
-        self._outside: set[str] = set()
+        self._outside = 0  # validations in a row
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        step = (epoch + 1) * (self.params["steps"] or 0)
-        for name, value in (logs or {}).items():
-            expected, spread = self.reference.at(name, step), self.reference.spreads.get(name)
-            if not name.startswith("val_") or not name.endswith("loss") or expected is None or not spread:
-                continue
-            if abs(value - expected) <= _TOLERANCE * spread:
-                self._outside.discard(name)
-            elif name not in self._outside:
-                self._outside.add(name)
-                logger.warning(
-                    "%s is %.3f at step %s. The reference (%s) has %.3f there; its seeds differ by %.3f. If the text "
-                    "is the same, compare the versions of the packages with those that the recipe was run with.",
-                    name, value, f"{step:,}", self.reference.name, expected, spread,
-                )  # fmt: skip
+        step, name = (epoch + 1) * (self.params["steps"] or 0), "val_loss"
+        value, expected = (logs or {}).get(name), self.reference.at(name, step)
+        spread = self.reference.spreads.get(name)
+        if value is None or expected is None or not spread:
+            return
+        self._outside = self._outside + 1 if abs(value - expected) > _TOLERANCE * spread else 0
+        if self._outside == 2:
+            logger.warning(
+                "%s is %.3f at step %s; in the runs of the recipe %s it was %.3f, with a standard deviation of %.3f "
+                "between seeds. If your text is the recipe's, compare your versions of the packages with those in "
+                "docs/recipes.md.",
+                name, value, f"{step:,}", self.reference.name, expected, spread,
+            )  # fmt: skip

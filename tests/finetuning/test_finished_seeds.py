@@ -164,7 +164,7 @@ def test_a_run_that_starts_anew_deletes_only_its_own_files(bert, signs, tmp_path
     mine = {"notes.txt": "mine", "history-seed-7.csv": "mine", "history.csv": "epoch\n0\n"}
     for name, text in mine.items():
         (tmp_path / name).write_text(text)
-    OwnedFolder(tmp_path, "history").adopt(["history.csv"])  # of a pretraining
+    OwnedFolder(tmp_path, "history").adopt(["history.csv", "history-seed-7.csv"])  # of other runs
     tuned = finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=False, **(FEW | {"epochs": 1}))
     assert len(tuned.histories[0]["loss"]) == 1
     assert {name: (tmp_path / name).read_text() for name in mine} == mine
@@ -178,8 +178,11 @@ def test_a_run_that_starts_anew_deletes_only_its_own_files(bert, signs, tmp_path
             finetune(bert, *signs, seeds=(1,), directory=tmp_path, resume=resume, **FEW)
 
 
-def test_a_history_of_others_stays_and_training_goes_on_without_it(tmp_path, package_log):
+@pytest.mark.parametrize("writer", [None, "history"])
+def test_a_history_of_others_stays_and_training_goes_on_without_it(tmp_path, package_log, writer):
     (tmp_path / "history-seed-1.csv").write_text("mine")
+    if writer:
+        OwnedFolder(tmp_path, writer).adopt(["history-seed-1.csv"])  # by another callback of this package
     with FinishedSeeds.open(tmp_path, {}, resume=False) as finished:
         assert finished.callbacks(1) == []
         assert [callback.path for callback in finished.callbacks(2)] == [tmp_path / "history-seed-2.csv"]

@@ -316,5 +316,5 @@ def test_rows_without_text_do_not_follow_from_load_corpus(tmp_path):
 
 
 def test_a_row_that_holds_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"'text' is empty.*load_corpus"):
+    with pytest.raises(ValueError, match=r"'text' is null.*load_corpus"):
         prepare(Dataset.from_dict({"text": ["가.", None]}), tmp_path)

@@ -50,10 +50,9 @@ def test_mean_and_spread_of_the_seeds(reference, tmp_path):
     assert second == "20,7,NA,NA"
 
 
-def test_values_between_the_steps_are_interpolated(reference):
-    assert reference.at("val_loss", 20) == pytest.approx(7.1)
-    assert reference.at("val_loss", 31) is None
-    assert reference.at("val_loss", 9) is None
+def test_there_are_values_only_where_the_runs_were_validated(reference):
+    assert reference.at("val_loss", 30) == 6.1
+    assert reference.at("val_loss", 20) is None
     assert reference.at("accuracy", 20) is None
 
 
@@ -65,9 +64,16 @@ def test_one_run_has_no_spread_and_so_no_warning(tmp_path, package_log):
     assert not package_log.records
 
 
-@pytest.mark.parametrize("other", [{"step": [10, 20]}, {"step": [10], "loss": [1]}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"step": [10, 30], "val_loss": ["NA", 1]},
+        {"step": [10, 20], "val_loss": ["NA", 1], "loss": [2, 1]},
+        {"step": [10, 20], "val_loss": [1, "NA"]},
+    ],
+)
 def test_runs_of_different_recipes_are_refused(tmp_path, other):
-    first = write_history(tmp_path / "a.csv", step=[10])
+    first = write_history(tmp_path / "a.csv", step=[10, 20], val_loss=["NA", 1])
     second = write_history(tmp_path / "b.csv", **other)
     with pytest.raises(ValueError, match=r"b\.csv.*a\.csv.*one recipe"):
         write_reference([first, second], tmp_path / "c.csv")
@@ -82,36 +88,48 @@ def follow(callback, epochs, steps=10):
         callback.on_epoch_end(epoch, logs)
 
 
-def test_a_loss_outside_three_spreads_is_reported_until_it_is_back(reference, package_log):
-    inside, outside = {"val_loss": 7.5, "loss": 99.0}, {"val_loss": 7.6}  # 7.1 + 3 × 0.1414 = 7.52
-    follow(ReferenceWatch(reference), [{"val_loss": 8.1}, inside])
+def test_a_loss_outside_three_spreads_is_reported_when_it_stays_there(reference, package_log):
+    """The bounds are 8.1 ± 0.42 at step 10 and 6.1 ± 0.42 at step 30; there is none at step 20."""
+    for inside in ([7.7, 99.0, 6.5], [8.5, None, 5.7], [99.0, None, 6.1], [8.1, None, 99.0]):
+        follow(ReferenceWatch(reference), [{"loss": 99.0} | ({"val_loss": each} if each else {}) for each in inside])
     assert not package_log.records
-    follow(ReferenceWatch(reference), [{}, outside, {"val_loss": 6.9}])  # reported once
-    (record,) = package_log.records
-    assert record.levelno == logging.WARNING
-    assert all(part in record.message for part in ("val_loss", "7.600", "step 20", "quick", "7.100", "0.141"))
-    package_log.clear()
-    back = {"val_loss": 6.1}
-    watch = ReferenceWatch(reference)
-    follow(watch, [{}, outside, back])
-    follow(watch, [{}, {"val_loss": 6.5}])  # below
-    assert len(package_log.records) == 2
+    for outside in ([8.6, None, 6.6], [7.6, None, 5.6]):
+        package_log.clear()
+        watch = ReferenceWatch(reference)
+        follow(watch, [{"val_loss": each} if each else {} for each in outside])
+        (record,) = package_log.records
+        assert record.levelno == logging.WARNING
+        expected = ("val_loss", f"{outside[2]:.3f}", "step 30", "quick", "6.100", "0.141")
+        assert all(part in record.message for part in expected)
+        follow(watch, [{"val_loss": 8.6}])  # reported once
+        assert len(package_log.records) == 1
 
 
-def test_the_reference_is_drawn_behind_the_run(reference, tmp_path):
+def test_the_reference_is_drawn_behind_the_run_as_far_as_the_run_went(reference, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+
+    def recorded(axes, x, y, **style):
+        drawn.append((style["label"], x, y))
+        return plot(axes, x, y, **style)
+
+    monkeypatch.setattr(Axes, "plot", recorded)
     own = write_history(tmp_path / "own.csv", step=[10, 20], loss=[8, 7], val_loss=[8.5, 7.5])
-    draw_training_curves(own, tmp_path / "alone.png")
     draw_training_curves(own, tmp_path / "beside.png", reference=reference)
-    alone, beside = ((tmp_path / f"{name}.png").read_bytes() for name in ("alone", "beside"))
-    assert alone.startswith(b"\x89PNG")
-    assert beside.startswith(b"\x89PNG")
-    assert alone != beside
+    assert drawn == [
+        ("loss, quick", (10, 20), (8, 7)),
+        ("loss", (10, 20), (8, 7)),
+        ("val_loss, quick", (10,), (8.1,)),
+        ("val_loss", (10, 20), (8.5, 7.5)),
+    ]
+    assert (tmp_path / "beside.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("logs", "metric", "remedy"),
     [
-        ({"val_sampled_original": 0.8, "val_disc_auc": 0.9}, "val_sampled_original is 0.80", "smaller generator"),
+        ({"val_sampled_original": 0.8, "val_disc_auc": 0.9}, "val_sampled_original is 0.80", "mask_prob"),
         ({"val_sampled_original": 0.1, "val_disc_auc": 0.51}, "val_disc_auc is 0.51", "learning_rate"),
     ],
 )
