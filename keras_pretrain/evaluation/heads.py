@@ -170,7 +170,7 @@ def evaluate_next_sentences(
       ValueError: a model of another architecture or without an NSP head; a checkpoint whose NSP head was never trained
         (all its biases are 0, as in a run with `objective="mlm"`; load the model to evaluate it anyway); a damaged
         checkpoint, a tokenizer that does not fit, a setting outside its range, an unknown cleaning, no column
-        `sentences`, or documents that give no pair.
+        `sentences`, or documents from which no pair can be made.
       ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
     """
     if batch_size < 1:

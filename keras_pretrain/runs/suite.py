@@ -320,7 +320,7 @@ def _load_pairs(suite: Suite, files: dict[str, Path]) -> Dataset | None:
     """The sentences of `pairs`, cleaned; `None` if their splitter is not installed.
 
     Raises:
-      ValueError: no document gives a pair.
+      ValueError: no pair can be made.
     """
     text = cast(dict[str, Any], suite.pairs)
     try:
@@ -359,11 +359,11 @@ def _evaluate_text(name: str, checkpoint: Checkpoint, texts: Dataset, how: dict[
         gaps = evaluate_mlm(name, texts, block_size=_block_size(with_mlm), **how)
         figures |= {key: gaps[key] for key in gaps if key.startswith(("pipeline_", "continuation_", "glued_"))}
     else:
-        logger.info("%s has no MLM head: no words are hidden from it.", name)
+        logger.info("%s has no MLM head, so hidden words are not evaluated.", name)
     if "ElectraForPreTraining" not in _architectures(checkpoint):
         return figures
     if with_mlm.folder == checkpoint.folder:
-        logger.info("%s has no generator/ beside the discriminator: no tokens are replaced for it.", name)
+        logger.info("%s has no generator/ beside its config.json, so replaced tokens are not evaluated.", name)
         return figures
     return figures | _unless_missing(evaluate_replaced_tokens, name, texts, checkpoint, how)
 
@@ -394,10 +394,10 @@ def _block_size(checkpoint: Checkpoint) -> int:
 def _has_nsp_head(name: str, checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint has an NSP head, and no record of a run that did not train it."""
     if "BertForPreTraining" not in _architectures(checkpoint):
-        logger.info("The config of %s names no NSP head: next sentences are not evaluated.", name)
+        logger.info("The config of %s names no NSP head, so next sentences are not evaluated.", name)
         return False
     if _recorded_objective(checkpoint.folder) == "mlm":
-        logger.info("%s is from a run with objective mlm, which trains no NSP head: no pairs are shown to it.", name)
+        logger.info("%s was trained with objective mlm, so its NSP head is not evaluated.", name)
         return False
     return True
 

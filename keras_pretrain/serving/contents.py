@@ -60,7 +60,7 @@ def inspect_folder(folder: Path) -> Contents:
     if not is_checkpoint and not is_run:
         raise ValueError(
             f"{folder} is neither a checkpoint nor a run: it has no config.json, {RECORD} or {HISTORY.format('')}. "
-            "A fine-tuning can be shown after its first epoch."
+            "A fine-tuning has a history after its first epoch."
         )
     settings = read_record(folder)
     takes_pairs = settings.pair_column is not None if isinstance(settings, FinetuneSettings) else None

@@ -73,7 +73,7 @@ class _History:
     Attributes:
       curves: the points `(step, value)` of each column.
       step: the steps done.
-      phase: the one that is trained, or was last, if the record has phases; `phase_step`: its steps done.
+      phase: the current or last phase, if the record has phases; `phase_step`: its steps done.
       written: when its last row was.
     """
 
@@ -139,7 +139,7 @@ def _read_seeds(seeds: dict[int, Path]) -> _History:
 
 def _panels_of_seeds(curves: Iterable[str]) -> dict[str, list[str]]:
     """As `panels_of`, but each metric has its own panel, because colours tell the seeds apart."""
-    panels: dict[str, list[str]] = {"loss": []}  # which leads
+    panels: dict[str, list[str]] = {"loss": []}  # the first one
     for name in curves:
         panels.setdefault(name.removeprefix("val_").rpartition(", seed ")[0], []).append(name)
     return {title: names for title, names in panels.items() if names}

@@ -138,6 +138,18 @@ def test_a_trained_nsp_head_is_asked_for_next_sentences(models, with_nsp, data, 
     assert f"| originals among the generator's tokens | - | {judged['sampled_original']:.3f} | - |" in table
 
 
+def test_without_the_sentence_splitter_next_sentences_are_left_out(with_nsp, data, monkeypatch, package_log):
+    def missing(*args, **how):
+        raise ModuleNotFoundError("Splitting needs nltk: pip install keras_pretrain[english].")
+
+    monkeypatch.setattr("keras_pretrain.runs.suite.prepare_sentences", missing)
+    package_log.set_level(logging.INFO, logger="keras_pretrain")
+    found = kp.runs.evaluate_suite([with_nsp], data, data / "suite.yaml", seeds=0, precision="float32")
+    assert "bits_per_character" in found[with_nsp]
+    assert "nsp_accuracy" not in found[with_nsp]
+    assert "keras_pretrain[english]" in package_log.text
+
+
 OF_MLM = {"versions": {"keras_pretrain": "1"}, "settings": {"objective": "mlm"}}
 
 

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_one_line_before_tensorflow_is_imported(folders, tmp_pa
 
     assert refused(tmp_path) == [
         f"keras-pretrain serve: error: {tmp_path} is neither a checkpoint nor a run: it has no config.json, run.yaml "
-        "or history.csv. A fine-tuning can be shown after its first epoch."
+        "or history.csv. A fine-tuning has a history after its first epoch."
     ]
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
