@@ -15,8 +15,8 @@ _CONTINUING = "##"
 def find_new_tokens(texts: Texts, tokenizer: PreTrainedTokenizerBase, *, count: int = 1000) -> list[str]:
     """Find the most frequent wordpieces of a corpus that are missing in a vocabulary.
 
-    A new vocabulary is trained on the corpus with the tokenizer's normalization. Its pieces that the tokenizer does not
-    have are counted in the corpus.
+    A new vocabulary is trained on the corpus with the tokenizer's normalization. Those of its wordpieces that are
+    missing in the tokenizer's vocabulary are ranked by their frequency in the corpus.
 
     Args:
       texts: as for `train_tokenizer`.

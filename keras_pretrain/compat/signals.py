@@ -1,4 +1,4 @@
-"""Signal handlers that were set from C, or that are set from a thread other than the main one."""
+"""Installs signal handlers from any thread, and restores earlier ones, including those that C code installed."""
 
 import contextlib
 import ctypes
@@ -48,7 +48,8 @@ def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_l
     Args:
       function: must not raise.
       seconds: how long to wait.
-      even_later: whether the function is still called after the wait is over.
+      even_later: if true, the main thread may call the function after `seconds` have passed; else the call is
+        cancelled.
 
     Returns:
       Whether it was called. A main thread that waits in C, for example in `Thread.join()`, does not call the function.

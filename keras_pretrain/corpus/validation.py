@@ -25,9 +25,10 @@ def document_hash(text: str) -> int:
 
 
 def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float, seed: int) -> int:
-    """The bound below which a document's `split_key` makes it a validation document.
+    """Compute the upper bound (exclusive) of the keys of validation documents: a document is in the validation split if
+    its key from `split_keys` is below this bound.
 
-    It is `fraction` of the range of keys. It is lower if the documents below it would have more than
+    The bound is `fraction` of the range of keys. It is lower if the documents below it would have more than
     `VALIDATION_CHARACTERS` characters, and higher if there would be fewer than two different documents (one, in a
     corpus of two or three). The document with the highest key is always for training.
 

@@ -14,8 +14,8 @@ _RANDOM_BLOCKS = 8  # blocks from which a block takes its random sentences
 def divide(parts: Iterable[np.ndarray], total: int) -> list[list[tuple[int, int, int]]]:
     """Divide a corpus into blocks of about equal numbers of tokens.
 
-    A document belongs to the block that contains its first token. This does not depend on the parts that the corpus is
-    stored in.
+    A document belongs to the block that contains its first token. The blocks are the same, however the corpus is
+    divided into parts (files).
 
     Args:
       parts: for each part, the token at which each document starts, and the end of the last one; (documents + 1,)

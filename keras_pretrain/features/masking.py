@@ -1,4 +1,5 @@
-"""Which positions are predicted, and what stands there instead: BERT's masking, a batch at a time."""
+"""BERT's masking: chooses the positions to predict in a batch, and replaces their tokens with `[MASK]`, a random token
+or the original token."""
 
 import math
 from typing import TYPE_CHECKING
@@ -78,8 +79,8 @@ class MaskingCollator:
       tokenizer: the tokenizer the examples were made with.
       block_size: length of every row.
       mask_prob: share of the ordinary tokens to predict; 0 masks nothing.
-      glue_prob: of the `[MASK]`s before the rest of a word (see `GluedRests`), the share whose rest is shown as
-        pipelines show it. It changes no label and no other draw.
+      glue_prob: the probability that the rest of a word after a `[MASK]` is shown as pipelines show it, `입니다`
+        instead of `##입니다` (see `GluedRests`). It changes no label and no other draw.
       seed: of the draws. The same sequence of calls gives the same masks; `collate` takes a generator of its own.
 
     Raises:

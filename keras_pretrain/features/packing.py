@@ -80,7 +80,9 @@ def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...]
     Returns:
       `[(lengths of a row's examples, number of such rows), ...]`.
     """
-    open_rows: list[list] = [[] for _ in range(block_size + 1)]  # (composition, rows) by the room that is left
+    open_rows: list[list] = [
+        [] for _ in range(block_size + 1)
+    ]  # [n]: (example lengths, number of such rows), for rows with n free tokens
     for length in range(block_size, 0, -1):
         left = int(counts[length])
         while left:

@@ -184,9 +184,9 @@ def plain_text_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
 def plain_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
     """Change a text so that a slow (Python) tokenizer of BERT or ELECTRA finds none of its own special tokens in it.
 
-    A blank after the first character splits a special token. This changes nothing else, because BERT's rules split this
-    character, `[`, from the following text anyway. (`split_special_tokens=True` does not help: it does not split a
-    special token between blanks, but does split added tokens.)
+    It inserts a space after the first character of each special token: `[MASK]` becomes `[ MASK]`. This changes nothing
+    else, because BERT's rules split this character, `[`, from the following text anyway. (`split_special_tokens=True`
+    does not help: it does not split a special token between spaces, but does split added tokens.)
     """
     for token in core_special_tokens(tokenizer):
         text = text.replace(token, f"{token[0]} {token[1:]}")

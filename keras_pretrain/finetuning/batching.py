@@ -199,7 +199,7 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
                 break
         if cost(rows, length) >= least:
             break
-    return cast(BatchPlan, best)  # one example per row always fits
+    return cast(BatchPlan, best)  # never None: a plan with one example per row always fits
 
 
 def _divide(lengths: np.ndarray, count: int, rng: np.random.Generator, noise: float) -> np.ndarray:

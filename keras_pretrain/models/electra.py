@@ -71,8 +71,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         `model.tokenizer`.
       mask_prob: share of the ordinary tokens to predict. For packed rows, it must equal the `mask_prob` of the batches.
       replace_prob: share of these tokens that the generator sees as `[MASK]`; the others it sees unchanged.
-      glue_prob: in training, the share of the `[MASK]`s before the rest of a word for which the generator sees this
-        rest as pipelines show it (see `features.masking.GluedRests`).
+      glue_prob: in training, if a `[MASK]` is at the beginning of a word and one `##` piece follows, the probability
+        that the generator sees this piece without `##` (`입니다` instead of `##입니다`), as in a fill-mask pipeline
+        (see `features.masking.GluedRests`).
       temperature: the sampling temperature of the generator.
       gen_weight, disc_weight: the weights of the two losses; the defaults are the paper's.
       tie_embeddings: both networks use the discriminator's word, position and token-type embeddings.

@@ -101,7 +101,8 @@ def encode(
 
 
 def _scores_mask(inputs: dict, positions: tf.Tensor | None = None) -> tf.Tensor:
-    """The mask that is added to attention scores, (batch, 1, 1 or queries, length).
+    """The mask that is added to attention scores: (batch, 1, queries, length) for packed rows, else (batch, 1, 1,
+    length).
 
     Args:
       positions: (batch, chosen), the positions of the queries. Default: all.

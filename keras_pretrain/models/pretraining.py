@@ -320,7 +320,8 @@ class PretrainingStep(_Mixed):
         return computing_in(self._precision_of_products, opaque_true=opaque_true, collected=collected)
 
     def _evaluate(self, batch: dict[str, tf.Tensor]) -> dict:
-        """The sums of a batch without dropout. The random draws depend only on the batch's tokens."""
+        """The sums of a batch without dropout. Random draws, such as the masks of ELECTRA, depend on the model's seed
+        and the ids of the batch, so that the same batch always gives the same result."""
         _say_compiling("validation", batch)
         seed = tf.stack([self.seed, _hash(batch["input_ids"])])
         with self._arithmetic(batch):

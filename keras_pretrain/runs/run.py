@@ -209,8 +209,8 @@ class Run:
 
     @property
     def objective(self) -> str:
-        """The objective of the run: `"mlm+nsp"`, `"mlm"` or `"rtd"`."""
-        # None if `prepare` will choose it.
+        """The objective of the run: `"mlm+nsp"`, `"mlm"` or `"rtd"`. In an adaptation, it may be `None` until `prepare`
+        has chosen it."""
         return "rtd" if isinstance(self.model, ElectraPretrainer) else cast(str, self.settings.objective)
 
     def prepare(self) -> list:

@@ -559,7 +559,7 @@ class AdaptSettings(PretrainingSettings):
       task_group_column: Examples of one group stay together on one side of the split.
       task_keep_labels: The labels to keep; examples with other labels are left out.
       task_epochs: Epochs of fine-tuning.
-      task_seeds: Number of fine-tuning runs, with the seeds seed, seed + 1 and so on.
+      task_seeds: Number of fine-tuning runs. The first one uses `seed`, the next one `seed` + 1, and so on.
     """
 
     kind: ClassVar[str] = "adapt"
@@ -628,7 +628,7 @@ class FinetuneSettings(Settings):
       class_weight: Weights of the classes in the loss.
       patience: Stop after this number of epochs without improvement.
       max_length: The maximum number of tokens; longer examples are truncated.
-      seeds: Number of runs, with the seeds seed, seed + 1 and so on.
+      seeds: Number of runs. The first one uses `seed`, the next one `seed` + 1, and so on.
       seed: The first seed.
       cleaning: How to clean texts. Default: as the pretraining text was cleaned.
       precision: As for pretraining.

@@ -88,7 +88,7 @@ class Suite:
 
 
 def read_suite(name: str | os.PathLike[str]) -> Suite:
-    """Read a suite: `"korean"`, `"english"`, or a YAML file of the same form.
+    """Read a suite: the name of one in the package (`"korean"` or `"english"`), or the path of your own YAML file.
 
     Raises:
       FileNotFoundError: no such suite.
@@ -144,7 +144,7 @@ def evaluate_suite(
     Args:
       models: folders or Hub names of BERT or ELECTRA models.
       data: the folder of the suite's files.
-      suite: `"korean"`, `"english"`, or a YAML file of the same form.
+      suite: the name of one in the package (`"korean"` or `"english"`), or the path of your own YAML file.
       tasks: the tasks of the suite to fine-tune on. Default: all.
       seeds: number of runs of each task; 0 leaves the tasks out.
       untrained: also compare an encoder like the first one with random weights.

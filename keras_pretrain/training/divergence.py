@@ -44,7 +44,8 @@ class LossWatch:
         return bool(self._window) and not self._window[-1] <= self.bound
 
     def see(self, batch: int, mean: float) -> str | None:
-        """Add a batch, given Keras' mean loss of the epoch up to this batch.
+        """Record the loss of a batch and check it. Keras reports the mean over the epoch so far; the loss of the batch
+        itself is computed from this mean and the previous one.
 
         Args:
           batch: the batch's number in the epoch, from 0; a call may cover several batches (`steps_per_execution`).
