@@ -1,14 +1,14 @@
-"""What saving a run costs, and how long a resumed one takes to its first step.
+"""Measure how long it takes to save a run, and how long a resumed run takes to finish its first step.
 
     python -m benchmarks.checkpointing [--size small] [--steps 8] [--rounds 3]
 
-In half a minute, to see that it runs: `--size tiny --vocab-size 500 --block-size 16 --steps 2 --rounds 1
+A trial with these options takes half a minute: `--size tiny --vocab-size 500 --block-size 16 --steps 2 --rounds 1
 --examples 2000 --resumes 1`.
 
-Saving: the same model trains with and without `Checkpointing`, in turn, and a save is timed by itself, so that its
-share of 100 steps is known without running them. Resuming: a run over a large dataset is set to step 100 and to step
-100,000, and taken up in turn; the time is that from `fit` to the end of its first step, in a process that has compiled
-already.
+Saving: the same model trains with and without `Checkpointing`, alternately. Each save is timed separately, so its share
+of the time of 100 steps can be computed without running 100 steps. Resuming: two runs over a large dataset are saved,
+one at step 100 and one at step 100,000, and resumed alternately. The measured time is from the call of `fit` to the end
+of the first step, in a process that has already compiled the step.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from transformers import BertConfig
 
 from keras_pretrain.models.sizes import BERT_SIZES, bert_size
 
-EVERY = 100  # steps between two checkpoints, in the share that is given
+EVERY = 100  # assumed steps between two checkpoints, for the printed share of the run's time
 
 
 def make_features(examples: int, block_size: int, vocab_size: int) -> datasets.Dataset:
-    """Single segments of random tokens, all `block_size` long."""
+    """Make examples of one segment of random tokens, each with `block_size` tokens."""
     ids = np.random.default_rng(0).integers(5, vocab_size, (examples, block_size), dtype=np.int32)
     types = np.zeros((examples, block_size), np.int8)
     return datasets.Dataset.from_dict({"input_ids": ids, "token_type_ids": types})
@@ -62,7 +62,7 @@ def make_model(size: str, vocab_size: int):
 
 
 class Stopwatch(tf.keras.callbacks.Callback):
-    """When it was made and when each step ended, the callbacks before it included."""
+    """Records when it was created and when each step ended. A step includes the callbacks that precede this one."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ class Stopwatch(tf.keras.callbacks.Callback):
 
 
 class TimedCheckpointing(kp.callbacks.Checkpointing):
-    """Keeps the seconds of each save."""
+    """Records how many seconds each save takes."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -86,12 +86,13 @@ class TimedCheckpointing(kp.callbacks.Checkpointing):
 
 
 def compare_saving(options, folder: Path) -> None:
-    """Steps with and without `Checkpointing`, in turn; one save in the middle of each round, one at its end."""
+    """Time steps with and without `Checkpointing`, alternately. Each round saves once in the middle and once at the
+    end."""
     tokenizer = make_tokenizer(options.vocab_size)
     features = make_features(options.batch_size * 200, options.block_size, len(tokenizer))
     model = make_model(options.size, len(tokenizer))
     seconds, saves = {"with": [], "without": []}, []
-    for round_ in range(options.rounds + 1):  # the first compiles
+    for round_ in range(options.rounds + 1):  # the first round compiles and is not counted
         for name in seconds:
             data = make_batches(features, tokenizer, options.batch_size, options.block_size)
             stopwatch, callbacks = Stopwatch(), []
@@ -110,7 +111,7 @@ def compare_saving(options, folder: Path) -> None:
 
 
 def compare_resuming(options, folder: Path) -> None:
-    """The seconds to the first step of a run that stands at step 100 and at step 100,000."""
+    """Time how long a run that was saved at step 100, and one saved at step 100,000, takes to finish its first step."""
     tokenizer = kp.train_tokenizer([" ".join(chr(0xAC00 + i) for i in range(500))] * 2, vocab_size=505)
     features = make_features(options.examples, 16, len(tokenizer))
     tiny = make_model("tiny", len(tokenizer))
@@ -126,7 +127,7 @@ def compare_resuming(options, folder: Path) -> None:
         return stopwatch.ends[1] - stopwatch.ends[0]
 
     for place in places:
-        resume(place, save=True)  # a new run, which is then said to be further on
+        resume(place, save=True)  # saves a new run after one step; below, the saved step number is set to `place`
         (saved,) = (folder / str(place)).glob("step-*")
         progress = json.loads((saved / "progress.json").read_text()) | {"step": place}
         (saved / "progress.json").write_text(json.dumps(progress))

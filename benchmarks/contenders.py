@@ -1,9 +1,10 @@
-"""The training steps that are compared, each in a process of its own that runs a few steps whenever it is told to.
+"""Run one of the compared training steps (a contender) in a process of its own, a few steps per request.
 
     python benchmarks/contenders.py NAME '{"layers": 4, "hidden": 512, ...}'
 
-reads a number of steps from each line of standard input and answers with one JSON line: seconds a step, and the peak
-memory so far. Only what a contender needs is imported, so that the torch ones run where there is no TensorFlow.
+reads a number of steps from each line of standard input, runs them, and answers with one JSON line: the seconds per
+step, and the peak memory so far. A process imports only what its contender needs, so the torch contenders run without
+TensorFlow.
 """
 
 import json
@@ -19,7 +20,7 @@ import numpy as np
 
 
 def make_batch(shape: dict) -> tuple[dict, dict]:
-    """Random full-length sequences; 15% of the positions have a label."""
+    """Make a batch of random full-length sequences. 15% of the positions are masked and have a label."""
     rng = np.random.default_rng(0)
     batch, length, vocabulary = shape["batch"], shape["length"], shape["vocabulary"]
     predicted = round(0.15 * (length - 2))
@@ -38,7 +39,7 @@ def make_batch(shape: dict) -> tuple[dict, dict]:
 
 
 def pad_batch(batch: tuple[dict, dict], length: int) -> tuple[dict, dict]:
-    """The same with padding up to `length`."""
+    """Return the batch, padded to `length`."""
     inputs, labels = batch
     more = [(0, 0), (0, length - inputs["input_ids"].shape[1])]
     inputs = {name: np.pad(value, more) for name, value in inputs.items()}
@@ -46,7 +47,7 @@ def pad_batch(batch: tuple[dict, dict], length: int) -> tuple[dict, dict]:
 
 
 def make_unmasked_batch(shape: dict) -> dict:
-    """The same as inputs alone, for models that mask in their step."""
+    """Return the inputs of `make_batch` without masks and labels, for models that mask in their training step."""
     inputs, labels = make_batch(shape)
     return {**inputs, "input_ids": np.where(labels["labels"] == -100, inputs["input_ids"], labels["labels"])}
 
@@ -62,7 +63,7 @@ def config_settings(shape: dict) -> dict:
 
 
 def _rate(dtype: str):
-    """The machine's rate: one product of two 2,048 × 2,048 matrices; a "step" is one product."""
+    """Measure the machine's rate. Each "step" is one product of two 2,048 × 2,048 matrices."""
     import tensorflow as tf
 
     matrix = tf.cast(tf.random.normal((2048, 2048)), dtype)
@@ -87,7 +88,7 @@ def rate_bfloat16(shape: dict):
 
 
 def _fit(model, shape: dict, make=make_batch):
-    """Steps of `fit`, timed from the end of the first, which has the start of `fit` in it, to the end of the last."""
+    """Time steps of `fit`. One extra step comes first and is not counted, because it includes the start of `fit`."""
     import tensorflow as tf
     import tf_keras
 
@@ -100,7 +101,7 @@ def _fit(model, shape: dict, make=make_batch):
 
     batch = tf.nest.map_structure(tf.constant, make(shape))
     options = tf.data.Options()
-    options.autotune.enabled = False  # or the end of each `fit` waits for its thread, up to as long as `fit` took
+    options.autotune.enabled = False  # else `fit` waits at its end for the autotuner's thread, up to as long as it took
     dataset = tf.data.Dataset.from_tensors(batch).repeat().with_options(options)
     clock = Clock()
 
@@ -122,7 +123,7 @@ def _ours(shape: dict, precision: str):
 
 
 def ours_float32(shape: dict):
-    """`BertPretrainer` through `fit`, AdamW with clipping."""
+    """`BertPretrainer`, trained with `fit` and AdamW with gradient clipping."""
     return _ours(shape, "float32")
 
 
@@ -142,22 +143,22 @@ def _stock(shape: dict, make=make_batch, **compile_settings):
 
 
 def stock(shape: dict):
-    """`TFBertForPreTraining` through `fit`, without XLA."""
+    """`TFBertForPreTraining`, trained with `fit`, without XLA."""
     return _stock(shape)
 
 
 def tutorial(shape: dict):
-    """`TFBertForPreTraining` through `fit` as the tutorials run it: blocks padded to the model's 512 positions."""
+    """`TFBertForPreTraining`, trained with `fit` as in the tutorials: blocks are padded to the 512 positions."""
     return _stock(shape, make=lambda shape: pad_batch(make_batch(shape), 512))
 
 
 def stock_xla(shape: dict):
-    """The same with `jit_compile=True`."""
+    """`stock` with `jit_compile=True`."""
     return _stock(shape, jit_compile=True)
 
 
 def _torch_run(model, loss_of, precision: str):
-    """Steps of AdamW (fused) with clipping of the global norm; `loss_of()` is the forward pass."""
+    """Time steps of AdamW (fused) with clipping by the global norm. `loss_of()` runs the forward pass."""
     import torch
 
     model.train()
@@ -190,7 +191,7 @@ def _torch(shape: dict, precision: str, compiled: bool = False):
 
 
 def torch_float32(shape: dict):
-    """torch's `BertForPreTraining`, eager; AdamW (fused) with clipping."""
+    """torch's `BertForPreTraining` in eager mode, with AdamW (fused) and gradient clipping."""
     return _torch(shape, "float32")
 
 
@@ -200,17 +201,17 @@ def torch_bfloat16(shape: dict):
 
 
 def torch_compiled_float32(shape: dict):
-    """torch's in float32 with `torch.compile`."""
+    """`torch_float32` with `torch.compile`."""
     return _torch(shape, "float32", compiled=True)
 
 
 def torch_compiled_bfloat16(shape: dict):
-    """torch's in bfloat16 with `torch.compile`."""
+    """`torch_bfloat16` with `torch.compile`."""
     return _torch(shape, "bfloat16", compiled=True)
 
 
 def _electra_configs(shape: dict, **settings) -> list:
-    """The generator's and the discriminator's."""
+    """Make the configs of the generator and of the discriminator."""
     from transformers import ElectraConfig
 
     return [ElectraConfig(**widths, vocab_size=shape["vocabulary"], **settings) for widths in shape["electra"]]
@@ -234,7 +235,7 @@ def _electra(shape: dict, precision: str):
 
 
 def electra_float32(shape: dict):
-    """`ElectraPretrainer` through `fit`, AdamW with clipping."""
+    """`ElectraPretrainer`, trained with `fit` and AdamW with gradient clipping."""
     return _electra(shape, "float32")
 
 
@@ -244,7 +245,8 @@ def electra_bfloat16(shape: dict):
 
 
 def electra_tutorial(shape: dict):
-    """The tutorials' way: 🤗's forward passes, logits and argmax of the whole vocabulary at every position, no XLA."""
+    """ELECTRA as in the tutorials: 🤗's forward passes, with logits and argmax over the whole vocabulary at every
+    position, without XLA."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf
     import tf_keras
@@ -317,7 +319,7 @@ def _electra_torch(shape: dict, precision: str):
 
 
 def electra_torch_float32(shape: dict):
-    """The tutorials' way with torch's networks; AdamW (fused) with clipping."""
+    """ELECTRA as in the tutorials, but with torch's networks, AdamW (fused) and gradient clipping."""
     return _electra_torch(shape, "float32")
 
 
@@ -344,7 +346,7 @@ def _classifier(shape: dict, precision: str):
 
 
 def classifier_float32(shape: dict):
-    """Fine-tuning: `BertClassifier` of two classes through `fit`."""
+    """Fine-tuning: a `BertClassifier` with two classes, trained with `fit`."""
     return _classifier(shape, "float32")
 
 
@@ -368,7 +370,7 @@ CONTENDERS = {
 def main(name: str, shape: str):
     sys.path.insert(0, str(Path(__file__).parent.parent))
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not stand among the answers
+    os.dup2(2, 1)  # standard output carries the answers, so what libraries print goes to standard error
     run = CONTENDERS[name](json.loads(shape))
     run(2)  # compiles
     print(json.dumps({"ready": True}), file=answers, flush=True)

@@ -1,11 +1,12 @@
-"""Gaps before the rest of a word, «[MASK]이»: what a model knows, and what it shows in a fill-mask pipeline.
+"""Measure how well models fill gaps before the rest of a word, such as «[MASK]이», in training and in pipelines.
 
     python -m benchmarks.glued_gaps --corpus KOREAN.jsonl.gz [--shares 0 0.5 1] [--after 0.5] [--seeds 0 1 2]
 
-For each share (`glue_prob`) and seed a model is trained. Of held-out texts, one gap each, at a word's beginning of two
-characters or more, before a rest of one piece: loss and accuracy with the rest as training without `glue_prob` shows it
-(`##이`) and as every pipeline writes it (`이`). The usual evaluation gives two more losses: of all masks, in examples
-where every rest is a `##` piece; and of ordinary masks, which are all but the gaps that `GluedRests` would rewrite.
+One model is trained for each share (`glue_prob`) and seed. Each text of the validation split gives one gap: it hides a
+token of two or more characters that begins a word, and the rest of the word is one piece. The loss and the accuracy at
+these gaps are measured twice: with the rest as training without `glue_prob` shows it (`##이`), and as every pipeline
+shows it (`이`). `evaluate_mlm` gives two more losses: over all masks, in examples where every rest is a `##` piece; and
+over ordinary masks, which are all masks except the gaps that `GluedRests` would rewrite.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from keras_pretrain.models.sizes import BERT_SIZES
 
 
 def choose_gaps(features, tokenizer, count: int, seed: int = 0) -> list[tuple[list[int], int]]:
-    """Examples and the place of a gap in each."""
+    """Choose `count` examples at random, and in each the position of one gap. Returns `(input_ids, position)` pairs."""
     rests, rng, found = GluedRests(tokenizer), np.random.default_rng(seed), []
     lengths = np.array([len(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
     is_word = (lengths >= 2) & ~rests.continues
@@ -43,7 +44,8 @@ def choose_gaps(features, tokenizer, count: int, seed: int = 0) -> list[tuple[li
 
 
 def ask(model, tokenizer, gaps, block_size: int, *, as_beginning: bool) -> tuple[float, float, float]:
-    """Loss, and the shares of gaps whose token is the likeliest, and one of the five likeliest."""
+    """Measure a model at the gaps. Returns the mean loss, and the shares of the gaps whose original token is the
+    model's first choice, or among its first five."""
     rests, losses, ranks = GluedRests(tokenizer), [], []
     forward = tf.function(lambda ids, mask: model.bert(ids, attention_mask=mask)[0], jit_compile=True)
     for start in range(0, len(gaps), 50):

@@ -1,8 +1,9 @@
-"""`to_tf_dataset` beside the tutorials' way (🤗's collator through `Dataset.to_tf_dataset`), in one run and in turn.
+"""Compare `to_tf_dataset` with the pipeline of the tutorials (🤗's collator in `Dataset.to_tf_dataset`), alternately.
 
     python -m benchmarks.input_pipeline [--rounds 5]
 
-Sequences a second that reach the training loop: shuffled, padded to 128, masked, batched, as tensors.
+The result is the number of sequences per second that a training loop receives. They are tensors, shuffled, padded to
+128 tokens, masked and batched.
 """
 
 import argparse
@@ -22,7 +23,7 @@ EXAMPLES, BLOCK_SIZE = 40_000, 128
 
 
 def make_features(tokenizer) -> datasets.Dataset:
-    """Pairs of random tokens, 40 to 128 long."""
+    """Make examples of two segments of random tokens, with 40 to 128 tokens each example."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(40, BLOCK_SIZE + 1, EXAMPLES)
     columns = {
@@ -38,7 +39,7 @@ def ours(features, tokenizer, batch_size):
 
 
 def tutorial(features, tokenizer, batch_size):
-    """Examples padded beforehand, TensorFlow's masking collator, `Dataset.to_tf_dataset`."""
+    """Make batches as in the tutorials: pad all examples first, then use 🤗's TensorFlow masking collator."""
     padded = features.map(
         lambda example: dict(tokenizer.pad(example, padding="max_length", max_length=BLOCK_SIZE)), desc="Padding"
     )

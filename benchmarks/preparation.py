@@ -1,10 +1,10 @@
-"""Documents → examples: each stage beside the tutorials' way, and the memory that a small and a large corpus take.
+"""Measure the preparation of examples: the speed of each stage beside the tutorials' code, and the memory it needs.
 
     python -m benchmarks.preparation --corpus my_texts.jsonl.gz [--rounds 3] [--memory-megabytes 20 400]
 
-The stages run in one process and with one thread, on documents of the corpus. The memory is that of `prepare_corpus`
-with two processes, on the corpus repeated with changes until it has so many megabytes; Korean sentences are split by
-the quicker backend of kss there, since the memory, not the time, is asked for.
+The stages run in one process with one thread, on documents of the corpus. The memory is measured for `prepare_corpus`
+with two processes, on the corpus repeated with changes until it has the given number of megabytes. There, Korean
+sentences are split by the fast backend of kss, because only the memory matters, not the time.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from keras_pretrain.features.building import build_block
 from keras_pretrain.features.tokenizing import choose_tokenize, tokenize_documents
 
 BLOCK_SIZE, VOCAB_SIZE = 128, 8000
-QUICK = {"ko": "fast", "en": "punkt"}  # to split sentences, where the memory is asked for and not the time
+QUICK = {"ko": "fast", "en": "punkt"}  # fast sentence splitters, for measuring memory
 CHARACTERS = {"ours": 1_000_000, "tutorial": 1_000_000, "splitting": 400_000, "pecab": 3_000}
 
 
@@ -56,7 +56,8 @@ def tutorial_clean(texts: list[str]) -> list[str]:
 
 
 def tutorial_examples(documents: list[list[str]], tokenizer) -> Dataset:
-    """BERT's algorithm over lists, a sentence tokenized at a time and each pair padded, in `Dataset.map`."""
+    """Make pairs as in the tutorials: BERT's algorithm on lists in `Dataset.map`, which tokenizes one sentence at a
+    time and pads each pair."""
     most = BLOCK_SIZE - 3
 
     def pair(batch):
@@ -102,7 +103,7 @@ def tutorial_examples(documents: list[list[str]], tokenizer) -> Dataset:
 
 
 class Fresh:
-    """Splits texts that it has not split before: kss remembers what it has seen."""
+    """Changes the texts before each call and splits them, because kss caches the texts that it has split."""
 
     def __init__(self, splitter, texts: list[str]):
         self.splitter, self.texts, self.calls = splitter, texts, 0
@@ -115,7 +116,7 @@ class Fresh:
 
 
 def stages(texts: list[str]) -> dict:
-    """`{stage: {contender: (texts, function)}}`; a function is called once a round."""
+    """Return `{stage: {contender: (texts, function)}}`. Each function is called once per round."""
     blocks = {name: take(texts, characters) for name, characters in CHARACTERS.items()}
     splitters = {name: make_splitter(name) for name in ("mecab", "kiwi", "pecab")}
     for splitter in splitters.values():
@@ -125,7 +126,7 @@ def stages(texts: list[str]) -> dict:
     tokenizer = kp.train_tokenizer(sentences, vocab_size=VOCAB_SIZE)
 
     def tokenize():
-        return tokenize_documents(sentences, choose_tokenize(tokenizer))  # which knows no words yet
+        return tokenize_documents(sentences, choose_tokenize(tokenizer))  # a new function, with an empty cache
 
     corpus = tokenize()
 
@@ -156,7 +157,7 @@ def stages(texts: list[str]) -> dict:
 
 def time_stages(texts: list[str], rounds: int) -> None:
     table = stages(texts)
-    gc.freeze()  # what the analysers hold is in no other stage's process, and takes half a second to look through
+    gc.freeze()  # else each collection scans the objects of the analysers, which takes half a second
     seconds = {(stage, name): [] for stage, contenders in table.items() for name in contenders}
     for _ in range(rounds):
         for (stage, name), times in seconds.items():
@@ -179,7 +180,7 @@ def time_stages(texts: list[str], rounds: int) -> None:
 
 
 def write_corpus(texts: list[str], megabytes: int, path: Path) -> Path:
-    """The documents again and again, their sentences in other orders and their digits others, as JSON lines."""
+    """Write the documents repeatedly as JSON lines, each time with shuffled lines and replaced digits."""
     rng, size = random.Random(0), 0
     with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as file:
         while size < megabytes * 1e6:
@@ -195,7 +196,8 @@ def write_corpus(texts: list[str], megabytes: int, path: Path) -> Path:
 
 
 def measure_memory(corpus: Path, folder: Path, num_proc: int, language: str) -> tuple[float, float, float]:
-    """The most resident memory of the parent, of any worker and of all together, in MiB, and the seconds it took."""
+    """Run `prepare_corpus`. Returns the peak resident memory in MiB of the parent, of the largest worker and of all
+    processes together, and the seconds that it took."""
     command = [
         sys.executable, "-c",
         "import sys, keras_pretrain as kp\n"
@@ -225,7 +227,7 @@ def _family(pid: int) -> list[int]:
             for task in Path(f"/proc/{member}/task").iterdir():
                 family += map(int, (task / "children").read_text().split())
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
     return family
 
 

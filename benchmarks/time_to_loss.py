@@ -1,13 +1,13 @@
-"""Whether this package reaches in a short time the validation loss that torch has after a long one.
+"""Test whether this package reaches in a short time the validation loss that torch reaches in a long time.
 
     python -m benchmarks.time_to_loss --corpus KOREAN.jsonl.gz --torch-python PATH [--torch-seconds 240] [--seconds 24]
 
 torch (`torch_pretraining.py`) trains for `--torch-seconds` with each of `--torch-rates`, then again at the best rate
 with logits only for the masked tokens. After that, this package trains for `--seconds`, which include compilation and
-the word embeddings from co-occurrence. The steps that fit are found by a run of a few steps. The tokenizer, the
-examples and the masked validation examples are the same. What differs: this package packs several examples into a row
-of a batch, starts from embeddings and an output bias that depend on the corpus, and has another epsilon of AdamW
-(1e-10). Each run is a new process with one seed; losses are measured after the training.
+the computation of word embeddings from co-occurrence. A short run of 60 steps determines how many steps fit into this
+time. Both use the same tokenizer, examples and masked validation examples. They differ in three things: this package
+packs several examples into a row of a batch, starts from embeddings and an output bias computed from the corpus, and
+uses an epsilon of 1e-10 in AdamW. Each run is a new process with one seed; losses are measured after the training.
 """
 
 import argparse
@@ -27,7 +27,8 @@ _SEED = 0
 
 
 def build(options: argparse.Namespace):
-    """The corpus as examples, with its tokenizer; both are cached between processes by 🤗 `datasets`."""
+    """Return the tokenizer and the examples of the corpus. The sentences are cached, so a second process only trains
+    the tokenizer and makes the examples again, which gives the same ones."""
     import keras_pretrain as kp
 
     corpus = kp.load_corpus(options.corpus)
@@ -37,7 +38,8 @@ def build(options: argparse.Namespace):
 
 
 def write_arrays(tokenizer, features, folder: Path, batch_size: int) -> None:
-    """Training examples one after the other, and validation examples as they are masked for every model."""
+    """Write the training examples, concatenated, and the masked validation examples, which are the same for every
+    model."""
     import keras_pretrain as kp
 
     train = features["train"].with_format("numpy")
@@ -109,7 +111,7 @@ def call_torch(rate: float, gathered: bool, tokenizer, options: argparse.Namespa
 
 
 def _last_line(command: list[str]) -> dict:
-    """What a process printed last, as JSON; its messages and errors are shown."""
+    """Run a command and parse the last line of its standard output as JSON. Its standard error is shown."""
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(printed.splitlines()[-1])
 

@@ -1,6 +1,8 @@
-"""What users of torch can switch on: 🤗's `BertForPreTraining`, bfloat16 autocast, fused AdamW, masking anew in each
-epoch, batches of examples of similar length, padded to the longest, and a learning rate that decays to 0 within the
-given time. With `"gathered"`, what they can write: logits only for the masked tokens.
+"""Pretrain 🤗's `BertForPreTraining` in torch with everything that users can switch on.
+
+These are bfloat16 autocast, fused AdamW, new masks in each epoch, batches of examples of similar length (padded to the
+longest one), and a learning rate that decays to 0 within the given time. `"gathered"` adds something that users would
+have to write themselves: logits only for the masked tokens.
 
     python benchmarks/torch_pretraining.py FOLDER '{"hidden": 256, "layers": 4, ...}'
 
@@ -19,11 +21,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertForPreTraining
 
 IGNORED = -100
-_GROUPED = 50  # batches that are sorted by length together, as in 🤗's `Trainer` with `group_by_length`
+_GROUPED = 50  # the examples of this many batches are sorted by length, as in `Trainer` with `group_by_length`
 
 
 def mask(ids: torch.Tensor, special: torch.Tensor, vocabulary: int, mask_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """BERT's 15% and 80-10-10, as 🤗's collator has them."""
+    """Mask as 🤗's collator does: choose 15% of the tokens; 80% of these become `[MASK]`, 10% a random token."""
     chosen = (torch.rand(ids.shape) < 0.15) & ~torch.isin(ids, special)
     labels = ids.masked_fill(~chosen, IGNORED)
     fate = torch.rand(ids.shape)
@@ -87,7 +89,7 @@ def main(folder: str, settings: str):
 
 
 def shuffled(lengths: np.ndarray, batch_size: int, generator: torch.Generator) -> list[torch.Tensor]:
-    """The rows of each batch of an epoch."""
+    """Return the indices of the examples in each batch of an epoch."""
     chunks = torch.randperm(len(lengths), generator=generator).split(_GROUPED * batch_size)
     sizes = torch.from_numpy(lengths)
     batches = [rows for chunk in chunks for rows in chunk[sizes[chunk].argsort(descending=True)].split(batch_size)]
@@ -95,7 +97,7 @@ def shuffled(lengths: np.ndarray, batch_size: int, generator: torch.Generator) -
 
 
 def gathered_loss(model: BertForPreTraining, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The loss of `BertForPreTraining`, with logits of the vocabulary only for the masked tokens."""
+    """Compute the loss of `BertForPreTraining`, with logits over the vocabulary only for the masked tokens."""
     inputs, labels, following = dict(inputs), inputs["labels"], inputs["next_sentence_label"]
     del inputs["labels"], inputs["next_sentence_label"]
     hidden, pooled = model.bert(**inputs)[:2]
@@ -107,7 +109,7 @@ def gathered_loss(model: BertForPreTraining, inputs: dict[str, torch.Tensor]) ->
 
 @torch.no_grad()
 def validate(model: BertForPreTraining, folder: str, batch_size: int) -> float:
-    """The mean MLM loss of the masked examples in FOLDER, in float32."""
+    """Compute the mean MLM loss of the masked validation examples in FOLDER, in float32."""
     model.eval()
     names = ("input_ids", "token_type_ids", "attention_mask", "labels")
     rows = {name: torch.from_numpy(np.load(Path(folder) / f"val_{name}.npy").astype(np.int64)) for name in names}

@@ -1,11 +1,11 @@
-"""Our training step beside its peers, all in one run and in turn, on this machine.
+"""Compare our training step with its alternatives (the contenders) on this machine, in one run, a few steps at a time.
 
     python -m benchmarks.train_step [--sizes small mini] [--electra-sizes small base] [--classifier-sizes mini]
         [--torch-python PATH] [--rounds 5] [--leave-out tutorial]
 
-`--torch-python` is the interpreter of an environment with torch and transformers; without it torch is left out, and
-the table says so. All contenders have the same activation (GELU in its tanh form), dropout (0.1) and batch, and are in
-memory together; `--leave-out` names those for which it is too small.
+`--torch-python` is the interpreter of an environment with torch and transformers; without it, torch is left out, and
+the output says so. All contenders have the same activation (GELU in its tanh form), dropout (0.1) and batch. They are
+in memory at the same time; if they do not fit, `--leave-out` names the ones to leave out.
 """
 
 import argparse
@@ -27,15 +27,15 @@ RATES = ("rate_float32", "rate_bfloat16")
 
 
 def counted_flops(shape: dict) -> float:
-    """Floating-point operations of the matrix products of our step, forward and backward (twice the forward).
+    """Count the floating-point operations of the matrix products of our step, forward and backward (twice the forward).
 
-    The last layer's queries, output and feed-forward and the vocabulary are counted for the predicted positions and
-    [CLS] alone, since they are computed only there; the peers' work is greater, their useful work is not.
+    In the last layer, queries, attention, output and feed-forward are counted only for the predicted positions and
+    `[CLS]`, because our step computes them only there. Stock models compute them at every position.
     """
     batch, length, hidden = shape["batch"], shape["length"], shape["hidden"]
     predicted = round(0.15 * (length - 2))
     tokens, chosen = batch * length, batch * (predicted + 1)
-    product = 2 * hidden * hidden  # of one token with one (hidden, hidden) matrix
+    product = 2 * hidden * hidden  # operations for one token and one (hidden, hidden) matrix
     full_layer = tokens * 12 * product + 2 * 2 * tokens * length * hidden
     last_layer = (tokens * 2 + chosen * 10) * product + 2 * 2 * chosen * length * hidden
     heads = batch * predicted * (product + 2 * hidden * shape["vocabulary"])
@@ -43,7 +43,7 @@ def counted_flops(shape: dict) -> float:
 
 
 class Contender:
-    """One process of `contenders.py`."""
+    """A process of `contenders.py` that runs one contender."""
 
     def __init__(self, name: str, shape: dict, python: str):
         command = [python, str(Path(__file__).parent / "contenders.py"), name, json.dumps(shape)]
@@ -70,10 +70,10 @@ class Contender:
 
 
 def compare(title: str, names: tuple[str, ...], torch_names: tuple[str, ...], shape: dict, options) -> dict:
-    """A few steps of each contender, and again, so that all meet the machine's good and bad minutes; prints a table.
+    """Run a few steps of each contender in every round, so that slow phases of the machine affect all; prints a table.
 
     Returns:
-      The seconds a step of each, one for each round.
+      For each contender, and for each matrix product, the seconds per step in each round.
     """
     pythons = dict.fromkeys((*RATES, *names), sys.executable)
     if options.torch_python:
@@ -100,7 +100,8 @@ def compare(title: str, names: tuple[str, ...], torch_names: tuple[str, ...], sh
 
 
 def print_table(contenders: dict[str, Contender]) -> None:
-    """A line for each contender, and its ratios to the first two: ours in bfloat16 and in float32."""
+    """Print a row for each contender, with the ratios of its time to those of the first two (ours in bfloat16 and in
+    float32)."""
     first, second = (contender.seconds for contender in list(contenders.values())[:2])
     print("| | s/step, median (min to max) | times bfloat16's | times float32's | memory, GiB |\n|---|---|---|---|---|")
     for name, contender in contenders.items():

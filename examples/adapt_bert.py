@@ -20,12 +20,12 @@ TAKES = (
 
 def main(argv=None):
     args = parse(kp.runs.AdaptSettings, argv, description=__doc__, takes=TAKES)
-    kp.runs.require_output(args)  # what can be wrong is found out now, not after the training
+    kp.runs.require_output(args)  # errors are reported now, not after the training
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = kp.BertPretrainer.from_pretrained(args.model, seed=args.seed)
     source = args.corpus or kp.load_sample(args.language)
     corpus = kp.load_corpus(source, text_column=args.text_column, sample_by=args.sample_by, seed=args.seed)
-    objective = args.objective or kp.choose_objective(corpus["train"])  # mlm where documents are single sentences
+    objective = args.objective or kp.choose_objective(corpus["train"])  # "mlm" if most documents are single sentences
     how = {"objective": objective, "tokenizer": tokenizer, "num_proc": args.num_proc}
     sentences = kp.prepare_sentences(corpus, language=args.language, cleaning=args.cleaning, **how)
     before = kp.evaluation.evaluate_mlm(args.model, sentences["validation"], block_size=args.block_size)
@@ -52,7 +52,7 @@ def main(argv=None):
     after = kp.evaluation.evaluate_mlm(model, sentences["validation"], tokenizer, block_size=args.block_size)
     kp.runs.write_metrics(args, history, documents=corpus, before=before, adapted=after)
     kp.save_checkpoint(model, tokenizer, args.output, overwrite=args.overwrite)
-    for name in before:  # with new words, other gaps: compare loss_per_character
+    for name in before:  # new words change the masked positions; then compare only loss_per_character
         print(f"{name:24}{before[name]:>16,.4g}{after[name]:>16,.4g}")
 
 

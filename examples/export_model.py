@@ -1,4 +1,4 @@
-"""Hand a trained BERT over: as a SavedModel that takes strings, to the Hub, or both.
+"""Export a trained BERT as a SavedModel that takes strings, upload it to the Hub, or both.
 
 python examples/export_model.py --model output/bert --saved-model output/served/1
 python examples/export_model.py --model output/bert --push-to me/my_bert --private    # with HF_TOKEN or `hf auth login`
@@ -9,7 +9,7 @@ python examples/export_model.py --model output/bert --push-to me/my_bert --priva
 import argparse
 from pathlib import Path
 
-import keras_pretrain as kp  # first: it makes tf.keras legacy Keras
+import keras_pretrain as kp  # must be imported first: it makes tf.keras legacy Keras
 
 # isort: split
 from transformers import AutoTokenizer

@@ -1,4 +1,4 @@
-"""Ask a trained model what belongs in the gaps of a sentence.
+"""Let a trained model fill the gaps of a sentence.
 
 python examples/fill_mask.py --model output/bert "대한민국의 수도는 [MASK]입니다"
 
@@ -8,7 +8,7 @@ python examples/fill_mask.py --model output/bert "대한민국의 수도는 [MAS
 import argparse
 from pathlib import Path
 
-import keras_pretrain as kp  # first: it makes tf.keras legacy Keras
+import keras_pretrain as kp  # must be imported first: it makes tf.keras legacy Keras
 
 # isort: split
 from transformers import pipeline
@@ -29,13 +29,13 @@ def parse_arguments(argv=None):
 def main(argv=None):
     kp.enable_logging()
     args = parse_arguments(argv)
-    generator = Path(args.model) / "generator"  # of an ELECTRA, the network that fills gaps
+    generator = Path(args.model) / "generator"  # in an ELECTRA, the generator fills the gaps
     model = str(generator) if generator.is_dir() else args.model
     fill_mask = pipeline("fill-mask", model=model, framework="tf", top_k=args.top_k)
     for text in args.text:
         print(text)
         answers = fill_mask(text)
-        gaps = [answers] if isinstance(answers[0], dict) else answers  # one gap is not in a list of its own
+        gaps = [answers] if isinstance(answers[0], dict) else answers  # for one gap, there is no outer list
         for number, gap in enumerate(gaps, start=1):
             if len(gaps) > 1:
                 print(f" gap {number}")

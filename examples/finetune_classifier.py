@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained encoder on labelled texts, or pairs of texts: a classifier (or a regressor) out.
+"""Fine-tune a pretrained encoder on labelled texts or pairs of texts; the result is a classifier or a regressor.
 
 python examples/finetune_classifier.py --model my_bert --train reviews.csv --validation 0.1 --output my_classifier
 python examples/finetune_classifier.py --model my_bert --train train.jsonl --validation dev.jsonl --text-column a
@@ -17,7 +17,7 @@ TAKES = (
 
 def main(argv=None):
     args = parse(kp.runs.FinetuneSettings, argv, description=__doc__, takes=TAKES)
-    kp.runs.require_output(args)  # what can be wrong is found out now, not after the training
+    kp.runs.require_output(args)  # errors are reported now, not after the training
     data = kp.finetuning.load_examples(
         args.train,
         validation=args.held_out,

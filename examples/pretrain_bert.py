@@ -1,4 +1,4 @@
-"""Pretrain a BERT on your own documents: text in, a fill-mask model out.
+"""Pretrain a BERT on your own documents; the result is a fill-mask model.
 
 python examples/pretrain_bert.py                                  # the sample inside the package
 python examples/pretrain_bert.py --corpus my_texts.jsonl.gz --size small --steps 20000 --output my_bert
@@ -21,7 +21,7 @@ NEXT = ("evaluate --model", "serve", "fill-mask '여러 사람이 [MASK]를 함�
 
 def main(argv=None):
     args = parse(kp.runs.BertSettings, argv, description=__doc__, takes=TAKES)
-    kp.runs.require_output(args)  # what can be wrong is found out now, not after the training
+    kp.runs.require_output(args)  # errors are reported now, not after the training
     tokenizer = AutoTokenizer.from_pretrained(args.init_from) if args.init_from else None
     corpus = kp.load_corpus(args.corpus or kp.load_sample(args.language), text_column=args.text_column, seed=args.seed)
     how = {"objective": args.objective, "tokenizer": tokenizer, "num_proc": args.num_proc}

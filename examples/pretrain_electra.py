@@ -1,4 +1,4 @@
-"""Pretrain an ELECTRA on your own documents: text in, an encoder to fine-tune out.
+"""Pretrain an ELECTRA on your own documents; the result is an encoder to fine-tune.
 
 python examples/pretrain_electra.py                               # the sample inside the package
 python examples/pretrain_electra.py --corpus my_texts.jsonl.gz --size small --steps 20000 --output my_electra
@@ -16,7 +16,7 @@ TAKES = (
 
 def main(argv=None):
     args = parse(kp.runs.ElectraSettings, argv, description=__doc__, takes=TAKES)
-    kp.runs.require_output(args)  # what can be wrong is found out now, not after the training
+    kp.runs.require_output(args)  # errors are reported now, not after the training
     model = tokenizer = None
     if args.init_from:
         model = kp.ElectraPretrainer.from_pretrained(args.init_from, args.init_generator_from, seed=args.seed)

@@ -1,5 +1,5 @@
-"""Pretrain a BERT on short blocks first and on long ones at the end, as BERT was: attention costs the square of the
-length, and most of what there is to learn is learned as well from 128 tokens.
+"""Pretrain a BERT on short blocks first and on long ones at the end, as the original BERT was trained. The cost of
+attention grows with the square of the length, and short blocks teach the model most of what it learns.
 
 python examples/pretrain_in_phases.py --corpus my_texts.jsonl.gz --size small --steps 20000 --phases 128:0.9 512:0.1
 """
@@ -16,12 +16,12 @@ TAKES = (
 
 def main(argv=None):
     args = parse(kp.runs.BertSettings, argv, description=__doc__, takes=TAKES, phases=("128:0.9", "512:0.1"))
-    kp.runs.require_output(args)  # what can be wrong is found out now, not after the training
+    kp.runs.require_output(args)  # errors are reported now, not after the training
     corpus = kp.load_corpus(args.corpus or kp.load_sample(args.language), text_column=args.text_column, seed=args.seed)
     sentences = kp.prepare_sentences(corpus, language=args.language, cleaning=args.cleaning, num_proc=args.num_proc)
     tokenizer = kp.train_tokenizer(sentences["train"], vocab_size=args.vocab_size)
 
-    # All phases are prepared before the first is trained: what is wrong with the last is found out now.
+    # All phases are prepared before the first one is trained, so errors in a later phase are reported now.
     phases, data = args.plan(), []
     for phase in phases:
         building = {"block_size": phase.block_size, "dupe_factor": args.passes, "seed": args.seed}
@@ -30,7 +30,7 @@ def main(argv=None):
         train = kp.to_tf_dataset(features["train"], tokenizer, **batching)
         data.append((features, train, kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching)))
 
-    # One optimizer, and one schedule, for all phases.
+    # All phases share one optimizer and one schedule.
     model = kp.BertPretrainer.from_size(args.size, tokenizer, features=data[0][0]["train"], seed=args.seed)
     optimizing = {"learning_rate": args.learning_rate, "schedule": args.schedule}
     model.compile(kp.create_optimizer(num_train_steps=args.steps, **optimizing), precision="auto")

@@ -27,7 +27,7 @@ TAKES = (
 
 
 def work(args: RaySettings) -> None:
-    """In each worker."""
+    """Train the model. Ray calls this function in each worker."""
     kp.enable_logging()
     strategy, prepared = kp.runs.make_strategy("multiworker"), kp.load_prepared(args.prepared)
     features, tokenizer = prepared.features, prepared.tokenizer
@@ -37,7 +37,7 @@ def work(args: RaySettings) -> None:
     with strategy.scope():
         model = kp.BertPretrainer.from_size(args.size, tokenizer, features=features["train"], seed=args.seed)
         model.compile(kp.create_optimizer(learning_rate=args.learning_rate, num_train_steps=args.steps))
-    is_chief = strategy.extended.should_checkpoint  # one of the workers writes and shows
+    is_chief = strategy.extended.should_checkpoint  # only one of the workers writes files and shows progress
     callbacks = kp.callbacks.for_run(args.output, is_chief=is_chief)
     steps = {"epochs": args.steps // args.steps_per_epoch, "steps_per_epoch": args.steps_per_epoch}
     history = model.fit(train.repeat(), validation_data=validation, callbacks=callbacks, verbose=0, **steps)
@@ -50,7 +50,7 @@ def main(argv=None):
     args = parse(RaySettings, argv, description=__doc__, takes=TAKES)
     import ray.train.tensorflow
 
-    ray.init(runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})  # Ray Train touches tf.keras before we do
+    ray.init(runtime_env={"env_vars": {"TF_USE_LEGACY_KERAS": "1"}})  # Ray Train imports tf.keras before we do
     resources = {"GPU": args.gpus_per_worker} if args.gpus_per_worker else {"CPU": 1}
     scaling = {"num_workers": args.workers, "use_gpu": args.gpus_per_worker > 0, "resources_per_worker": resources}
     ray.train.tensorflow.TensorflowTrainer(lambda: work(args), scaling_config=ray.train.ScalingConfig(**scaling)).fit()

@@ -18,7 +18,7 @@ MANIFEST = ".keras_pretrain-manifest"
 LOCK = ".lock"
 UNFINISHED = ".unfinished-"
 _FORMAT = 1
-_ALWAYS_HASHED = 1 << 20  # bytes; of longer files, size and time are compared, not the content
+_ALWAYS_HASHED = 1 << 20  # bytes; a longer file is not hashed if its size and modification time are unchanged
 
 
 class OwnedFolder:
@@ -28,33 +28,34 @@ class OwnedFolder:
     the package share the manifest (preparation, checkpoints, history, curves, cards and exports).
 
     The manifest (`.keras_pretrain-manifest`) is a journal of JSON lines. New files are written to a staging folder
-    beside their places, recorded, and then moved there. A process that is killed leaves either the old files or a
-    record from which the next writer completes the move; staging folders that were never recorded as complete are
-    deleted. Staging folders in use are protected by a shared lock on the manifest, which the operating system releases
-    when a process dies.
+    in the folder, recorded in the manifest, and then moved to their places. A process that is killed leaves either the
+    old files or a record from which the next writer completes the move; staging folders that were never recorded as
+    complete are deleted. Staging folders in use are protected by a shared lock on the manifest, which the operating
+    system releases when a process dies.
 
     Args:
       path: the folder; it is created by the first write.
       writer: the name of the part of the package that writes, for example `"preparation"`; recorded with each file.
-      overwrite: also replace files that the manifest does not name or that have changed since. Deleting never does.
+      overwrite: also replace files that the manifest does not name or that have changed since. Such files are never
+        deleted.
 
     Raises:
-      FileExistsError: the manifest is from a later version, or a file with its name is not a manifest.
+      FileExistsError: a later version wrote the manifest, or the file with the manifest's name is not a manifest.
     """
 
     def __init__(self, path: str | os.PathLike[str], writer: str, *, overwrite: bool = False) -> None:
         self.path = Path(path).expanduser()
         self.writer = writer
         self.overwrite = overwrite
-        self._stamps: dict[str, list[list]] = {}  # for each file, its seal from each time it was written
+        self._stamps: dict[str, list[list]] = {}  # for each file, the seals of all its recorded versions
         self._writers: dict[str, str] = {}
         self._staged: dict[str, dict] = {}  # staging folders still in use, and the files to move from them
-        self._read_to = 0  # bytes of the manifest; 0 if it does not exist
+        self._read_to = 0  # bytes of the manifest that were read; 0 if it does not exist
         self._read()
 
     @property
     def writers(self) -> set[str]:
-        """The writers whose files are in the folder."""
+        """The names of the writers whose files the manifest names."""
         self._read()
         return set(self._writers.values())
 
@@ -126,7 +127,8 @@ class OwnedFolder:
         places.
 
         Args:
-          last: the ending of the files that are moved last; they tell readers that the other files are complete.
+          last: the ending of the names of the files that are moved last. Their presence tells readers that the other
+            files are complete.
           replace_all: afterwards delete the earlier files of the same writer that were not written now.
           remove_first: a file to delete before anything is moved, so that no reader sees new files beside an old one.
         """
@@ -144,7 +146,7 @@ class OwnedFolder:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """Open a staging folder, from which `move` takes files one after the other. It is deleted at the end."""
+        """Open a staging folder, from which `move` can take files. The folder is deleted at the end of the block."""
         is_new, is_first = not self.path.exists(), not self._read_to
         self.path.mkdir(parents=True, exist_ok=True)
         with self._shared_lock():
@@ -172,7 +174,7 @@ class OwnedFolder:
           stamps: the result of `seal` for each name, if another process has sealed the files.
 
         Raises:
-          FileExistsError: as `require_replaceable`; raised before anything is moved.
+          FileExistsError: as for `require_replaceable`, before anything is moved.
         """
         self.require_replaceable(names)
         stamps = stamps or {name: seal(stage / name) for name in names}
@@ -210,8 +212,8 @@ class OwnedFolder:
                 self._append({"files": stamps, "writer": self.writer}, sync=True)
 
     def _complete(self, staging: str, names: Iterable[str], *, overwrite: bool) -> None:
-        """Move recorded files from a staging folder to their places, but do not replace a file that was changed by
-        others meanwhile."""
+        """Move recorded files from a staging folder to their places. If others have changed the file at such a place
+        meanwhile, it stays."""
         folders = set()
         for name in names:
             source, target = self.path / staging / name, self.path / name
@@ -226,7 +228,7 @@ class OwnedFolder:
 
     def _close(self, staging: str, *, overwrite: bool) -> None:
         """Move the recorded files of a staging folder to their places, and delete the rest."""
-        if staging.startswith(UNFINISHED) and os.sep not in staging:  # nothing else may be deleted
+        if staging.startswith(UNFINISHED) and os.sep not in staging:  # or a damaged manifest could delete others
             self._complete(staging, self._staged.get(staging, ()), overwrite=overwrite)
             shutil.rmtree(self.path / staging, ignore_errors=True)
         self._append({"done": staging}, sync=False)
@@ -234,10 +236,10 @@ class OwnedFolder:
     @contextlib.contextmanager
     def _shared_lock(self) -> Iterator[None]:
         """Protect the staging folders of this process; first complete or undo the writes of killed processes."""
-        import fcntl  # missing on Windows, where reading works
+        import fcntl  # missing on Windows, where folders can still be read
 
         with open(self.path / MANIFEST, "a+b") as manifest:
-            with contextlib.suppress(BlockingIOError):  # another writer is active: it or a later one will do this
+            with contextlib.suppress(BlockingIOError):  # another writer is active; it or a later writer completes them
                 fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._read()
                 for staging in list(self._staged):
@@ -250,12 +252,12 @@ class OwnedFolder:
         self._read()
         if not self._read_to:
             line = json.dumps({"keras_pretrain_manifest": _FORMAT}) + "\n" + line
-        if path.stat().st_size > self._read_to:  # an unfinished line of a killed process
+        if path.stat().st_size > self._read_to:  # a killed process left an unfinished line
             line = "\n" + line
         # A single write at the end of the file, so that processes that append at the same time do not mix their lines.
         with open(path, "ab", buffering=0) as file:
             data = line.encode()
-            while data:  # a nearly full disk accepts only a part
+            while data:  # one write may accept only a part, if the disk is nearly full
                 data = data[os.write(file.fileno(), data) :]
             if sync:
                 os.fsync(file.fileno())
@@ -273,7 +275,7 @@ class OwnedFolder:
         if lines and not self._read_to:
             self._check_header(lines[0])
         for line in lines:
-            with contextlib.suppress(ValueError):  # incomplete, from a killed process
+            with contextlib.suppress(ValueError):  # an incomplete line of a killed process
                 self._take_in(json.loads(line))
         self._read_to += sum(map(len, lines))
 
@@ -304,7 +306,8 @@ class OwnedFolder:
 
 
 def seal(path: Path) -> list:
-    """Wait until a file is on the disk; returns its seal, by which it is recognized: size, time (ns) and digest."""
+    """Wait until a file is on the disk, and return its seal, which identifies it: size, modification time (ns) and
+    digest."""
     sync(path)
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, _digest(path)]
@@ -320,7 +323,7 @@ def sync(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()  # ten times as fast as a cryptographic digest; checkpoints have gigabytes
+    digest = xxhash.xxh3_128()  # ten times as fast as a cryptographic digest, because checkpoints have gigabytes
     with open(path, "rb") as file:
         while part := file.read(1 << 20):  # Python 3.10 has no `hashlib.file_digest`
             digest.update(part)

@@ -1,4 +1,4 @@
-"""The settings with which a dataset was made, kept on the dataset object itself."""
+"""Keeps the settings with which a dataset was made, as an attribute of the dataset object."""
 
 from datasets import Dataset
 
@@ -8,13 +8,13 @@ _ATTRIBUTE = "_keras_pretrain_settings"
 def attach(dataset: Dataset, **settings: object) -> Dataset:
     """Attach settings, such as `cleaning="prose"`, to a dataset.
 
-    They are a plain Python attribute of this object: a copy or a pickle of it has them, but `map`, `select`, `filter`,
-    `concatenate_datasets` and saving give a dataset without them. Code that needs a lost setting asks the user for it.
-    (`DatasetInfo` is not used, because it is saved, and stays with a dataset whose rows have changed.)
+    They are a plain Python attribute of the object. Copies and pickles of the dataset keep them, but `map`, `select`,
+    `filter`, `concatenate_datasets` and saving lose them. Code that needs a lost setting asks the user for it.
+    (`DatasetInfo` is not used, because datasets keep it when their rows change, and the settings would then be wrong.)
 
     Args:
       dataset: the dataset; it is changed in place. Settings that it already has and that are not named here are kept.
-      **settings: what to keep.
+      **settings: the settings to attach.
 
     Returns:
       The same dataset.

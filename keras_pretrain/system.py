@@ -1,4 +1,4 @@
-"""Functions for logging, and for processors, memory, locks and packages of the system."""
+"""Sets up logging, and finds out about processors, memory, locks and installed packages."""
 
 import logging
 import os
@@ -34,7 +34,8 @@ def enable_logging(level: int | str = "INFO", stream: TextIO | None = None) -> N
 
 
 class _Reports(logging.StreamHandler):
-    """Writes to a stream, or to the current standard output, because notebooks and tests replace it."""
+    """Writes to the given stream. Without one, it looks up `sys.stdout` for each line, because notebooks and tests
+    replace that."""
 
     def __init__(self, stream: TextIO | None):
         super().__init__(stream)
@@ -48,8 +49,8 @@ class _Reports(logging.StreamHandler):
 def available_processors() -> int:
     """The number of processors that this process may use, at least 1.
 
-    The minimum of the machine's processors, the processors that the process is bound to, a container's quota (cgroups
-    v1 and v2, rounded up), and the environment variable `LOKY_MAX_CPU_COUNT`.
+    It is the minimum of the machine's processors, the processors that the process is bound to, a container's quota
+    (cgroups v1 and v2, rounded up), and the environment variable `LOKY_MAX_CPU_COUNT`.
     """
     from joblib import cpu_count  # here, so that `import keras_pretrain` stays fast
 

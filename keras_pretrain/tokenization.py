@@ -22,7 +22,7 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # the order of 
 TOKENIZER_CHARACTERS = 20_000_000  # on a larger corpus, a tokenizer is trained on a sample of this size
 _CONTINUING = "##"
 
-# The input of `train_tokenizer`: texts, documents as lists of texts, or a dataset with a column of either.
+# The input of `train_tokenizer`: texts, lists of texts, or a dataset with a column of texts or of lists of texts.
 Texts: TypeAlias = Iterable[str | Iterable[str]] | Dataset
 
 
@@ -51,26 +51,27 @@ def train_tokenizer(
     `base`, its normalisation, pre-tokenization and special tokens are kept and only the vocabulary is new, as with
     `train_new_from_iterator`. Special tokens come first, `[PAD]` = 0.
 
-    The same texts give the same vocabulary. The Rust trainer would number pieces in the order of a hash table, which
-    differs between runs; so characters are numbered here first, by their frequency. If the vocabulary is too small for
-    all characters, the rarest become `[UNK]`.
+    The same texts give the same vocabulary. The Rust trainer would number characters in the order of a hash table,
+    which differs between runs. So this function numbers them first, by their frequency. If the vocabulary is too small
+    for all characters, the rarest become `[UNK]`.
 
     Args:
       texts: an iterable, read once, of texts or lists of texts; or a `Dataset` with a column `text` or `sentences`.
-        From a `Dataset` of sentences with more than 20 million characters, a random sample of this size is used,
-        because more words change a vocabulary little, and counting them takes memory.
+        Of a `Dataset` of sentences with more than 20 million characters, only a random sample of this size is read,
+        because more text changes the vocabulary little, and counting its words takes memory.
       vocab_size: number of tokens, with the special ones; the result has fewer if the texts have too few words.
       base: a tokenizer with a WordPiece model, or its name or folder.
       cleaning: how the texts were cleaned, one of the names of `clean_text`. It is recorded with the tokenizer (see
-        `record_cleaning`); the texts are not cleaned here. A `Dataset` from `prepare_sentences` records its own.
-        Without either, nothing is recorded, even if the `base` has a record.
+        `record_cleaning`); the texts are not cleaned here. Default: the cleaning that a `Dataset` from
+        `prepare_sentences` records; without such a record, none, even if the `base` records one.
 
     Returns:
-      A `BertTokenizerFast` (with a `base`, one of the base's class) with `model_max_length` 512 or the base's.
+      A `BertTokenizerFast` with a `model_max_length` of 512. With a `base`, the class and the `model_max_length` are
+      those of the base.
 
     Raises:
-      ValueError: no text, a vocabulary too small for the special tokens, a base that is not WordPiece, or a cleaning
-        that is unknown or not the cleaning of the texts.
+      ValueError: there is no text, the vocabulary is too small for the special tokens, the base is not WordPiece, or
+        the cleaning is unknown or not the cleaning of the texts.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.tokenize("데이터를 모은다")
@@ -94,8 +95,8 @@ def train_tokenizer(
 def record_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> None:
     """Record with a tokenizer how to clean the texts of its model.
 
-    Fine-tuning, evaluation and prediction then clean their texts in the same way. `save_pretrained` writes it to
-    `tokenizer_config.json` (`"cleaning"`), and `AutoTokenizer` reads it back.
+    Fine-tuning, evaluation and prediction then clean their texts in the same way. `save_pretrained` writes the record
+    to `tokenizer_config.json` (`"cleaning"`), and `AutoTokenizer` reads it back.
 
     Args:
       tokenizer: any 🤗 tokenizer; it is changed in place.
@@ -117,7 +118,8 @@ def cleaning_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def keep_cleaning(tokenizer: PreTrainedTokenizerBase, cleaning: str | None) -> None:
-    """Record a cleaning with a tokenizer that has none; warn if it has another one. `None`: nothing is known."""
+    """Record a cleaning with a tokenizer that records none; warn if the tokenizer records another one. `None` means
+    that the cleaning is not known, and does nothing."""
     recorded = cleaning_of(tokenizer)
     if recorded is None:
         record_cleaning(tokenizer, cleaning)
@@ -153,7 +155,7 @@ def _choose_recorded(given: str | None, known: str | None) -> str | None:
 
 
 def empty_tokenizer(vocab_size: int) -> BertTokenizerFast:
-    """BERT's cased tokenizer with only the special tokens; training adds tokens up to `vocab_size`.
+    """Make BERT's cased tokenizer with only the special tokens. Training adds tokens up to `vocab_size`.
 
     Raises:
       ValueError: `vocab_size` has no room for more than the special tokens.
@@ -177,7 +179,7 @@ def _check_room(vocab_size: int, special_tokens: int) -> None:
 
 
 def _empty_copy(base: str | os.PathLike[str] | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The base tokenizer with only its special tokens, numbered from 0."""
+    """Copy the base tokenizer with only its special tokens, numbered from 0."""
     if isinstance(base, (str, os.PathLike)):
         base = AutoTokenizer.from_pretrained(base)
     backend = getattr(base, "backend_tokenizer", None)
@@ -234,7 +236,7 @@ def _train_vocabulary(
         min_frequency=2,
         show_progress=False,
         continuing_subword_prefix=_CONTINUING,
-        # These are not special tokens, but special tokens get their numbers before the trainer's hash table is used.
+        # The alphabet is passed as special tokens, because the trainer numbers these first, in the given order.
         special_tokens=[*special_tokens, *alphabet],
     )
     fresh = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -245,7 +247,7 @@ def _train_vocabulary(
 
 
 def count_words(backend: Tokenizer, chunks: Counter) -> Counter:
-    """The words after the tokenizer's own normaliser and pre-tokenizer."""
+    """Count the words into which the tokenizer's normaliser and pre-tokenizer split the chunks."""
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
         normalized = backend.normalizer.normalize_str(chunk) if backend.normalizer else chunk
@@ -256,10 +258,11 @@ def count_words(backend: Tokenizer, chunks: Counter) -> Counter:
 
 
 def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
-    """Characters in the forms for the beginning (`가`) and the inside (`##가`) of words, the most frequent first.
+    """Choose the characters of the vocabulary, the most frequent first, each in its forms for the beginning (`가`) and
+    the inside (`##가`) of words.
 
     Returns:
-      At most the `limit` most frequent forms, and the characters of which no form is included.
+      The chosen forms, at most `limit`, and the characters of which no form is chosen.
     """
     frequency: Counter[str] = Counter()
     forms: dict[str, set[str]] = {}
@@ -283,11 +286,11 @@ def _choose_alphabet(words: Counter, limit: int) -> tuple[list[str], list[str]]:
 def sample_documents(
     documents: Callable[[], Iterator[list[str]]], characters: int = TOKENIZER_CHARACTERS, seed: int = 0
 ) -> Iterator[list[str]]:
-    """Documents to train a tokenizer on: all documents of a small corpus, or a random share of a large one.
+    """Yield documents to train a tokenizer on: all documents of a small corpus, or a random sample of a large one.
 
     Args:
       documents: a function that returns the documents (lists of sentences) from the start; it is called twice, the
-        first time to count.
+        first time to count characters.
       characters: approximate number of characters of the sample.
       seed: the same documents and seed give the same sample.
     """

@@ -33,8 +33,8 @@ def find_new_tokens(texts: Texts, tokenizer: PreTrainedTokenizerBase, *, count: 
         raise ValueError(f"count must be at least 1, not {count}.")
     chunks = count_chunks(texts)
     repeated = ([chunk] * times for chunk, times in sorted(chunks.items()))
-    # The tokenizer already has many of the corpus' wordpieces, so train a vocabulary of twice the old size to find
-    # enough new ones.
+    # The tokenizer already has many wordpieces of the corpus, so train a vocabulary of more than twice the old size to
+    # find enough new ones.
     trained = train_tokenizer(repeated, vocab_size=2 * len(tokenizer) + 2 * count, base=tokenizer)
     known = tokenizer.get_vocab()
     frequency: Counter[str] = Counter()
@@ -46,22 +46,22 @@ def find_new_tokens(texts: Texts, tokenizer: PreTrainedTokenizerBase, *, count: 
 
 
 def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, new_tokens: Iterable[str]) -> PreTrainedTokenizerBase:
-    """A copy of a tokenizer with further wordpieces; existing ids do not change.
+    """Copy a tokenizer and add wordpieces to the copy; existing ids do not change.
 
     New pieces are appended to the WordPiece vocabulary itself. (🤗's `add_tokens` would match them anywhere: in the
     middle of other words and before the text is normalized.)
 
     Args:
       tokenizer: a fast tokenizer with a WordPiece model.
-      new_tokens: words, or pieces inside words with `##` before them, in normalized form. Known ones and repetitions
-        are skipped.
+      new_tokens: words, or pieces inside words with `##` before them, in normalized form. Pieces that the
+        tokenizer already has, and repetitions, are skipped.
 
     Returns:
       A tokenizer of the same class.
 
     Raises:
-      ValueError: a tokenizer that is not WordPiece, or a token that it would never find: an empty one, one that
-        normalisation changes, or one that is split before the lookup of wordpieces.
+      ValueError: the tokenizer is not WordPiece; or it would never find a new token, because the token is empty or too
+        long, or the tokenizer changes it (normalisation) or splits it before it looks up wordpieces.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not isinstance(backend.model, models.WordPiece):
@@ -85,8 +85,8 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, new_tokens: Iterable[st
 
 
 def old_pieces(token: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids of the pieces into which a tokenizer splits a wordpiece, by longest match first; a single `[UNK]` if it
-    cannot.
+    """Return the ids of the pieces into which a tokenizer splits a wordpiece (longest match first); if it cannot split
+    the wordpiece, only the id of `[UNK]`.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.convert_ids_to_tokens(old_pieces("데이터다", tokenizer))

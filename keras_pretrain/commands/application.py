@@ -22,7 +22,7 @@ from keras_pretrain.runs.settings import Settings, read_yaml
 from keras_pretrain.system import enable_logging
 
 _NAME = "keras-pretrain"
-# Exceptions that a user's argument, file or checkpoint can cause. Any other exception is a bug in this package.
+# A user's argument, file or checkpoint can cause these exceptions. Any other exception is a bug in this package.
 _USER_ERRORS = (cyclopts.CycloptsError, ValueError, OSError, ImportError, FloatingPointError)
 _PARSING: dict[str, Any] = {
     "result_action": "return_value",
@@ -62,7 +62,7 @@ def parse(
     takes: Collection[str] | None = None,
     **defaults: object,
 ) -> _Record:
-    """Read a record of settings from the command line of a script; an error ends the script with status 2 and one line.
+    """Read a record of settings from the command line of a script. An error ends the script with a line and status 2.
 
     The script then shows the package's reports (`enable_logging`).
 
@@ -74,7 +74,7 @@ def parse(
       **defaults: defaults that replace the record's own.
 
     Returns:
-      The record, in which the settings that were not given have been chosen.
+      The record, with values for the settings that were not given.
     """
     enable_logging()
     tokens, script = list(sys.argv[1:] if argv is None else argv), Path(sys.argv[0]).name
@@ -96,7 +96,7 @@ def parse(
 
 
 def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
-    """A dataclass with some of a record's fields, and other defaults."""
+    """Make a dataclass with some of a record's fields, and with other defaults."""
     chosen = [
         (each.name, each.type, field(default=defaults.get(each.name, each.default)))
         for each in fields(record)
@@ -107,7 +107,7 @@ def _part(record: type, takes: Collection[str] | None, defaults: dict) -> type:
     )
 
 
-# Arguments of Python that have another name on the command line.
+# Maps arguments of Python functions to their names on the command line, where these differ.
 _RENAMED = {
     "validation_fraction": "validation", "dupe_factor": "passes", "num_train_steps": "steps", "repo_id": "repo",
 }  # fmt: skip
@@ -117,7 +117,7 @@ _DEFAULTS = Parameter(consume_multiple=True, negative_iterable=())
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every verb takes.
+    """The options of every verb.
 
     Args:
       config: A recipe (RECIPES), or a YAML file of settings, such as a run.yaml. Flags override it.
@@ -146,7 +146,7 @@ def _application() -> App:
 
 
 def _command(arguments: type, function: Callable, record: type[Settings], defaults: dict | None = None) -> Callable:
-    """Make a function whose signature cyclopts reads: the arguments, and those that every verb takes."""
+    """Make a function whose signature cyclopts reads: the arguments of a verb, and the options of every verb."""
 
     def command(*, settings: object = None, options: Options = Options()) -> object:
         given = {each.name: getattr(settings or arguments(), each.name) for each in fields(arguments)}
@@ -171,7 +171,7 @@ def _with_config(tokens: list[str], verb: str) -> list[str]:
     """The tokens, plus flags for the settings in `--config FILE` that were not typed."""
     file, recipe = _value_of("--config", tokens), _value_of("--recipe", tokens)
     if recipe is not None:
-        recipe_file(recipe)  # raises for an unknown one
+        recipe_file(recipe)  # raises an error for an unknown recipe
     typed = {_name_of(token).removeprefix("no_") for token in tokens if token.startswith("--")}
     if {"hours", "steps"} <= typed:  # a record may have both `hours` and the steps chosen for them
         raise ValueError("`hours` and `steps` exclude each other: give one of them.")
@@ -274,7 +274,7 @@ def _names_of(takes: type | Callable) -> dict[str, object]:
 
 
 def _refuse_fractions(tokens: list[str], takes: type | Callable) -> None:
-    """cyclopts would round 1.5 to 2 for an integer setting."""
+    """Raise an error for a fraction as an integer setting, because cyclopts would round it (1.5 to 2)."""
     whole = {
         name for name, kind in _names_of(takes).items() if re.fullmatch(r"(<class ')?int('>)?( \| None)?", str(kind))
     }

@@ -1,4 +1,4 @@
-"""What each verb does. Heavy libraries such as TensorFlow are imported when a verb starts."""
+"""The functions of the verbs. Heavy libraries such as TensorFlow are imported when a verb starts."""
 
 import inspect
 import json
@@ -28,8 +28,8 @@ begun = time.perf_counter()  # start of the command, from which `--hours` counts
 
 
 def begin() -> None:
-    """Import what every verb needs, without messages; in a file or pipe, turn off progress bars, which would fill many
-    lines."""
+    """Import what every verb needs, without the libraries' messages. If the output goes to a file or a pipe, turn off
+    progress bars, which would fill many lines."""
     import_tensorflow()
     import datasets
     import transformers
@@ -130,7 +130,7 @@ def evaluate(
     """Evaluate checkpoints: masked language models on text, classifiers on labelled texts, or encoders on a suite.
 
     Args:
-      model: Folders or names on the Hub, compared at the same masked positions.
+      model: Folders or names on the Hub. Models with the same tokenizer are compared at the same masked positions.
       corpus: A text corpus, or a file of labelled texts for a classifier. Default: the validation split of the run that
         made the first model.
       text_column: The column that holds the text.
@@ -138,14 +138,14 @@ def evaluate(
       label_column: For a classifier, the column that holds the label.
       block_size: The maximum number of tokens of an example. Default: the run's, else 128.
       seed: The seed for the masks.
-      suite: Evaluate pretraining heads and fine-tuned tasks, not a corpus: korean, english, or a YAML file like these.
+      suite: Evaluate on a suite of texts and tasks, instead of a corpus: korean, english, or your own YAML file.
       data: The folder of the suite's files.
       tasks: The tasks of the suite to fine-tune on. Default: all.
-      seeds: How often each task of the suite is fine-tuned; 0 leaves the tasks out.
-      untrained: With a suite, also compare an encoder like the first one with random weights.
+      seeds: Number of fine-tuning runs for each task of the suite; 0 leaves the tasks out.
+      untrained: With a suite, also evaluate a copy of the first encoder with random weights.
       output: A folder for the suite's fine-tuning; seeds that are finished there are not trained again.
       precision: The precision of matrix products in the suite.
-      json_file: Also write the metrics there.
+      json_file: A JSON file to which the metrics are also written.
       debug: Show the traceback of an error.
     """
     _require_nonnegative("seed", seed)
@@ -198,7 +198,7 @@ def evaluate(
 
 
 def _refuse_changed(reason: str, **given: object) -> None:
-    """Refuse arguments of `evaluate` that have another value than their default."""
+    """Raise an error for arguments of `evaluate` that do not have their default value."""
     for name, value in given.items():
         if value != inspect.signature(evaluate).parameters[name].default:
             raise ValueError(f"`{name}` {reason}. Leave it out.")
@@ -214,7 +214,7 @@ def fill_mask(
       texts: Texts, each with one or more [MASK].
       model: The folder or Hub name of a checkpoint, or the folder of a SavedModel.
       top_k: The number of answers for each gap.
-      rests: How to read the rest of a word after a gap. Default: as the checkpoint was trained.
+      rests: Read the rest of a word after a gap as a beginning or a continuation. Default: as the model was trained.
       debug: Show the traceback of an error.
     """
     if not texts:
@@ -246,8 +246,8 @@ def export(
 
     Args:
       model: A folder or a name on the Hub.
-      output: The folder of the SavedModel; TensorFlow Serving wants a number as its last part, such as served/1.
-      max_length: The most tokens that are read from a text. Default: the model's.
+      output: The folder of the SavedModel. For TensorFlow Serving, its last part must be a number, such as served/1.
+      max_length: The maximum number of tokens of a text; longer texts are truncated. Default: the model's.
       top_k: The number of answers for each gap.
       overwrite: Replace a SavedModel that this version did not write.
       debug: Show the traceback of an error.
@@ -268,7 +268,7 @@ def push(
     Args:
       model: A folder.
       repo: OWNER/NAME; created if it does not exist.
-      private: Make a repository that is created now private. Default: the owner's setting.
+      private: If the repository is created now, make it private. Default: the owner's setting.
       message: The commit message.
       debug: Show the traceback of an error.
     """

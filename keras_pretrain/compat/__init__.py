@@ -1,1 +1,2 @@
-"""Private and undocumented names of other libraries, each in one place, with a test that fails if it changes."""
+"""Wraps private and undocumented names of other libraries, each in one place. A test for each fails if the name
+changes."""

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 
 def is_name_of_reader(name: str) -> bool:
-    """Whether `load_dataset` reads a name as one of its file readers, such as `"csv"`, and not as a dataset."""
+    """Whether a name is one of `load_dataset`'s file readers, such as `"csv"`, and not the name of a dataset."""
     return name in datasets.packaged_modules._PACKAGED_DATASETS_MODULES
 
 

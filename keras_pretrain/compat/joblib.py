@@ -3,7 +3,7 @@
 from joblib.externals import loky
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-WorkerDied = TerminatedWorkerError  # raised when the result of a task is read, if a worker process was killed
+WorkerDied = TerminatedWorkerError  # reading the result of a task raises this, if a worker process was killed
 
 
 def start_workers(count: int, environment: dict[str, str]) -> loky.ProcessPoolExecutor:

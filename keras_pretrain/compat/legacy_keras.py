@@ -7,12 +7,12 @@ _TRUE = ("1", "true", "True")  # the values that TensorFlow's own loader reads a
 
 
 def require_legacy_keras() -> None:
-    """Set `TF_USE_LEGACY_KERAS=1`, and raise an error if it is too late for that.
+    """Set `TF_USE_LEGACY_KERAS=1`, and raise an error if this no longer has an effect.
 
     Raises:
       ImportError: `tf.keras` was already resolved to Keras 3 in this process, or the environment
-        variable was set to something else on purpose. A Keras 3 optimizer or callback given to a
-        transformers model fails deep inside `compile`, so it is reported here.
+        variable has another value. The error is raised here, because a Keras 3 optimizer or callback given
+        to a transformers model would only fail deep inside `compile`.
     """
     setting = os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     if setting not in _TRUE:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-_ANSWER_SECONDS = 10.0  # Ray Train's main thread executes Python every 2 s
+_ANSWER_SECONDS = 10.0  # enough for Ray Train, whose main thread executes Python every 2 s
 _SIGACTION_BYTES = 1024  # larger than libc's `struct sigaction` on any platform; only libc reads its content
 
 
@@ -33,7 +33,7 @@ def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
 
     def put_back() -> None:
         in_python, action = previous[0]
-        # For a handler that was set from C, `signal.signal` returned None; only the action describes it.
+        # If C code had set the handler, `signal.signal` returned None, and only the action describes this handler.
         signal.signal(number, signal.SIG_DFL if in_python is None else in_python)
         write_action(number, action)
 
@@ -43,7 +43,7 @@ def set_handler(number: int, handler: Callable) -> Callable[[], object] | None:
 
 
 def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_later: bool = False) -> bool:
-    """Have the main thread call a function between two of its instructions, and wait for it.
+    """Have the main thread call a function between two of its instructions, and wait until it has done so.
 
     Args:
       function: must not raise.
@@ -52,7 +52,8 @@ def run_in_main_thread(function: Callable[[], object], *, seconds: float, even_l
         cancelled.
 
     Returns:
-      Whether it was called. A main thread that waits in C, for example in `Thread.join()`, does not call the function.
+      Whether the function was called. A main thread that waits in C, for example in `Thread.join()`, does not call
+      it.
     """
     if threading.current_thread() is threading.main_thread():
         function()
@@ -95,14 +96,14 @@ _ANSWER = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_answer_all)  # never
 
 
 def read_action(number: int) -> bytes:
-    """The kernel's handler, mask and flags for a signal, as libc keeps them."""
+    """Read the handler, mask and flags of a signal from the kernel, as the bytes of libc's `struct sigaction`."""
     action = ctypes.create_string_buffer(_SIGACTION_BYTES)
     _check(_libc().sigaction(number, None, action))
     return action.raw
 
 
 def write_action(number: int, action: bytes) -> None:
-    """Set the action that `read_action` returned."""
+    """Set the handler, mask and flags that `read_action` returned."""
     _check(_libc().sigaction(number, ctypes.create_string_buffer(action, len(action)), None))
 
 

@@ -7,8 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# The text that TensorFlow 2.21 writes to standard error for every value of TF_CPP_MIN_LOG_LEVEL: a notice that its
-# logging is not set up yet, then lines that begin with a level, a date and a place.
+# Matches the lines that TensorFlow 2.21 writes to standard error whatever TF_CPP_MIN_LOG_LEVEL is: a notice that its
+# logging is not set up yet, and lines that begin with a level, a date and a source file.
 _NOTE = re.compile(
     r"^(WARNING: All log messages before absl|[IW]\d{4} |\d{4}-\d\d-\d\d .*: [IW] |To enable the following instr)"
 )
@@ -18,7 +18,7 @@ def import_tensorflow() -> None:
     """Import TensorFlow without its start-up messages; anything else that it writes to standard error is shown."""
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised; the log only reports that there is no GPU
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides logged errors, too; TensorFlow raises real ones
     with _notes_left_out():
         import tensorflow  # noqa: F401
 

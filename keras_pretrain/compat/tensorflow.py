@@ -9,7 +9,7 @@ from tensorflow.python.ops import stateful_random_ops
 
 def keep_random_state() -> Callable[[], None]:
     """Save the state of `tf.random`; returns a function that restores it."""
-    seeds = getattr(context.context(), "_rng", None)  # for operations without a seed
+    seeds = getattr(context.context(), "_rng", None)  # makes seeds for operations without one
     seeds_state = seeds.getstate() if seeds is not None else None
     generator = stateful_random_ops.global_generator  # None before its first use
     generator_state = generator.state.numpy() if generator is not None else None

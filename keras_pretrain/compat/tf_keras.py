@@ -10,7 +10,7 @@ from tf_keras.src import backend
 
 
 def uses_weight_decay(optimizer: tf_keras.optimizers.Optimizer, variable: tf.Variable) -> bool:
-    """Whether an optimizer decays a variable; `exclude_from_weight_decay` has no public reader."""
+    """Whether an optimizer decays a variable. No public function tells what `exclude_from_weight_decay` excluded."""
     return optimizer._use_weight_decay(variable)
 
 
@@ -54,7 +54,7 @@ class AdamWByVariable(tf_keras.optimizers.AdamW):
 class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
     """Keras' progress bar, but with texts as values. Keras itself shows averages with four decimals.
 
-    `fit` uses a `ProgbarLogger` among its callbacks in place of its own. A subclass defines `show_step` and
+    If `fit` is given a `ProgbarLogger` as a callback, it does not add its own. A subclass defines `show_step` and
     `show_epoch`, which are called in `fit` with `verbose=1` and end in `draw`. Outside `fit`, Keras shows its own bar.
     """
 
@@ -102,6 +102,6 @@ class TextProgressBar(tf_keras.callbacks.ProgbarLogger):
         if self.verbose != 1 or not self.is_in_fit:
             super()._finalize_progbar(logs, counter)
             return
-        if self.target is None:  # unknown in the first epoch of a dataset without a known length
+        if self.target is None:  # not known in the first epoch, if the dataset has no known length
             self.target = self.progbar.target = self.seen
         self.show_epoch(logs)

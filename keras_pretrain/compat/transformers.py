@@ -1,4 +1,4 @@
-"""Undocumented names of 🤗 transformers (4.52). Each is imported when it is first needed: some import TensorFlow."""
+"""Undocumented names of 🤗 transformers (4.52). Each is imported when it is used, because some import TensorFlow."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 def torch_name(weight: "tf.Variable") -> tuple[str, bool]:
-    """The name of a TensorFlow model's weight in the same PyTorch model, and whether the matrix is transposed there."""
+    """Return the name that a weight of a TensorFlow model has in PyTorch, and whether its matrix is transposed
+    there."""
     from transformers.modeling_tf_pytorch_utils import TransposeType, convert_tf_weight_name_to_pt_weight_name
 
     name, transpose = convert_tf_weight_name_to_pt_weight_name(weight.name, tf_weight_shape=weight.shape)
@@ -17,7 +18,7 @@ def torch_name(weight: "tf.Variable") -> tuple[str, bool]:
 
 
 def activation_named(name: str) -> Callable:
-    """The activation that a config names, such as `"gelu"`; a `KeyError` for an unknown one."""
+    """The activation that a config names, such as `"gelu"`; raises `KeyError` if the name is unknown."""
     from transformers.activations_tf import get_tf_activation
 
     return get_tf_activation(name)

@@ -1,1 +1,1 @@
-"""Text in, sentences out. Nothing here imports TensorFlow."""
+"""Reads documents, cleans them and splits them into sentences. Nothing here imports TensorFlow."""

@@ -1,14 +1,18 @@
 """Clean documents before they are split and tokenized."""
 
+import logging
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from keras_pretrain.system import require_packages
 
+logger = logging.getLogger(__name__)
+
 CLEANINGS = ("comments", "prose", "none")
+_SEEN, _FEWEST_LETTERS = 100_000, 500  # characters that `warn_of_language` reads, and letters that it needs
 
 _DEFAULTS = {"ko": "comments", "en": "prose"}
 _REMOVED = {
@@ -20,21 +24,21 @@ _REMOVED = {
     "none": "the text stays as it is",
 }
 
-# A URL as in KcBERT's cleaning: scheme, host with a top-level domain, then anything a path may hold.
+# Matches a URL as KcBERT's cleaning does: scheme, host with a top-level domain, then any characters of a path.
 _COMMENT_URL = re.compile(r"https?://(?:www\.)?[-\w@:%.+~#=]{1,256}\.[a-zA-Z0-9()]{1,6}\b[-\w()@:%+.~#?&/=]*", re.ASCII)
-# A URL in prose. Punctuation is a part of the URL only if the URL continues after it, so the full stop of the sentence
-# stays.
+# Matches a URL in prose. Punctuation belongs to the URL only if the URL continues after it, so removing the URL keeps
+# the full stop of the sentence.
 _PROSE_URL = re.compile(
     r"https?://(?:[-\w@%+~#&/=$*]|\([-\w@:%+.~#?&/=$*,;!']*\)|[.?:!,;'](?=[-\w@%+~#&/=$*(]))+", re.ASCII | re.IGNORECASE
 )
-# Characters that "comments" keeps, in addition to emoji: ASCII, a few marks, and Hangul as single letters (ㄱ-ㅣ) and
-# syllables (가-힣).
+# The cleaning "comments" keeps these characters and emoji: ASCII, a few marks, and Hangul letters (ㄱ-ㅣ) and syllables
+# (가-힣).
 _KEPT = "\x00-\x7f％·∼ㄱ-ㅣ가-힣"
-# Control characters (Cc) that are not white space; soft hyphen, zero-width space, word joiner and byte order mark.
-# The zero-width joiner (U+200D) holds emoji together and stays.
+# The cleaning "prose" removes these: control characters (Cc) that are not white space, soft hyphens, zero-width spaces,
+# word joiners and byte order marks. It keeps the zero-width joiner (U+200D), which holds emoji together.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]+")
 # soynlp would shrink repeated digits like letters (1000000 to 100). So digits are replaced by private-use characters
-# meanwhile, which the text does not contain at this point.
+# while soynlp runs. At this point, the text contains no such characters.
 _HIDE_DIGITS = {ord(str(digit)): 0xE000 + digit for digit in range(10)}
 _SHOW_DIGITS = {private: digit for digit, private in _HIDE_DIGITS.items()}
 
@@ -61,7 +65,7 @@ def clean_text(text: str, cleaning: str = "comments") -> str:
       cleaning: one of the names above.
 
     Returns:
-      The cleaned document; unless the cleaning is `"none"`, its paragraphs are separated by single `\n`.
+      The cleaned document. Unless the cleaning is `"none"`, a single `\n` separates its paragraphs.
 
     Raises:
       ValueError: an unknown cleaning.
@@ -80,8 +84,8 @@ def clean_text(text: str, cleaning: str = "comments") -> str:
 
 
 def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
-    """Cut a text into parts of at least this many characters. Each part ends before a blank or at the end of the
-    text."""
+    """Cut a text at spaces into parts of at least `characters` characters; the last part may be shorter. The spaces at
+    the cuts are dropped."""
     start = 0
     while len(text) - start > characters:
         end = text.find(" ", start + characters)
@@ -93,7 +97,7 @@ def cut_at_blanks(text: str, characters: int = 1_000_000) -> Iterator[str]:
 
 
 def check_cleaning(cleaning: str) -> None:
-    """Refuse a name that is not one of `CLEANINGS`."""
+    """Raise a `ValueError` if a name is not one of `CLEANINGS`."""
     if cleaning not in CLEANINGS:
         raise ValueError(f"Unknown cleaning {cleaning!r}; it must be one of {', '.join(map(repr, CLEANINGS))}.")
 
@@ -130,11 +134,36 @@ def choose_cleaning(language: str, cleaning: str | None = None, clean: bool | No
             raise ValueError(f"Both cleaning={cleaning!r} and clean={clean!r} are given. Give cleaning alone.")
         cleaning = _DEFAULTS[language] if clean else "none"
         message = f"clean={clean!r} is deprecated; use cleaning={cleaning!r}."
-        warnings.warn(message, DeprecationWarning, stacklevel=3)  # the line that calls prepare_sentences
+        warnings.warn(message, DeprecationWarning, stacklevel=3)  # points to the line that calls prepare_sentences
     elif cleaning is None:
         cleaning = _DEFAULTS[language]
     require_cleaning(cleaning)
     return cleaning
+
+
+def warn_of_language(texts: Iterable[str], language: str) -> None:
+    """Warn if texts seem to be in the other of the two languages, by the share of their letters that are Hangul.
+
+    Args:
+      texts: the documents; the first 100,000 characters are read.
+      language: `"ko"` or `"en"`.
+    """
+    read, hangul, letters = 0, 0, 0
+    for text in texts:
+        part = text[: _SEEN - read]
+        read += len(part)
+        hangul += sum("가" <= character <= "힣" for character in part)
+        letters += sum(map(str.isalpha, part))
+        if read >= _SEEN:
+            break
+    share = hangul / max(letters, 1)
+    if letters >= _FEWEST_LETTERS and ((language == "ko" and share < 0.05) or (language == "en" and share > 0.5)):
+        other = "en" if language == "ko" else "ko"
+        logger.warning(
+            "The language is %s, but %.0f%% of the letters are Hangul. Cleaning and sentence splitting depend on the "
+            "language: set language to %s if that is the language of the text.",
+            language, 100 * share, other,
+        )  # fmt: skip
 
 
 def describe_cleaning(cleaning: str) -> str:
@@ -157,7 +186,7 @@ def _shrink_repeats(line: str) -> str:
 def _clean_prose(line: str) -> str:
     line = unicodedata.normalize("NFC", _CONTROL.sub("", line))
     while _PROSE_URL.search(line):
-        # If an accent follows a URL, it follows the letter before the URL after the removal; NFC then joins the two.
+        # Removing a URL can put a combining accent after the letter before the URL; NFC then joins the two.
         line = unicodedata.normalize("NFC", _PROSE_URL.sub("", line))
     return " ".join(line.split())
 

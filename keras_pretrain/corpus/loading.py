@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Source: TypeAlias = str | os.PathLike[str] | Dataset | IterableDataset | DatasetDict | IterableDatasetDict
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?", re.ASCII)
-_RULES = 1  # increased whenever a reader returns different texts: cached tables are then not used
+_RULES = 1  # increased whenever a reader returns different texts, so that older cached tables are not used
 _MARK = " skipped"  # a column of the cached table of files
 
 
@@ -53,10 +53,11 @@ def load_corpus(
         of other kinds are left out. A streaming dataset is read again in each call, into the cache of `datasets`.
       text_column: the column that holds the text. `.txt` files have no columns, so it is ignored for them.
       validation_fraction: share of the documents that become `validation`, up to about a million characters; 0 for
-        none. The split of a document depends only on its text and the seed, so adding documents never moves one from
-        training to validation. Ignored if the source has a `validation` (or `test`) split of its own.
-      drop_duplicates: leave out documents with the same text as an earlier one. The log counts them even if they are
-        kept.
+        none. A hash of a document's text and the seed chooses its split, so adding documents never moves one from
+        training to validation (except in a corpus of a few documents). Ignored if the source has a `validation` (or
+        `test`) split of its own.
+      drop_duplicates: leave out documents with the same text as an earlier one. The log reports the number of such
+        documents, even if they are kept.
       seed: the seed for the split.
       sample_by: the unit that is a document in a `.txt` file: `"paragraph"` (a block between blank lines) or `"line"`.
       encoding: the encoding of text files, such as `"cp949"` for a `.csv` file from a Korean Excel. A byte-order mark
@@ -113,7 +114,7 @@ def each_text(documents: Dataset, column: str = "text") -> Iterator:
 
 
 def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -> tuple[np.ndarray, int, int | None]:
-    """Find documents with the same text as an earlier one, and log their number.
+    """Find documents with the same text as an earlier document, and log their number.
 
     `hashes` are the results of `document_hash`; documents from `border` on belong to the source's own validation split.
 
@@ -132,7 +133,7 @@ def find_duplicates(hashes: np.ndarray, border: int | None, are_dropped: bool) -
 
 
 def report_rows(name: str, documents: int, empty: int, missing: int, bad: int, first_bad: str | None) -> None:
-    """Log how many rows contained no document; raises a `ValueError` if no row contained one."""
+    """Log how many rows contained no document. Raises a `ValueError` if there is no document at all."""
     skipped, first = empty + missing + bad, f", {bad} bad (the first: {first_bad})" if bad else ""
     counts = f"{empty} empty, {missing} missing or not text{first}"
     if documents == 0:
@@ -174,10 +175,10 @@ def find_source(source: Source, text_column: str) -> list[Path] | dict[str, Data
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether a source can only be a dataset on the Hub: it has the form of a Hub name, and no such path exists
-    here."""
+    """Whether a source can only be a dataset on the Hub, because it has the form of a Hub name and is not a local
+    path."""
     path = Path(source).expanduser()
-    # "text" and "csv", for example, are the names of readers of `datasets`, which would read the whole current folder.
+    # `datasets` takes names such as "text" and "csv" for its own readers, which would read the whole current folder.
     is_here = is_name_of_reader(source) or path.exists() or readers.is_known(path)
     return bool(_HUB_NAME.fullmatch(source)) and not is_here
 
@@ -191,7 +192,7 @@ def _find_files(source: str) -> list[Path]:
         return _files_of_folder(path)
     if glob.has_magic(source):
         matches = map(Path, glob.glob(os.path.expanduser(source), recursive=True))
-        # A link to a folder above leads to the same files under longer and longer names; each file is read once.
+        # If a link points to a folder above it, the same files match again under longer names; each is read only once.
         matches = sorted((m for m in matches if m.is_file()), key=lambda m: (len(m.parts), m), reverse=True)
         if not matches:
             raise FileNotFoundError(f"No file matches {source}.")
@@ -221,8 +222,8 @@ def _files_of_folder(folder: Path) -> list[Path]:
 
 
 def source_folders(folder: Path) -> list[Path]:
-    """The folders whose files are read if `folder` is the source: the folder itself and all folders below it, also
-    through links."""
+    """The folders whose files are read if `folder` is the source: the folder itself and all folders below it,
+    including linked ones."""
     return [path for path, _, _ in _walk(folder)]
 
 
@@ -233,7 +234,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     waiting = [folder]
     while waiting:
         links = []
-        # Links come last, so that a folder inside the source keeps the name that it has there.
+        # Links are followed last, so a folder that is in the source itself is visited there, and not through a link.
         for path, folders, files in os.walk(waiting.pop(0), onerror=_raise):
             real = os.path.realpath(path)
             if real in seen:
@@ -278,8 +279,8 @@ def _as_table(dataset: Dataset | IterableDataset, text_column: str, split: str) 
 
 
 class _NeverTheSame:
-    """A generator function whose hash differs each time, because `datasets` before 4.4 has no argument
-    `fingerprint`."""
+    """Wraps a generator function so that its hash differs each time. This turns off the cache of `datasets`, which has
+    no argument for it (`fingerprint`) before version 4.4."""
 
     def __init__(self, function: Callable[[], Iterator[dict]]) -> None:
         self._function = function
@@ -295,8 +296,8 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
     """Return a dataset with one row for each record, and the rows that were skipped."""
     for path in paths:
         readers.check_columns(path, text_column, options)
-    # `datasets` caches the output of a generator under a hash of these arguments, so they must change if a file
-    # changes. A tuple, because it would call the generator once for each item of a list.
+    # `datasets` caches the output of a generator under a hash of its arguments, so they must change if a file changes.
+    # They are in a tuple, because `datasets` would call the generator once for each item of a list.
     files = tuple((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     try:
         dataset = Dataset.from_generator(
@@ -306,7 +307,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
             split="train",
         )
     except datasets.exceptions.DatasetGenerationError as error:
-        # Show the reader's own error, which names the file; `datasets` wraps it in one that does not.
+        # Raise the reader's own error, which names the file; `datasets` wraps it in an error that does not name it.
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
     bad_rows = BadRows(*json.loads(dataset[-1][_MARK]))
     return dataset.select(range(len(dataset) - 1)), bad_rows
@@ -315,7 +316,7 @@ def _read_files(paths: list[Path], text_column: str, options: ReadingOptions) ->
 def _rows(
     files: tuple[tuple[str, int, int], ...], text_column: str, options: ReadingOptions, rules: int
 ) -> Iterator[dict]:
-    """Yield a row for each record, then one that stores the skipped rows in the cache of `datasets`."""
+    """Yield a row for each record, then a row with the number of skipped rows, so that the cache stores it, too."""
     bad_rows = BadRows()
     for path, _, _ in files:
         for text in readers.read(Path(path), text_column, options, bad_rows):

@@ -1,4 +1,5 @@
-"""Read the text of each record in a file. A row that cannot be read is an error that names its place, or is counted.
+"""Read the text of each record in a file. A row that cannot be read causes an error that names its place, or is counted
+as skipped.
 
 Files are read row by row, except a JSON file that is a single list: it is loaded into memory.
 """
@@ -33,7 +34,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"\s*[+-]?\d+([.]\d+)?\s*")
 _FIELD_LIMIT = 2**31 - 1  # characters; a field may be a whole book
 _SAMPLE = 1000  # the number of records read to find the columns and their types
-_SHOWN = 60  # characters of a bad row
+_SHOWN = 60  # characters of a bad row that an error shows
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ReadingOptions:
 
 @dataclass
 class BadRows:
-    """The number of rows that could not be read, and for the first one its place, the error, and its beginning."""
+    """Counts the rows that could not be read, and keeps the place, the error and the beginning of the first one."""
 
     count: int = 0
     first: str = ""
@@ -259,7 +260,7 @@ def _read_table(
 def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str, list[str], str]]:
     """Yield `(line number, line, fields, error)` for each row that is not blank, the header first."""
     lines, dialect = _lines(path, options.encoding, newline=""), _csv_dialect(_kind(path), options.dialect)
-    taken: list[str] = []  # the lines of a row
+    taken: list[str] = []  # the lines of the current row
     waiting: list[str] = []  # lines to read again, in reverse order
     seen: list[list[str]] | None = [] if options.dialect is None and dialect.quoting != csv.QUOTE_NONE else None
     number = width = again = 0
@@ -269,7 +270,7 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
             taken.append(line)
             yield line
 
-    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))  # for the whole process, so never lowered
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))  # it is global, so never lower it
     reader = csv.reader(take(), dialect)
     while True:
         number += len(taken)
@@ -285,9 +286,9 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
         if width and not wrong:
             wrong = _objection(row, taken, width, seen, dialect.delimiter)
         width = width or len(row)
-        if wrong:  # the other lines may be rows
+        if wrong:  # after its first line, the lines of a wrong row may be rows of their own
             again += len(taken) - 1
-            if again > 1_000_000 + 20 * number:  # otherwise the time would grow with the square of the file's length
+            if again > 1_000_000 + 20 * number:  # else the time would grow with the square of the length
                 raise ValueError(
                     f"{path}, line {number + 1}: too many quotation marks are never closed. Read the file without "
                     'quoting, for example with dialect={"delimiter": ",", "quoting": csv.QUOTE_NONE}.'
@@ -300,7 +301,10 @@ def _table_rows(path: Path, options: ReadingOptions) -> Iterator[tuple[int, str,
 
 
 def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str]] | None, delimiter: str) -> str:
-    """A description of the error in the row on these lines. `seen` are the earlier rows, if the dialect is a guess."""
+    """Describe the error in the row that was read from these lines; empty if there is none.
+
+    `seen` holds the earlier rows if no dialect was given; with a dialect, it is `None`.
+    """
     if len(row) != width:
         return f"has {len(row)} field{'s' * (len(row) != 1)}, but the header has {width}"
     if seen is None or width == 1:
@@ -312,8 +316,8 @@ def _objection(row: list[str], lines: list[str], width: int, seen: list[list[str
     inside = [[field.strip().strip('"') for field in line.split(delimiter)] for line in lines]
     if any(len(fields) != width for fields in inside):
         return ""
-    # A line with as many fields as the header counts as a row if its fields are numbers, or are among a few values, in
-    # the same columns as in the rows so far.
+    # Each line has as many fields as the header. The lines count as rows if one of their columns looks like the same
+    # column of the rows so far: it has only numbers, or only values of a small set.
     are_rows = width > 2 and not seen
     for before, here in zip(zip(*seen, strict=True), zip(*inside, strict=True), strict=False):
         are_rows |= all(map(_NUMBER.fullmatch, chain(here, before)))
@@ -359,7 +363,8 @@ def _find_columns(
 
 
 def _dialect_hint(line: str, names: list[str], column: str, dialect: csv.Dialect | None) -> str:
-    """The dialect that the header seems to have if it lacks the column; empty if that is the given dialect."""
+    """Suggest the dialect that the header seems to have, for an error about a missing column; empty if that is the
+    given dialect."""
     for delimiter, name in ((";", ";"), ("\t", "excel-tab"), ("|", "|"), (",", "excel")):
         fields = [field.strip().strip('"') for field in line.split(delimiter)]
         fits = len(fields) > 1 and (column in fields or len(names) == 1)
@@ -386,7 +391,7 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
             f"{path} is not a complete gzip file: it is damaged after line {number} ({error}). Copy or download it "
             "again. If it is not compressed, remove .gz from its name."
         ) from error
-    except UnicodeError as error:  # for encodings whose bytes cannot become surrogates, such as UTF-16
+    except UnicodeError as error:  # encodings such as UTF-16, in which bad bytes cannot become surrogates
         raise ValueError(
             f"{path}, after line {number}, is not {encoding.upper()}: {error}. Write it again, or give {_ENCODING}."
         ) from error
@@ -395,7 +400,7 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
 def _find_bad_byte(lines: Sequence[str], encoding: str) -> tuple[int, str]:
     """The index of the first line with a byte that could not be decoded, and that byte; `(0, "")` if there is none."""
     try:
-        "".join(lines).encode()  # a strict encoder takes a tenth of the regular expression's time
+        "".join(lines).encode()  # takes a tenth of the time of a search with a regular expression
     except UnicodeEncodeError:
         for i, line in enumerate(lines):
             if found := _ESCAPED.search(line):
@@ -405,8 +410,8 @@ def _find_bad_byte(lines: Sequence[str], encoding: str) -> tuple[int, str]:
 
 
 def replace_surrogates(text: object) -> str | None:
-    """Replace single surrogates (half of an emoji), which JSON can contain (\\ud83d): Arrow refuses them. Returns
-    `None` for a value that is not text."""
+    """Replace single surrogates (half of an emoji), which JSON can contain (\\ud83d) but Arrow refuses. Returns `None`
+    for a value that is not text."""
     return _SURROGATES.sub("\ufffd", text) if isinstance(text, str) else None
 
 

@@ -1,4 +1,4 @@
-"""Corpora for a first run, examples and tests, which need no download."""
+"""Load small corpora for a first run, for examples and for tests, without a download."""
 
 from collections.abc import Iterator
 from importlib.resources import files

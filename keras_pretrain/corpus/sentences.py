@@ -23,7 +23,7 @@ BACKENDS = {
     "en": ("punkt", "punkt_tab", "rules", "lines"),
 }
 _MECAB = ("python-mecab-ko", "python-mecab-ko-dic")
-_PACKAGES = {  # that a backend needs
+_PACKAGES = {  # the packages that each backend needs
     "punkt": ("nltk",),
     "punkt_tab": ("nltk",),
     "kiwi": ("kiwipiepy", "kiwipiepy_model"),
@@ -33,7 +33,8 @@ _PACKAGES = {  # that a backend needs
     "fast": ("kss",),
 }
 _WITH_KSS = ("mecab", "pecab", "punct", "fast")
-# Full stops and the like, closing marks after them, and blanks, unless a lower-case letter follows.
+# The end of a sentence: full stops and the like, then closing marks, then white space, unless a lower-case letter
+# follows.
 _END = re.compile(r"""(?<![.!?…。！？])[.!?…。！？]+["'”’»」』)\]]*\s+(?![a-z\s])""")
 # Words after which a full stop does not end a sentence: an initial, and some abbreviations.
 _NO_END = re.compile(r"(?<![^\s(])([A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|No|vs|cf|e\.g|i\.e|al|Fig|Jr|Sr|approx)$")
@@ -101,7 +102,7 @@ def choose_backend(language: str, backend: str | None = None, objective: str = "
 
 
 def make_splitter(backend: str, texts: Iterable[str] = ()) -> "LineSplitter":
-    """A function from a document to its sentences, which can be sent to another process.
+    """Make a function that splits a document into sentences. It can be sent to another process.
 
     `"punkt"` learns from `texts`; the other backends ignore them.
     """
@@ -147,7 +148,7 @@ def splitter_versions(backend: str) -> tuple[str, ...]:
 
 
 class LineSplitter:
-    """Splits each line of a document with a function, which loads its libraries on the first call.
+    """Splits each line of a document with a backend, which loads its libraries on the first call.
 
     `parameters` are Punkt's parameters, if the backend is Punkt.
     """
@@ -161,7 +162,7 @@ class LineSplitter:
         if self.parameters is None:
             return ""
         parameters = {name: sorted(value) for name, value in vars(self.parameters).items()}
-        # Looking up a word also stores it, with the value 0.
+        # Looking up a word stores it with the value 0, so these entries are left out.
         parameters["ortho_context"] = sorted(item for item in self.parameters.ortho_context.items() if item[1])
         return hashlib.blake2b(json.dumps(parameters).encode(), digest_size=8).hexdigest()
 

@@ -1,7 +1,8 @@
-"""Chooses the validation documents. The choice depends only on each document's own text and the seed.
+"""Chooses the validation documents by a hash of each document's text and the seed.
 
-Therefore the split is the same in memory, on disk, and for any number of processes. Adding documents never moves
-another one from training to validation. Documents with the same text are always on the same side.
+The split is the same in memory, on disk, and for any number of processes. Adding documents never moves an earlier one
+from training to validation (except in a corpus of a few documents). Documents with the same text are always on the same
+side.
 """
 
 import hashlib
@@ -11,15 +12,15 @@ import numpy as np
 
 from keras_pretrain.corpus.cleaning import cut_at_blanks
 
-# About 4,000 sequences of 128 tokens of Korean with 80,000 masked tokens: enough to measure the mean loss to about
-# 0.01.
+# In Korean, these are about 4,000 sequences of 128 tokens with 80,000 masked tokens, which is enough to measure the
+# mean loss to about 0.01.
 VALIDATION_CHARACTERS = 1_000_000
 
 
 def document_hash(text: str) -> int:
     """A 64-bit hash of a document's text, with Unicode NFC and each run of white space as one space."""
     digest = hashlib.blake2b(digest_size=8)
-    for part in cut_at_blanks(text):  # a list of all the words of a book would take ten times the memory of the book
+    for part in cut_at_blanks(text):  # in parts: a list of all words of a book takes ten times the book's memory
         digest.update("".join(f"{word} " for word in unicodedata.normalize("NFC", part).split()).encode())
     return int.from_bytes(digest.digest(), "little")
 
@@ -28,8 +29,8 @@ def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float
     """Compute the upper bound (exclusive) of the keys of validation documents: a document is in the validation split if
     its key from `split_keys` is below this bound.
 
-    The bound is `fraction` of the range of keys. It is lower if the documents below it would have more than
-    `VALIDATION_CHARACTERS` characters, and higher if there would be fewer than two different documents (one, in a
+    By default, the bound is `fraction` of the range of keys. It is lowered if the documents below it have more than
+    `VALIDATION_CHARACTERS` characters, and raised if they are fewer than two different documents (fewer than one, in a
     corpus of two or three). The document with the highest key is always for training.
 
     Args:
@@ -39,7 +40,7 @@ def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float
       seed: the seed for the split.
 
     Returns:
-      From 0 to 2**64 - 1.
+      The bound, from 0 to 2**64 - 1.
 
     Raises:
       ValueError: validation is asked for and all documents are the same.
@@ -65,7 +66,7 @@ def validation_bound(hashes: np.ndarray, characters: np.ndarray, fraction: float
 
 
 def split_keys(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """Hashes mixed with a seed, (documents,) uint64: the last step of SplitMix64 (Steele et al., 2014)."""
+    """Mix hashes with a seed by the last step of SplitMix64 (Steele et al., 2014); returns (documents,) uint64."""
     start = ((seed + 1) * 0x9E3779B97F4A7C15) % 2**64
     keys = hashes.astype(np.uint64) + np.uint64(start)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -74,12 +75,12 @@ def split_keys(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def is_validation(hashes: np.ndarray, bound: int, seed: int) -> np.ndarray:
-    """(documents,) bool: which documents are for validation."""
+    """Whether each document is for validation, (documents,) bool."""
     return split_keys(hashes, seed) < np.uint64(bound)
 
 
 def first_occurrences(hashes: np.ndarray) -> np.ndarray:
-    """(documents,) bool: whether a document is the first one with its text."""
+    """Whether each document is the first one with its text, (documents,) bool."""
     first = np.zeros(len(hashes), bool)
     first[np.unique(hashes, return_index=True)[1]] = True
     return first

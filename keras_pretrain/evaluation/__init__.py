@@ -1,5 +1,4 @@
-"""Measures pretrained models on text: masked tokens, words that are the same for every tokenizer, replaced tokens, and
-next sentences."""
+"""Measures pretrained models on text: at masked tokens, hidden words, replaced tokens and next sentences."""
 
 from keras_pretrain.evaluation.heads import evaluate_next_sentences, evaluate_replaced_tokens
 from keras_pretrain.evaluation.hidden_words import evaluate_hidden_words

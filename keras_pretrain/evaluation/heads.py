@@ -1,5 +1,5 @@
-"""Measures the pretraining heads beside MLM: ELECTRA's, which finds replaced tokens, and BERT's, which recognizes next
-sentences."""
+"""Measures two pretraining heads: ELECTRA's discriminator head, which finds replaced tokens, and BERT's NSP head, which
+recognizes next sentences."""
 
 import math
 import os
@@ -56,16 +56,15 @@ def evaluate_replaced_tokens(
     precision: str = "float32",
     **download: "Unpack[Download]",
 ) -> dict[str, float]:
-    """Let an ELECTRA find the tokens that its own generator replaced.
+    """Measure how well an ELECTRA's discriminator finds the tokens that its own generator replaced.
 
     As in pretraining, a share `mask_prob` of the tokens is chosen, 85% of these become `[MASK]`, and the generator
     fills all chosen positions with tokens drawn from its distribution, at a temperature of 1. The discriminator judges
     every token. The chosen positions depend only on the corpus, its cleaning, the tokenizer, `block_size`,
     `batch_size`, `mask_prob` and `seed`.
 
-    The drawn tokens depend on the generator. The better the generator, the harder its tokens are to find. So the
-    metrics compare only models whose generators are about equally strong; `sampled_original` shows how strong the
-    generator is.
+    A better generator draws tokens that are harder to find. So compare the metrics only of models whose generators are
+    about equally strong; `sampled_original` shows how strong a generator is.
 
     Args:
       model: a folder or a name on the Hub that has the discriminator and, in `generator/`, the generator, as
@@ -83,13 +82,13 @@ def evaluate_replaced_tokens(
         for `models.loading.find_checkpoint`.
 
     Returns:
-      `disc_auc`, the probability that a replaced token has a higher logit of "replaced" than an original one (logits
-      that differ by less than 1/32 count as equal; 0.5 is chance); `replaced_accuracy` and `original_accuracy`, the
-      shares of the replaced and of the original tokens that are judged right; `sampled_original`, the share of the
-      chosen tokens for which the generator drew the original; `replaced_tokens` and `original_tokens`, their numbers
-      (special tokens count as original ones, padding does not count). A token that the generator replaced with itself
-      is an original one. The first four are `nan` for a model that diverged, and those that need a replaced token are
-      `nan` if there is none.
+      `disc_auc`, the probability that the discriminator's logit of "replaced" is higher for a random replaced token
+      than for a random original one (logits that differ by less than 1/32 count as equal; 0.5 is chance);
+      `replaced_accuracy` and `original_accuracy`, the shares of the replaced and of the original tokens that are judged
+      right; `sampled_original`, the share of the chosen tokens for which the generator drew the original;
+      `replaced_tokens` and `original_tokens`, the numbers of both kinds (special tokens count as original ones, padding
+      does not count). A token that the generator replaced with itself counts as original. The first four are `nan` for
+      a model that diverged. If no token is replaced, `disc_auc` and `replaced_accuracy` are `nan`.
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
@@ -98,7 +97,7 @@ def evaluate_replaced_tokens(
       ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
     """
     generator, discriminator, tokenizer = _load_pair(model, download)
-    # Of its own, so that a given model keeps its optimizer and settings. The networks are shared.
+    # A new pretrainer with the same networks, so that a given model keeps its optimizer and settings.
     pair = ElectraPretrainer(
         generator, discriminator, tokenizer, mask_prob=mask_prob, glue_prob=0.0, tie_embeddings=False, seed=seed
     )
@@ -132,23 +131,23 @@ def evaluate_next_sentences(
     precision: str = "float32",
     **download: "Unpack[Download]",
 ) -> dict[str, float]:
-    """Ask a BERT's NSP head whether B follows A, and which of two neighbours comes first.
+    """Measure how well a BERT's NSP head tells whether B follows A, and which of two neighbouring sentences is first.
 
     The pairs are made as for pretraining (`features.next_sentence.pair_sentences`): in half of them B follows A, in the
     others B is from another document. For the order, each pair in which B follows A is also shown as (B, A). The head
-    is right if its logits make "B follows A" likelier for (A, B) than for (B, A).
+    is right if it gives "B follows A" a higher probability for (A, B) than for (B, A).
 
     A head that was trained on next sentences alone tells topics apart rather than order, so its `order_accuracy` is
     close to chance, 0.5 (ALBERT; Lan et al., 2020).
 
-    The pairs depend only on the corpus, its cleaning, the tokenizer, `block_size` and `seed`. With another tokenizer,
-    documents are cut into pairs at other places: the metrics can then be compared with care.
+    The pairs depend only on the corpus, its cleaning, the tokenizer, `block_size` and `seed`. Models with different
+    tokenizers get different pairs, so compare their metrics with care.
 
     Args:
       model: a folder or a name on the Hub (a `BertForPreTraining` or `BertForNextSentencePrediction`), or a model
         object with an NSP head, together with its `tokenizer`.
       sentences: a dataset with column `sentences` (list[str]), as `prepare_sentences` returns it; one document per row.
-        Documents with a single sentence only provide random sentences.
+        Documents with a single sentence make no pairs; their sentences only serve as a random B.
       tokenizer: the tokenizer. Default: the checkpoint's.
       block_size: the maximum number of tokens of a pair.
       batch_size: the number of pairs in a batch.
@@ -160,10 +159,10 @@ def evaluate_next_sentences(
         for `models.loading.find_checkpoint`.
 
     Returns:
-      `nsp_accuracy`, the share of the pairs whose label has the higher logit; `order_accuracy`, the share of the pairs
-      with a B that follows A for which the head finds the right order; `nsp_pairs` and `order_pairs`, the numbers of
-      these pairs. A tie counts as wrong in both. Both shares are `nan` for a model that diverged, and
-      `order_accuracy` is `nan` if B follows A in no pair.
+      `nsp_accuracy`, the share of all pairs whose label has the higher logit; `order_accuracy`, the share of correct
+      orders among the pairs in which B follows A; `nsp_pairs` and `order_pairs`, the numbers of pairs for these two
+      shares. In both, a tie counts as wrong. Both shares are `nan` for a model that diverged, and `order_accuracy` is
+      `nan` if B follows A in no pair.
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
@@ -231,11 +230,11 @@ def _margins(
     @tf.function(jit_compile=True, autograph=False)
     def forward(batch: dict[str, np.ndarray]) -> tf.Tensor:
         with computing_in(precision, opaque_true=tf.reduce_min(batch["input_ids"]) >= 0):
-            first = encode(model.bert, batch, tf.zeros_like(batch["input_ids"][:, :1]))  # only at [CLS]
+            first = encode(model.bert, batch, tf.zeros_like(batch["input_ids"][:, :1]))  # last layer: only [CLS]
             return tf.cast(model.nsp(model.bert.pooler(first)), tf.float32)
 
     lengths = np.array([len(ids) for ids, _ in pairs])
-    order = np.argsort(lengths, kind="stable")  # so that the pairs of a batch need about the same length
+    order = np.argsort(lengths, kind="stable")  # so that the pairs of a batch have similar lengths
     margins = np.zeros(len(pairs))
     for start in range(0, len(pairs), batch_size):
         chosen = order[start : start + batch_size]
@@ -299,7 +298,7 @@ def _load_with_nsp(
     if isinstance(model, (str, os.PathLike)):
         checkpoint = find_checkpoint(model, ("bert",), **download)
         network = _load(TFBertForPreTraining, checkpoint, _NSP_HEAD, "NSP head")
-        # They start at 0, and every training step with NSP labels changes them.
+        # The biases start at 0, and every training step with NSP labels changes them.
         if not np.any(network.nsp.seq_relationship.bias.numpy()):
             raise MissingHead(f"{checkpoint.name} has an NSP head that was never trained: its biases are all 0.")
         return network, checkpoint.tokenizer() if tokenizer is None else tokenizer

@@ -1,4 +1,4 @@
-"""Measures how well a masked language model fills in hidden words, with metrics that do not depend on its tokenizer."""
+"""Measures how well a masked language model fills in hidden words, which are the same for every tokenizer."""
 
 import math
 import os
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from keras_pretrain.models.loading import Download
 
-_UNKNOWN_BITS = 16.0  # for a character outside the vocabulary: one of the 65,536 of the first Unicode plane
+# Each character of an unknown word counts as a choice among 65,536 characters, the size of the first Unicode plane.
+_UNKNOWN_BITS = 16.0
 _SMALLEST_LENGTH = 32  # tokens; rows have this length or twice as many, four times as many, and so on
 
 
@@ -46,7 +47,7 @@ def evaluate_hidden_words(
 
     The hidden words depend only on the text (`hide_words`), so all models are asked for the same characters, even if
     their tokenizers differ. All pieces of a hidden word become `[MASK]`, and each piece is predicted independently. The
-    number of pieces stays visible; only in this do the metrics still depend on the tokenizer.
+    number of pieces stays visible; only in this way do the metrics still depend on the tokenizer.
 
     Args:
       model, tokenizer, precision, **download: as for `evaluate_mlm`.
@@ -115,11 +116,11 @@ def evaluate_hidden_words(
 def hide_words(
     texts: Iterable[str], *, share: float = 0.15, passage: int = 160
 ) -> Iterator[tuple[list[str], list[bool]]]:
-    """Divide texts at white space, and choose the words to hide by a hash of their surroundings.
+    """Divide texts into passages of words (at white space), and choose the words to hide by a hash of the passage.
 
     Args:
       texts: documents.
-      share: the probability of each word to be hidden.
+      share: the probability that a word is hidden.
       passage: the maximum number of characters of a passage; a longer word is cut.
 
     Yields:
@@ -154,7 +155,7 @@ def _passages(words: list[str], most: int) -> Iterator[list[str]]:
 
 @dataclass
 class _Gaps:
-    """The gaps of a passage: the position of each, its token, and the hidden word that it belongs to."""
+    """The gaps of a passage: the position of each gap, the token to predict, and the hidden word that it belongs to."""
 
     places: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -162,7 +163,7 @@ class _Gaps:
 
 
 class _Asked:
-    """The passages as tokens.
+    """The tokenized passages with their gaps.
 
     Attributes:
       lengths: (passages,) the length of each passage in tokens.
@@ -195,8 +196,8 @@ class _Asked:
         self.characters, self.is_unknown = np.array(characters), np.array(is_unknown)
 
     def batches(self, size: int, positions: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Yield batches, which have one shape for each length, and the hidden word of each gap, (rows, gaps), -1 where
-        there is no gap."""
+        """Yield batches, and the index of the hidden word of each gap, (rows, gaps), with -1 where there is no gap.
+        Batches of the same row length have the same shape."""
         steps = np.maximum(np.ceil(np.log2(self.lengths / _SMALLEST_LENGTH)), 0).astype(int)
         for step in np.unique(steps).tolist():
             rows = np.flatnonzero(steps == step)

@@ -1,5 +1,5 @@
-"""Measures how well masked language models fill gaps: loss, perplexity and accuracy, at the same positions for every
-model."""
+"""Measures how well masked language models fill gaps, by loss, perplexity and accuracy. Models with the same tokenizer
+are measured at the same positions."""
 
 import logging
 import math
@@ -54,8 +54,8 @@ def evaluate_mlm(
 
     If the tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared, because a vocabulary of
     long words has fewer and harder gaps. `loss_per_character` can be compared with care: it is the total loss of all
-    gaps, divided by the number of hidden characters. It still favours a tokenizer with smaller pieces, because the rest
-    of a word stays visible.
+    gaps, divided by the number of hidden characters. It still favours a tokenizer with smaller pieces, because more of
+    a word stays visible when one piece is masked.
 
     Args:
       model: a folder or a name on the Hub (BERT, or an ELECTRA generator; from a checkpoint of an `ElectraPretrainer`,
@@ -136,7 +136,7 @@ def evaluate_mlm(
 
 
 def _next_differs(inputs: dict, others: dict) -> np.ndarray:
-    """For each of the `masked_positions`, whether two packed batches differ in the token after it, bool."""
+    """Whether two packed batches differ in the token after each of the `masked_positions`, bool."""
     differs = np.pad(inputs["packed_ids"] != others["packed_ids"], ((0, 0), (0, 1)))
     return np.take_along_axis(differs, np.maximum(inputs["masked_positions"], 0) + 1, axis=1)
 
@@ -149,7 +149,7 @@ def _add_up(totals: np.ndarray, found: tuple[tf.Tensor, tf.Tensor], chosen: np.n
 def compare_mlm(
     models: Mapping[str, str | os.PathLike[str]], sentences: Dataset, *, cleaning: str | None = None, **settings: Any
 ) -> dict[str, dict[str, float]]:
-    """`evaluate_mlm` for several checkpoints at the same positions.
+    """Call `evaluate_mlm` for several checkpoints, at the same positions if they have the same tokenizer and cleaning.
 
     Args:
       models: maps a name that you choose to a checkpoint's folder or Hub name.
@@ -197,7 +197,7 @@ def _perplexity(loss: float) -> float:
 
 
 def gap_logits(model: tf_keras.Model, batch: dict) -> tf.Tensor:
-    """The logits of the model's own head, computed only at the gaps, (rows, gaps, vocabulary).
+    """Compute the logits of the model's MLM head, only at the gaps, (rows, gaps, vocabulary).
 
     Args:
       batch: as for `models.encoder.encode`, with `masked_positions`, (rows, gaps) int32, negative or 0 where a row has
@@ -219,7 +219,7 @@ def _characters(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
 def load_model(
     model: str | os.PathLike[str] | tf_keras.Model, tokenizer: PreTrainedTokenizerBase | None, download: Download
 ) -> tuple[tf_keras.Model, PreTrainedTokenizerBase]:
-    """Return a masked language model and its tokenizer, from the model itself or its name.
+    """Return a masked language model and its tokenizer. `model` is the model itself, or a folder or Hub name.
 
     Raises:
       ValueError: a model without an MLM head, or without its tokenizer; and as `load_masked_lm`.

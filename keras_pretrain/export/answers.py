@@ -20,12 +20,12 @@ _WORD_AT_START, _WORD_AT_END = re.compile(r"\w*"), re.compile(r"\w*$")
 
 @dataclass(frozen=True)
 class Answer:
-    """A token for a gap, with its probability.
+    """A token that a model proposes for a gap, with its probability.
 
     Attributes:
       token: the token, as it is written in the vocabulary.
       probability: the probability of the token.
-      word: the token with the rest of the word that is glued to the gap: `장점이` for `장점` in «[MASK]이».
+      word: the token, joined with the rest of the word that follows the gap: `장점이` for `장점` in «[MASK]이».
     """
 
     token: str
@@ -39,17 +39,17 @@ def fill_gaps(
     """Let a model fill the gaps of texts.
 
     Args:
-      model: the folder or Hub name of a checkpoint (of an ELECTRA, its generator answers), or the folder of a
+      model: the folder or Hub name of a checkpoint (for an ELECTRA, the generator is used), or the folder of a
         SavedModel.
       texts: texts, each with one or more `[MASK]`.
       top_k: the number of answers for each gap; at most the `top_k` that a SavedModel was exported with.
       rests: how to read the rest of a word after a gap, as in «[MASK]이»: `"beginning"`, as every fill-mask pipeline
-        reads it (`이`); `"continuation"`, as training shows it (`##이`); or `"auto"`, which chooses `"continuation"`,
-        with a line in the log, unless the checkpoint states that it was trained with `glue_prob`. A SavedModel reads
-        beginnings.
+        reads it (`이`); `"continuation"`, as ordinary training shows it (`##이`); or `"auto"`, which chooses
+        `"beginning"` if the checkpoint states that it was trained with `glue_prob`, and else `"continuation"`, with a
+        line in the log. A SavedModel always reads the rest as a beginning.
 
     Returns:
-      For each text, a list for each gap of its `Answer`s, the best first.
+      For each text, a list with one entry per gap: the list of its `Answer`s, the best first.
 
     Raises:
       ValueError: a text without `[MASK]`, another value of `rests`, `"continuation"` with a tokenizer that is not fast,
@@ -103,7 +103,7 @@ class GapFiller:
         self._as_continuation = rests == "continuation" or (rests == "auto" and trained_so)
 
     def fill(self, text: str, top_k: int = 5) -> list[list[Answer]]:
-        """For each gap in the part of the text that is not truncated, its `Answer`s, the best first."""
+        """Return the `Answer`s for each gap, the best first. Gaps that truncation cuts off are left out."""
         ids, count = _encode(self.tokenizer, text, self._as_continuation)
         self.continuations += count
         places = np.flatnonzero(np.array(ids) == self.tokenizer.mask_token_id)
@@ -114,7 +114,7 @@ class GapFiller:
 
 
 def _answers(text: str, names: list[list[str]], probabilities: list[list[float]]) -> list[list[Answer]]:
-    """For each gap of a text."""
+    """Make the `Answer`s for each gap of a text."""
     found, parts = [], text.split("[MASK]")
     for number, (tokens, scores) in enumerate(zip(names, probabilities, strict=True)):
         before, after = _word(_WORD_AT_END.search(parts[number])), _word(_WORD_AT_START.match(parts[number + 1]))
@@ -154,8 +154,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, as_continuation: bool
 
 
 def _continuation(tokenizer: PreTrainedTokenizerBase, rest: str) -> list[int]:
-    """The `##` pieces of the rest of a word, by longest match first. Empty if the text is not such a rest, or has no
-    such pieces."""
+    """Return the ids of the `##` pieces of the rest of a word, by longest match first. Empty if the text does not
+    continue a word, or if the vocabulary lacks such pieces."""
     backend, vocabulary, pieces = tokenizer.backend_tokenizer, tokenizer.get_vocab(), []
     if backend.normalizer is not None:
         rest = backend.normalizer.normalize_str(rest)
@@ -181,7 +181,7 @@ def _ask_saved_model(folder: str | os.PathLike[str], texts: list[str], top_k: in
     names, scores = answers["tokens"].numpy(), answers["scores"].numpy()
     found = []
     for row, text in enumerate(texts):
-        gaps = [number for number, gap in enumerate(names[row]) if gap[0]]  # other texts may have more gaps
+        gaps = [number for number, gap in enumerate(names[row]) if gap[0]]  # "" fills up texts with fewer gaps
         tokens = [[token.decode() for token in names[row][number][:top_k]] for number in gaps]
         found.append(_answers(text, tokens, [scores[row][number][:top_k].tolist() for number in gaps]))
     return found

@@ -1,7 +1,8 @@
-"""Tables of the effect of a BERT normaliser and pre-tokenizer on each character, obtained by calling them.
+"""Tables of what a BERT normaliser and pre-tokenizer do with each character. They are made by calling both.
 
-Both process one character at a time, so a table of all Unicode characters describes them completely, in the Unicode
-version that they were built with. A new implementation of the rules would use another version.
+Both process one character at a time (except for `CanonicalOrder`), so a table of all Unicode characters describes them
+completely. The tables follow the Unicode version of the `tokenizers` library; a reimplementation of its rules would
+follow another version.
 """
 
 import functools
@@ -12,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 from tokenizers import normalizers, pre_tokenizers
 
-LETTER, SPACE, ALONE = 0, 1, 2  # joined to its neighbours; separates them and is dropped; is a word of its own
+# A LETTER is joined to its neighbours, a SPACE separates them and is dropped, and an ALONE is a word of its own.
+LETTER, SPACE, ALONE = 0, 1, 2
 
-_CLEANED = -1  # a combining class: removed before marks are sorted
-_SELF = -1  # in a replacement: the character that is replaced
-_BETWEEN_NORMALIZED = "|"  # never the result of a normalisation, never combined
+_CLEANED = -1  # in place of a combining class: the character is removed before marks are sorted
+_SELF = -1  # in a replacement: stands for the character that is replaced
+_BETWEEN_NORMALIZED = "|"  # a separator that normalisation never produces and never combines
 _BETWEEN_WORDS = "a"
 _CODE_POINTS = [*range(0xD800), *range(0xE000, 0x110000)]  # UTF-8 has no surrogates
 
@@ -64,9 +66,10 @@ class NormalizationTable:
 
 
 class CanonicalOrder:
-    """The only operation of a BERT normaliser that concerns several characters. If it strips accents, it first
-    decomposes the text (NFD), which sorts the marks after a character by their combining class. Marks that it does not
-    know as accents (it has an older Unicode version) stay, in the sorted order.
+    """Sorts combining marks, which is the only operation of a BERT normaliser that concerns several characters.
+
+    A normaliser that strips accents first decomposes the text (NFD), which sorts the marks after a character by their
+    combining class. Marks that its older Unicode version does not know as accents stay, in the sorted order.
 
     Args:
       clean_text: whether control characters are removed first.
@@ -78,14 +81,14 @@ class CanonicalOrder:
         self._class_of = Runs([_combining_class(character) if left else _CLEANED for character, left in characters])
 
     def __call__(self, texts: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Code points (texts, characters), the same ones in canonical order."""
+        """Code points (texts, characters) → the same code points in canonical order."""
         classes = tf.cast(self._class_of(texts.values), tf.int64)
         # Marks are sorted between two characters that are not marks, and never beyond the end of a text.
         run = texts.value_rowids() + tf.cumsum(tf.cast(classes == 0, tf.int64))
         return texts.with_values(tf.gather(texts.values, tf.argsort(256 * run + tf.abs(classes), stable=True)))
 
 
-@functools.lru_cache(maxsize=4)  # two seconds each
+@functools.lru_cache(maxsize=4)  # making a table takes two seconds
 def normalization_table(
     clean_text: bool, handle_chinese_chars: bool, strip_accents: bool | None, lowercase: bool
 ) -> NormalizationTable:
@@ -100,7 +103,7 @@ def word_classes() -> Runs:
     classes = np.full(len(text), SPACE, np.int32)
     for _, (start, end) in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text):
         classes[start:end] = LETTER
-        # Letters have even indices; a piece of one character at an odd index was isolated.
+        # Separating letters have even indices, so a piece of one character at an odd index is a word of its own.
         if end - start == 1 and start % 2:
             classes[start] = ALONE
     return Runs(classes[1::2])
@@ -116,11 +119,11 @@ def _combining_class(character: str) -> int:
 
 
 def _split_normalized(normalizer: normalizers.Normalizer) -> list[str]:
-    """The normalised form of each character of `_CODE_POINTS`. A single call for all is three times as fast as one call
+    """Normalise each character of `_CODE_POINTS`. One call for all characters takes a third of the time of a call for
     each."""
     characters = [chr(code_point) for code_point in _CODE_POINTS]
     place = characters.index(_BETWEEN_NORMALIZED)
-    characters[place] = ""  # its own turn comes below
+    characters[place] = ""  # the separator itself is normalised below
     replacements = normalizer.normalize_str(_BETWEEN_NORMALIZED.join(characters)).split(_BETWEEN_NORMALIZED)
     replacements[place] = normalizer.normalize_str(_BETWEEN_NORMALIZED)
     return replacements

@@ -38,21 +38,21 @@ def save_checkpoint(
 
     The weights are a single `model.safetensors` in PyTorch's layout and in float32, even after mixed-precision
     training. transformers' TensorFlow classes and pipelines load it without torch, and writing it does not need torch
-    either. Each file is written whole and then moved to its place, the weights last: no file is ever half written. The
-    files of an earlier `save_checkpoint` in the same folder are replaced, or deleted if this model has no file of that
-    name; all other files stay.
+    either. Each file is written completely and then moved to its place, the weights last, so no file is ever half
+    written. The files of an earlier `save_checkpoint` in the same folder are replaced, or deleted if this model has no
+    file of that name; all other files stay.
 
     Args:
       model: a `BertPretrainer` or any of 🤗's TensorFlow models; or an `ElectraPretrainer`. Its discriminator (the
         encoder to fine-tune) is written to the directory itself, and its generator to `generator/`.
-      tokenizer: its tokenizer.
+      tokenizer: the model's tokenizer.
       directory: where to write; created if it does not exist.
       run: facts for the model card, as in the `metrics.json` of a run (see `model_card`); by default the content of a
         `metrics.json` that a run of this package wrote into the directory. Paths that older versions recorded are left
         out. If the directory has pictures `training_curves*.png`, the card shows them. A `README.md` that you wrote or
         edited is kept.
-      overwrite: also replace files with the checkpoint's names that this function did not write, or that have changed
-        since.
+      overwrite: also replace files with the checkpoint's names that this function did not write, or that were changed
+        after it wrote them.
 
     Returns:
       The directory.
@@ -93,7 +93,7 @@ def save_checkpoint(
 
 
 def require_writable(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Check before a run whether `save_checkpoint` will be able to write into a directory.
+    """Check, before a run, that `save_checkpoint` will be able to write into a directory.
 
     Raises:
       FileExistsError: as `save_checkpoint`.
@@ -117,7 +117,7 @@ def _write(model: tf_keras.Model, tokenizer: PreTrainedTokenizerBase, directory:
 
 
 def _is_old_card(file: Path, folder: OwnedFolder) -> bool:
-    """The card that a version without a manifest wrote, if the user allows replacing it."""
+    """Whether a file is a card that a version without a manifest wrote, and the user allows replacing it."""
     return folder.overwrite and file.is_file() and MARK[:30] in file.read_text(encoding="utf-8")
 
 
@@ -131,7 +131,7 @@ def _read_metrics(file: Path) -> dict | None:
 
 
 def pytorch_state(model: tf_keras.Model) -> dict[str, np.ndarray]:
-    """The model's weights under PyTorch's names and in its layout: dense kernels are (out, in) there."""
+    """The model's weights with PyTorch's names and layout, in which dense kernels are (out, in)."""
     if not model.built:
         model.build_in_name_scope()
     state = {}

@@ -31,12 +31,12 @@ class GraphTokenizer(tf.Module):
 
     Normalisation and word boundaries come from tables of all Unicode characters, which are made by calling the
     tokenizer. WordPiece is tensorflow-text's. Special and added tokens are matched in the same way as in the tokenizer.
-    A tokenizer that cannot be reproduced is an error. The result is compared with the tokenizer on texts that are hard
-    to tokenize.
+    A tokenizer that cannot be reproduced causes an error. The constructor compares the result with the tokenizer on
+    texts that are hard to tokenize.
 
     Args:
       tokenizer: a fast WordPiece tokenizer with BERT's normaliser and pre-tokenizer, cased or not.
-      max_length: longer sequences are cut to it, `[CLS]` and `[SEP]` included.
+      max_length: longer sequences are cut to this number of tokens, which includes `[CLS]` and `[SEP]`.
 
     Raises:
       ValueError: a tokenizer of another kind, or one with settings that are not reproduced.
@@ -88,7 +88,7 @@ class GraphTokenizer(tf.Module):
             parts = [cls, first, sep, second, sep]
         types = [tf.zeros_like(part) if number < 3 else tf.ones_like(part) for number, part in enumerate(parts)]
         ids, types = tf.concat(parts, axis=1), tf.concat(types, axis=1)
-        shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # an empty batch has a length, too
+        shape = tf.maximum(ids.bounding_shape(out_type=tf.int32), [0, 2])  # an empty batch has length 2, as [CLS] [SEP]
         return {
             "input_ids": ids.to_tensor(self._pad, shape=shape),
             "token_type_ids": types.to_tensor(shape=shape),
@@ -137,9 +137,9 @@ class GraphTokenizer(tf.Module):
 
 
 def _cut_longer(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int) -> list[tf.RaggedTensor]:
-    """Truncate two texts to `room` tokens in total, as 🤗 does. If only one is longer than half of the room, it gets
-    the room that the other leaves. If both are longer than half, each keeps half; an odd token goes to the longer text,
-    or to the second if they are equally long."""
+    """Truncate two texts to `room` tokens in total, as 🤗 does. If only one of them is longer than half of `room`, it
+    gets what the other leaves. If both are longer, each keeps half; an odd token goes to the longer text, or to the
+    second if they are equally long."""
     lengths = [first.row_lengths(), second.row_lengths()]
     half = tf.constant(room // 2, tf.int64)
     kept_shorter = tf.minimum(tf.minimum(*lengths), half)
@@ -154,7 +154,7 @@ def _cut_longer(first: tf.RaggedTensor, second: tf.RaggedTensor, room: int) -> l
 
 
 def _cut(tokens: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
-    """The first tokens of each row, up to a number for each."""
+    """Keep the first `lengths[i]` tokens of each row `i`."""
     places = tf.ragged.range(tokens.row_lengths()).values
     return tf.ragged.boolean_mask(tokens, tokens.with_values(places < tf.gather(lengths, tokens.value_rowids())))
 
@@ -164,12 +164,12 @@ def _decode(texts: tf.Tensor) -> tf.RaggedTensor:
 
 
 def _pick_out(added: dict[str, int], texts: tf.Tensor, tokenize: Callable) -> tf.RaggedTensor:
-    """Ids of texts in which some tokens are matched literally: the leftmost match first, and of these the longest.
+    """Tokenize texts in which added tokens are matched literally: the leftmost match first; at one place, the longest.
 
     Args:
-      added: the tokens and their ids.
+      added: the added tokens and their ids.
       texts: (n,) string.
-      tokenize: tokenizes the text between them, (m,) string → (m, tokens) int32.
+      tokenize: tokenizes the text between added tokens, (m,) string → (m, tokens) int32.
 
     Returns:
       (n, tokens) int32.
@@ -195,7 +195,7 @@ def _wordpiece(vocabulary: dict[str, int], model: models.WordPiece) -> "tensorfl
     return _tensorflow_text().FastWordpieceTokenizer(
         sorted(vocabulary, key=vocabulary.__getitem__),
         suffix_indicator=model.continuing_subword_prefix,
-        max_bytes_per_word=4 * model.max_input_chars_per_word + 4,  # longer ones have been replaced
+        max_bytes_per_word=4 * model.max_input_chars_per_word + 4,  # longer words were replaced before
         token_out_type=tf.int32,
         unknown_token=model.unk_token,
         no_pretokenization=True,

@@ -21,13 +21,14 @@ from keras_pretrain.folders import LOCK, MANIFEST, UNFINISHED, OwnedFolder
 
 logger = logging.getLogger(__name__)
 
-# Not uploaded: files of a run that contain paths or names of this machine or text of its corpus, and unfinished files.
+# These are not uploaded: files of a run that contain paths or names of this machine or text of the corpus, and
+# unfinished files.
 _NOT_UPLOADED = [
     "run/*", "*/run/*", "run-*/*", "*/run-*/*", "run.yaml", "*/run.yaml", "previews*.txt",
     "*/previews*.txt", "*events.out.tfevents.*", f"*{UNFINISHED}*", f"*{MANIFEST}", LOCK, f"*/{LOCK}",
     *ignored_by_uploads(),
 ]  # fmt: skip
-_LARGE = 1 << 20  # bytes from which a file is linked, not copied
+_LARGE = 1 << 20  # bytes; files of at least this size are linked, not copied
 
 
 class Snapshot(NamedTuple):
@@ -35,8 +36,8 @@ class Snapshot(NamedTuple):
 
     Attributes:
       origin: the folder.
-      folder: its files to upload.
-      cards: those of its files that are model cards of this package and were not edited.
+      folder: a temporary folder with the files to upload.
+      cards: those of the files that are model cards of this package and were not edited.
     """
 
     origin: Path
@@ -86,11 +87,11 @@ def push_to_hub(
 
 @contextlib.contextmanager
 def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
-    """Keep a copy of a folder as it is now, for an upload. It is deleted at the end of the block; after a kill, by the
-    next process that writes to the folder.
+    """Keep a copy of a folder as it is now, for an upload. The copy is deleted at the end of the block; after a kill,
+    by the next process that writes to the folder.
 
-    Large files that this package wrote are hard links, which take no space. This is safe because the package replaces
-    files and never writes into them. All others are copies.
+    Large files that this package wrote are copied as hard links, which take no space. This is safe because the package
+    replaces files and never writes into them. All other files are real copies.
 
     Raises:
       FileNotFoundError: no such folder, or nothing to upload in it.
@@ -122,7 +123,7 @@ def snapshot(directory: str | os.PathLike[str]) -> Iterator[Snapshot]:
 def upload(
     taken: Snapshot, repo_id: str, *, private: bool | None = None, token: str | None = None, message: str
 ) -> str:
-    """Upload what `snapshot` gave. Has the same arguments, result and errors as `push_to_hub`."""
+    """Upload a snapshot. The other arguments, the result and the errors are those of `push_to_hub`."""
     token = check_target(repo_id, token)
     failure = None
     try:
@@ -144,7 +145,7 @@ def upload(
 
 
 def check_target(repo_id: str, token: str | None) -> str:
-    """Return the token to use; called before anything is sent.
+    """Check the repository's name and the token, before anything is sent. Returns the token to use.
 
     Raises:
       ValueError, PermissionError: as `push_to_hub`.
@@ -163,13 +164,13 @@ def check_target(repo_id: str, token: str | None) -> str:
             "access."
         )
     if not token.isascii() or any(character.isspace() for character in token):
-        # An HTTP library would quote it in its error.
+        # Without this check, an HTTP library would show the token in its error.
         raise ValueError("The token has a space, a line break or another invalid character: copy it again.")
     return token
 
 
 def _explain(error: Exception, repo_id: str, token: str) -> OSError:
-    """The text of an error, without the token."""
+    """Make an error that explains the client's error and does not contain the token."""
     reason = str(error).replace(token, "hf_…").strip()
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status in (401, 403):
@@ -185,7 +186,7 @@ def _explain(error: Exception, repo_id: str, token: str) -> OSError:
 
 def _take(source: Path, target: Path, *, is_ours: bool) -> None:
     if is_ours and source.stat().st_size >= _LARGE and source.suffix not in (".json", ".md"):
-        with contextlib.suppress(OSError):  # raised for another device, or a file system without links
+        with contextlib.suppress(OSError):  # links fail between devices, and on file systems without links
             os.link(source, target)
             return
     shutil.copy(source, target)
@@ -194,7 +195,7 @@ def _take(source: Path, target: Path, *, is_ours: bool) -> None:
 def _report_others(api: HfApi, repo_id: str, taken: Snapshot) -> None:
     """Log the files that are in the repository but not in the folder."""
     sent = {path.relative_to(taken.folder).as_posix() for path in taken.folder.rglob("*")}
-    with contextlib.suppress(OSError):  # the upload is complete anyway
+    with contextlib.suppress(OSError):  # an error here does not matter: the upload is complete
         others = sorted(set(api.list_repo_files(repo_id)) - sent - {".gitattributes"})
         if others:
             logger.info(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MARK = "<!-- Written by keras_pretrain, which replaces it with the model until you edit it. -->"
 
-_TASKS = {  # class → its pipeline tag on the Hub, its description
+_TASKS = {  # maps a class to its pipeline tag on the Hub and its description
     "BertForPreTraining": ("fill-mask", "BERT with its masked-language-model and next-sentence heads"),
     "BertForMaskedLM": ("fill-mask", "BERT with its masked-language-model head"),
     "ElectraForMaskedLM": ("fill-mask", "the generator of an ELECTRA"),
@@ -44,7 +44,7 @@ def model_card(
     part: str = "",
     is_pair: bool = False,
 ) -> str:
-    """The card of a checkpoint, in Markdown, with the Hub's metadata block.
+    """Write the card of a checkpoint, in Markdown, with the Hub's metadata block.
 
     Args:
       model: the 🤗 TensorFlow model.
@@ -88,7 +88,7 @@ def model_card(
 
 
 def card_on_hub(card: str, repo_id: str, part: str) -> str:
-    """The card of a checkpoint for a repository: its examples load the model from there.
+    """Change a card for a repository on the Hub, so that its examples load the model from there.
 
     Args:
       card: the result of `model_card`, not edited.
@@ -99,7 +99,7 @@ def card_on_hub(card: str, repo_id: str, part: str) -> str:
       The text of the card. Rows of tables that older versions filled with paths are left out.
     """
     architecture = re.search(r"AutoTokenizer, TF(\w+)", card)
-    if architecture is None:  # written by a later version
+    if architecture is None:  # a card of a later version may lack this line
         return card
     mask = re.search(r'answers\("… (.+) …"\)', card)
     shown = architecture[1], repo_id, part, mask[1] if mask else ""

@@ -3,21 +3,20 @@
 import json
 from pathlib import Path
 
-_WORDS = ("size", "objective", "schedule")  # settings of older versions that are texts but not paths
+_WORDS = ("size", "objective", "schedule")  # settings of older versions whose values are strings but not paths
 _NO_SETTINGS = ("num_proc", "checkpoint_every")
 _PATH_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file")
 
 
 def public_metrics(metrics: dict) -> dict:
-    """The content of a `metrics.json` without private values.
+    """Return the content of a `metrics.json` without private values.
 
     Args:
       metrics: the content of `metrics.json`. Older versions recorded all arguments of the command line ("arguments"),
         paths among them.
 
     Returns:
-      The same in the current form, with "settings" and "corpus". Content that already has this form is returned
-      unchanged.
+      The content in the current form, with "settings" and "corpus". If it already has this form, it is unchanged.
     """
     arguments = metrics.get("arguments")
     if not isinstance(arguments, dict):

@@ -38,30 +38,30 @@ def export_saved_model(
     top_k: int = 5,
     overwrite: bool = False,
 ) -> Path:
-    """Write a SavedModel that takes raw text, or two for an ELECTRA with its generator.
+    """Write a SavedModel that takes raw text. For an ELECTRA with its generator, write two SavedModels.
 
-    It runs in any process that has TensorFlow and has imported tensorflow-text, for example TensorFlow Serving, which
-    needs a version number as the last folder: `my_model/1`. Its signatures take and return dictionaries of named
+    A SavedModel runs in any process that has TensorFlow and has imported tensorflow-text. TensorFlow Serving also needs
+    a version number as the last part of the path: `my_model/1`. The signatures take and return dictionaries of named
     tensors. The first axis is the batch, which may have any size:
 
     - `fill_mask`, if the model has a masked-language-model head: `text` (batch,) → `tokens` (string), `token_ids`
       (int32), `scores` (float32) and `sequences` (string: the text with that one `[MASK]` filled), each (batch, masks,
       top_k), best first. Texts with fewer masks than others have `""`, -1, 0 and `""` at the end.
-    - `encode`: `text` → `mean` (batch, hidden), the average of the last layer over all tokens but padding, and, if the
-      model has a pooler, `pooled` (batch, hidden). The pooler has random weights unless it was trained by next-sentence
-      prediction or by a classifier.
+    - `encode`: `text` → `mean` (batch, hidden), the average of the last layer over all tokens except padding, and, if
+      the model has a pooler, `pooled` (batch, hidden). The pooler has random weights unless it was trained, by
+      next-sentence prediction or with a classifier.
     - `classify`, for a model with a classifier: `text` → `labels` (string) and `scores` (float32), each (batch,
       labels), best first; for a regressor (one label) `value` (batch,). `classify_pairs`, for a model that was trained
       on pairs, takes `text` and `text_pair`.
     - `tokenize`: `text` → `input_ids`, `token_type_ids`, `attention_mask`, each (batch, longest) int32.
-    - `fill_mask_ids`, `encode_ids`, `classify_ids` take these instead of `text`, and return the same tensors except
-      `sequences`.
+    - `fill_mask_ids`, `encode_ids`, `classify_ids` take the tensors of `tokenize` instead of `text`, and return the
+      same tensors as `fill_mask`, `encode` and `classify`, except `sequences`.
 
     The SavedModel does not clean its texts. If a cleaning is recorded with the tokenizer, clean the texts first with
     `clean_text(text, cleaning)`. `[MASK]` and other special tokens in a text are read as special tokens.
 
-    `serving_default` is `classify`, else `fill_mask`, else `encode`. Everything is computed in float32, even after
-    mixed-precision training.
+    `serving_default` is the first of `classify`, `fill_mask` and `encode` that the model has. Everything is computed in
+    float32, even after mixed-precision training.
 
         loaded = tf.saved_model.load("my_model/1")
         loaded.signatures["fill_mask"](text=tf.constant(["대한민국의 수도는 [MASK]입니다."]))
@@ -70,8 +70,8 @@ def export_saved_model(
       model: a `BertPretrainer` or another of 🤗's TensorFlow models of BERT or ELECTRA; or an `ElectraPretrainer`,
         whose networks go to `generator/` and `discriminator/`.
       tokenizer: the model's tokenizer; the graph produces the same ids (see `GraphTokenizer`).
-      directory: where to write the SavedModel. An earlier export there is replaced once the new one is complete; other
-        files stay.
+      directory: the folder to write to. An earlier export there is replaced when the new one is complete; other files
+        stay.
       max_length: longer sequences are truncated to this length. Default: the most that the tokenizer and the model
         allow.
       top_k: the number of tokens that `fill_mask` returns for each mask.
@@ -129,13 +129,13 @@ class ServedModel(tf.Module):
         if not 1 <= top_k <= len(tokenizer):
             raise ValueError(f"top_k must be between 1 and the vocabulary's {len(tokenizer)} tokens, not {top_k}.")
         model = _in_float32(model)
-        # Only the variables, because Keras would also save a function for each layer.
+        # Tracks only the variables, because for a tracked model Keras would also save a function for each layer.
         self.model_variables = model.variables
         self.tokenize = GraphTokenizer(tokenizer, max_length)
         self.tokens = tf.constant(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
         self._mask, self._mask_id = tokenizer.mask_token, tokenizer.mask_token_id
         self._max_positions, self._top_k = config.max_position_embeddings, top_k
-        # Avoids tf.Module's __setattr__, which would track them.
+        # Avoids tf.Module's __setattr__, which would track the model and its layers.
         self.__dict__["_model"] = model
         self.__dict__["_encoder"] = getattr(model, model.base_model_prefix)
         self.__dict__["functions"] = self._make_functions()
@@ -178,20 +178,20 @@ class ServedModel(tf.Module):
         return self._encoder(**self._checked(inputs), training=False)
 
     def _checked(self, inputs: dict) -> dict:
-        """A GPU does not raise an error for a position without an embedding."""
+        """Check the length of the inputs, because a GPU raises no error for a position without an embedding."""
         message = f"The sequences are longer than the {self._max_positions} positions that the model has."
         ids = inputs["input_ids"]
         with tf.control_dependencies([tf.debugging.assert_less_equal(tf.shape(ids)[1], self._max_positions, message)]):
             return inputs | {"input_ids": tf.identity(ids)}
 
     def _fill(self, text: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        """(batch,) texts and (batch, masks, top_k) tokens → (batch, masks, top_k) texts with one mask filled.
+        """Fill one mask per result: (batch,) texts and (batch, masks, top_k) tokens → (batch, masks, top_k) texts.
 
         A token that continues a word (`##…`) is joined to the text before it.
         """
         mask_length = len(self._mask.encode())
         lengths = tf.strings.length(tf.strings.split(text, self._mask).to_tensor())
-        count = tf.shape(tokens)[1]  # masks that were cut off have no answers
+        count = tf.shape(tokens)[1]  # masks that truncation cut off have no tokens
         starts = (tf.cumsum(lengths, axis=1) + mask_length * tf.range(tf.shape(lengths)[1]))[:, :count]
         is_mask = tokens[:, :, 0] != ""
         starts, ends = tf.where(is_mask, starts, 0), tf.where(is_mask, starts + mask_length, 0)
@@ -254,7 +254,7 @@ def _after(tokenize: Callable, function: Callable) -> Callable:
 
 
 def _beside(answer: Callable, fill: Callable) -> Callable:
-    """The answers, and the user's text with each of them filled in."""
+    """Make a function that returns the answers, and the text with each answer filled in."""
 
     def filled(text: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = answer(text=text)
@@ -264,8 +264,8 @@ def _beside(answer: Callable, fill: Callable) -> Callable:
 
 
 def _trace(function: Callable, inputs: dict) -> Callable:
-    """Make a function of named tensors, for any names of the function's own arguments."""
-    # No code branches on tensors, and AutoGraph took half of the time to read the source of all layers.
+    """Trace a function that takes a dictionary, as a function of named tensors."""
+    # No code branches on tensors, so AutoGraph is off. Reading the source of all layers took half of the time.
     return tf.function(function, autograph=False).get_concrete_function(**inputs)
 
 

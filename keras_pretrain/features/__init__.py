@@ -1,1 +1,2 @@
-"""Sentences in, batches out. Only `batching` imports TensorFlow, and only when it makes a dataset."""
+"""Turns sentences into batches. TensorFlow is imported only by `input_meter`, and by `batching` when it makes a
+dataset."""

@@ -1,4 +1,4 @@
-"""Examples → batches: a `tf.data.Dataset` with static shapes, masked anew in each epoch."""
+"""Makes batches from examples: a `tf.data.Dataset` with static shapes, masked anew in each epoch."""
 
 import copy
 import zlib
@@ -19,9 +19,10 @@ from keras_pretrain.features.packing import Layout, Packing, pack, plan_rows
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Part of each random stream's seed, so that order, training masks and validation masks are independent.
+# The seed of each random stream contains one of these numbers, so that order, training masks and validation masks are
+# independent.
 _ORDER, _MASKS = 1, {True: 2, False: 3}
-_PREFETCHED = 4  # batches that are made ahead
+_PREFETCHED = 4  # number of batches to make ahead
 _ROWS_AT_ONCE = 256
 
 Arrays = dict[str, np.ndarray]
@@ -44,22 +45,25 @@ def to_tf_dataset(
 ) -> "tf.data.Dataset":
     """Batch, pad and mask examples for `fit` and `evaluate`.
 
-    Every batch is a pure function of `seed`, `batch_size` and the step's number. With `training=True`, each iterator
-    over the dataset (also one that only looks at the first batch) is a new epoch, with another order and other masks.
-    The last examples of an epoch are left out if they do not fill a batch. `fit` of this package's models counts the
-    steps that it has trained: after `fit(dataset.repeat())`, the next `fit` continues with the next batch, and after
-    `fit(dataset)` with the next epoch. With `training=False`, order and masks are always the same, and the last batch
-    is filled up with padding rows, so that every example counts and XLA compiles a single shape. Padding rows have no
-    attention and no loss.
+    A batch depends only on the arguments of this function and on the number of the step. With `training=True`, each
+    iterator over the dataset (even one that only looks at the first batch) starts a new epoch, with another order and
+    other masks. The last examples of an epoch are left out if they do not fill a batch. `fit` of this package's models
+    counts the steps that it has trained: after `fit(dataset.repeat())`, the next `fit` continues with the next
+    batch, and after `fit(dataset)` with the next epoch. With `training=False`, order and masks are always the same, and
+    padding rows fill up the last batch, so that every example counts and XLA compiles a single shape. Padding rows have
+    no attention and no loss.
 
     Args:
       features: examples from `build_features`, or a dataset with its columns.
-      tokenizer: the tokenizer they were made with.
-      batch_size: rows of every batch; with several replicas, the global batch size.
-      mask_prob, glue_prob: share of the ordinary tokens to predict; share of the gaps before the rest of a word for
-        which the rest is shown as pipelines show it (see `MaskingCollator`). Neither has an effect for `"rtd"`.
-      glue_after: how many steps at the start show no such rest. Steps are made about 256 rows at a time, and these
-        are all shown in the same way. Models learn more in the same time if they first see text as it is.
+      tokenizer: the tokenizer with which the examples were made.
+      batch_size: number of rows of a batch; with several replicas, the global batch size.
+      mask_prob: the share of the ordinary tokens to predict. It has no effect for `"rtd"`, except with `packed`.
+      glue_prob: if a `[MASK]` is at the beginning of a word and one `##` piece follows, the probability that this
+        piece is shown without `##`, as in a fill-mask pipeline: `[MASK] 입니다` instead of `[MASK] ##입니다` (see
+        `MaskingCollator`). It has no effect for `"rtd"`.
+      glue_after: the number of steps at the start of training for which `glue_prob` is 0, rounded up to a whole group
+        of steps (about 256 rows are made at a time). Models learn more in the same time if they first see text as the
+        tokenizer splits it.
       seed: the seed for order and masks, 0 or above.
       training: shuffle and mask anew in each epoch.
       block_size: length of every row. Default: the block size that the features were built for.
@@ -82,9 +86,9 @@ def to_tf_dataset(
 
     Raises:
       ValueError: a missing column, ids outside the tokenizer's vocabulary, fewer examples than one training batch,
-        an example longer than `block_size`, a negative seed or `glue_after`, or an unknown objective. Features that
-        were selected from or saved do not record whether they are masked here (`"mlm"`) or by the model (`"rtd"`);
-        give `objective` for them.
+        an example longer than `block_size`, a negative seed or `glue_after`, or an unknown objective. After `select` or
+        saving, features no longer record whether they are masked here (`"mlm"`) or by the model (`"rtd"`); give
+        `objective` for them.
     """
     if glue_after < 0:
         raise ValueError(f"glue_after must be at least 0, not {glue_after}.")
@@ -97,7 +101,7 @@ def to_tf_dataset(
 
 
 def packed_row_count(features: Dataset, block_size: int) -> int:
-    """The number of rows into which `to_tf_dataset(..., packed=True)` packs the examples."""
+    """Count the rows into which `to_tf_dataset(..., packed=True)` packs the examples."""
     counts = np.bincount(_Rows(features).lengths, minlength=block_size + 1)
     return sum(rows for _, rows in plan_rows(counts, block_size))
 
@@ -110,9 +114,10 @@ class Position:
     therefore does not change the position of a later one.
 
     Attributes:
-      step: counted through all epochs.
-      is_repeated: each pass has the length of an epoch, wherever it starts; `repeat` needs this. Otherwise, a pass ends
-        with its epoch. If it starts within an epoch, batches that are never used fill it up to the length of an epoch.
+      step: the number of the step, counted through all epochs.
+      is_repeated: if true, each pass has the number of batches of an epoch, wherever it starts, as `repeat` needs it.
+        If false, the pass ends at the end of its epoch. A pass that starts within an epoch is then filled up with
+        batches that are never used, so that it has the length of an epoch, too.
     """
 
     step: int
@@ -120,7 +125,8 @@ class Position:
 
 
 def dataset_from(batches: "Batches", position: Position) -> "tf.data.Dataset":
-    """The training batches from a position on. The position is read when the first batch is requested."""
+    """Make a dataset of the training batches from a position on. The position is read when the first batch is
+    requested."""
     dataset = _as_dataset(batches, position=position)
     return dataset.repeat() if position.is_repeated else dataset
 
@@ -133,12 +139,12 @@ def dataset_of_part(
     replicas: int,
     position: Position | None = None,
 ) -> "tf.data.Dataset":
-    """The dataset of one worker: the rows of its replicas in each batch; each element is the part of one replica, in
-    turn.
+    """Make the dataset of one worker, which has only the rows of its replicas in each batch. Each element has the rows
+    of one replica: first those of the first replica, then those of the next one, and so on for each batch.
 
     Args:
       batches: the global batches.
-      is_repeated: whether the epochs follow one another without end.
+      is_repeated: whether the dataset repeats without end.
       pipeline, pipelines: the worker's number, and the number of workers.
       replicas: the number of replicas, summed over all workers.
       position: where to start. Default: each iterator starts a new epoch.
@@ -159,7 +165,7 @@ def dataset_of_part(
 def _as_dataset(
     batches: "Batches", rows: slice = slice(None), parts: int = 1, position: Position | None = None
 ) -> "tf.data.Dataset":
-    """Some rows of each batch, split into `parts` elements."""
+    """Make a dataset of some rows of each batch. The rows are split into `parts` elements."""
     # TensorFlow is imported here because preparing a corpus does not need it.
     import tensorflow as tf
 
@@ -177,14 +183,19 @@ def _as_dataset(
     # Autotuning has nothing to tune here, and its thread sleeps for 10, 20, 40 ms and so on up to a minute. An iterator
     # waits for this thread at its end: a validation of 3 s took 5.1 s, and one of 6 s took 10.2 s.
     options.autotune.enabled = False
-    # For `tf.distribute`, if `dataset_of_part` is not used: there are no files to distribute.
+    # If `dataset_of_part` is not used, `tf.distribute` must shard by data, because there are no files to shard.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
 
 
 def batches_behind(dataset: object) -> tuple["Batches | None", bool]:
-    """The `Batches` from which a `tf.data.Dataset` was made, if it keeps their order, else `None`; and whether they are
-    repeated."""
+    """Find the `Batches` from which a `tf.data.Dataset` was made.
+
+    Returns:
+      `(batches, is_repeated)`: `is_repeated` is true if the dataset repeats the batches without end. `batches` is
+      `None` if the dataset was not made from `Batches`, or was changed by anything but `repeat()`, `prefetch` and
+      `with_options`.
+    """
     from keras_pretrain.compat.tensorflow import inputs_of
 
     is_repeated = False
@@ -201,10 +212,11 @@ def batches_behind(dataset: object) -> tuple["Batches | None", bool]:
 
 
 class Batches:
-    """The batches of any step, computed only from the step's number.
+    """Computes the batch of any step from the number of the step, without the steps before it.
 
     Steps are numbered through all epochs. Several steps (about 256 rows) are made at once, because a NumPy call costs
-    as much for 16 rows as for 256. The masks depend on the number of this group of steps.
+    as much for 16 rows as for 256. The seed of the masks contains the epoch and the number of this group of steps in
+    the epoch.
 
     Attributes:
       next_step: the step at which the next `fit` starts. An iterator outside `fit` takes the next epoch after this
@@ -271,7 +283,7 @@ class Batches:
 
     @property
     def shapes(self) -> dict | tuple[dict, dict]:
-        """The shapes of a batch's tensors, without the first axis, in the structure of a batch."""
+        """The shapes of a batch's tensors, without the first axis (rows), nested like a batch."""
         block = (self.collator.block_size,)
         names: tuple[str, ...] = ("input_ids", "token_type_ids", "attention_mask")
         predicted: tuple[int, ...] = block
@@ -288,7 +300,7 @@ class Batches:
         return (inputs, labels) if self.is_masked else inputs
 
     def description(self) -> dict:
-        """Everything that determines the batches, as JSON values; the examples are represented by a checksum."""
+        """Return everything that determines the batches, as JSON values. A checksum represents the examples."""
         # Earlier versions did not record these settings, so a run that does not use them leaves them out.
         newer: dict[str, Any] = {} if self.packing is None else {"packed": True}
         newer |= describe_gluing(self.collator.glue_prob)
@@ -327,9 +339,10 @@ class Batches:
         """Generate the batches of an epoch, several steps at a time.
 
         Args:
-          rows: which rows of each batch.
+          rows: the rows to take from each batch.
           parts: the number of equal parts into which the rows are split, as if they were several steps.
-          position: where to start; it is moved to the end of the pass. Without a position, the pass is a new epoch.
+          position: where to start; this function moves the position to the end of the pass. Without a position, the
+            pass is a new epoch.
         """
         first, count = 0, len(self)
         if self.training and position is not None:
@@ -374,14 +387,14 @@ class Batches:
         return other
 
     def tokens(self, step: int) -> int:
-        """The number of tokens of a step, without padding."""
+        """Count the tokens of a step, without padding."""
         epoch, number = divmod(step, len(self))
         chosen = self.order(epoch)[number * self.batch_size :][: self.batch_size]
         examples = chosen if self.packing is None else self.packing.of_rows(chosen)[0]
         return int(self.rows.lengths[examples].sum())
 
     def order(self, epoch: int) -> np.ndarray:
-        """The rows' order in an epoch, (rows,) int64."""
+        """The order of the rows in an epoch, (rows,) int64."""
         if not self.training:
             return np.arange(self.row_count)
         cached, order = self._order
@@ -391,9 +404,10 @@ class Batches:
         return order
 
     def _group(self, epoch: int, number: int, wanted: slice) -> Batch:
-        """Like `batch`, but each array has the shape (steps, wanted rows, ...).
+        """Make the steps of a group. Each array has the shape (steps, wanted rows, ...).
 
-        Masks are drawn for 256 rows at a time. Groups without a wanted row are skipped.
+        Masks are drawn for at most 256 rows at a time. A batch with more rows is made in chunks of 256, and chunks
+        without a wanted row are skipped.
         """
         first = number * self.steps_at_once
         steps = min(self.steps_at_once, len(self) - first)
@@ -424,10 +438,12 @@ class Batches:
     def _rows(
         self, chosen: np.ndarray, rows: int, place: tuple[int, ...], collator: MaskingCollator
     ) -> tuple[Arrays, Arrays]:
-        """Some rows, padded and masked: `(inputs, labels)`, filled up to `rows`.
+        """Pad and mask some rows, and return them as `(inputs, labels)`.
 
         Args:
-          place: numbers that the masks depend on, in addition to the seed.
+          chosen: the numbers of the rows.
+          rows: the number of rows of the result; padding rows fill it up.
+          place: numbers on which the masks depend, in addition to the seed.
         """
         rng = np.random.default_rng([self.seed, _MASKS[self.training], *place])
         if self.packing is not None:
@@ -484,7 +500,7 @@ def _map(function: Callable[..., np.ndarray], batch: Any) -> Any:
 
 
 class _Rows:
-    """Examples as slices of their Arrow buffers: nothing is copied before a batch needs it."""
+    """Gives access to examples as slices of their Arrow buffers, without copying them before a batch needs them."""
 
     def __init__(self, features: Dataset) -> None:
         self._chunks = []
@@ -506,7 +522,7 @@ class _Rows:
         return len(self.lengths)
 
     def checksum(self) -> int:
-        """A checksum of all lengths, ids and token types."""
+        """Compute a checksum of all lengths, ids and token types."""
         checksum = zlib.crc32(self.lengths.data)
         for ids, offsets, types, type_offsets in self._chunks:
             for values, ends in ((ids, offsets), (types, type_offsets)):
@@ -514,7 +530,7 @@ class _Rows:
         return checksum
 
     def take(self, indices: np.ndarray) -> tuple[list, list]:
-        """`(input_ids, token_type_ids)` of some examples, a list of arrays each."""
+        """Return `(input_ids, token_type_ids)` of some examples; each is a list with one array per example."""
         chunks = np.searchsorted(self._first, indices, side="right") - 1
         within = indices - self._first[chunks]
         input_ids, token_type_ids = [], []

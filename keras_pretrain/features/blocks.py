@@ -1,4 +1,4 @@
-"""Divides a tokenized corpus into blocks. Examples are built from one block at a time, in memory and on disk."""
+"""Divides a tokenized corpus into blocks. Examples are built from one block at a time."""
 
 import random
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-_BLOCKS = 1000  # target for a corpus, within the limits below
-_BLOCK_TOKENS = 100_000, 2_000_000
-_RANDOM_BLOCKS = 8  # blocks from which a block takes its random sentences
+_BLOCKS = 1000  # target number of blocks of a corpus, if the limits below allow it
+_BLOCK_TOKENS = 100_000, 2_000_000  # minimum and maximum number of tokens of a block
+_RANDOM_BLOCKS = 8  # number of blocks from which a block takes its random sentences
 
 
 def divide(parts: Iterable[np.ndarray], total: int) -> list[list[tuple[int, int, int]]]:
@@ -40,6 +40,6 @@ def divide(parts: Iterable[np.ndarray], total: int) -> list[list[tuple[int, int,
 
 
 def draw_blocks(block: int, blocks: int, seed: int) -> list[int]:
-    """The blocks that a block takes random sentences from. All blocks, also itself, are equally likely."""
+    """Draw the blocks from which a block takes random sentences. All blocks are equally likely, including itself."""
     draw = random.Random(f"random sentences {seed} {block}")
     return sorted(draw.sample(range(blocks), min(_RANDOM_BLOCKS, blocks)))

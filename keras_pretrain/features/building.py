@@ -22,9 +22,9 @@ from keras_pretrain.tokenization import keep_cleaning
 logger = logging.getLogger(__name__)
 
 OBJECTIVES = ("mlm+nsp", "mlm", "rtd")
-# A full stop or a similar mark, with closing quotation marks, before more text; or a line break.
+# Matches a full stop or a similar mark (and closing quotation marks) if more text follows; or a line break.
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'”’)\]]*\s+\S|\n")
-_EXAMPLES_AT_ONCE = 10_000  # joined in one call; its indices take ten times the memory of the result
+_EXAMPLES_AT_ONCE = 10_000  # examples per call of `_join_rows`; its indices take ten times the memory of its result
 
 
 def build_features(
@@ -46,13 +46,13 @@ def build_features(
         and for documents with a single sentence); `"mlm"` or `"rtd"`: single segments `[CLS] A [SEP]` packed from the
         sentences of one document.
       block_size: the maximum number of tokens of an example, with special tokens.
-      short_seq_prob: share of the examples whose target length is random and shorter.
-      dupe_factor: number of passes over the corpus, each with other cuts and other random sentences (BERT's code: 10).
+      short_seq_prob: the probability that an example gets a random target length, from 2 tokens to the maximum.
+      dupe_factor: number of passes over the corpus, each with other random choices (BERT's code: 10).
         If training sees the same pairs in each epoch, it memorizes their labels; about one pass per epoch is enough. In
         a `DatasetDict`, this applies only to `train`.
       seed: the same sentences and seed give the same examples.
 
-    If the tokenizer has no recorded cleaning, the cleaning of the sentences is recorded with it, if they record one.
+    If the sentences record their cleaning and the tokenizer records none, this function records it with the tokenizer.
 
     Returns:
       `input_ids` (list[int32]), `token_type_ids` (list[int8]: 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`) and, for pairs,
@@ -79,7 +79,7 @@ def build_features(
 
 def choose_objective(documents: Dataset) -> str:
     """Return `"mlm"` if most documents have a single sentence, because these make no pairs for next-sentence
-    prediction; else `"mlm+nsp"`. The log says so.
+    prediction; else `"mlm+nsp"`. The log reports the choice of `"mlm"`.
 
     A document counts as a single sentence if it has one line and no full stop, question mark or exclamation mark
     inside. No sentence splitter is used.
@@ -99,7 +99,7 @@ def choose_objective(documents: Dataset) -> str:
 
 
 def recorded_settings(features: Dataset, objective: str | None = None, block_size: int | None = None) -> dict:
-    """Return the `objective` and the `block_size` for which examples were built.
+    """Return the `objective` and the `block_size` for which examples were built, as a dictionary.
 
     Args:
       features: from `build_features` or `load_prepared`, or a dataset with the same columns.
@@ -107,8 +107,8 @@ def recorded_settings(features: Dataset, objective: str | None = None, block_siz
         or saved, because these operations lose the recorded settings.
 
     Raises:
-      ValueError: the given objective is not that of the examples; or none is given or recorded. (Pairs can be
-        recognised, but examples for `"mlm"` and `"rtd"` look alike.)
+      ValueError: the given objective is not that of the examples; or no objective is given or recorded. (Pairs are
+        recognised without a record, but examples for `"mlm"` and `"rtd"` look alike.)
     """
     recorded = settings_of(features)
     known = recorded.get("objective") or ("mlm+nsp" if "next_sentence_label" in features.column_names else None)
@@ -147,7 +147,7 @@ def _build(
         except ValueError as error:
             raise ValueError(f"{name}{error}") from None
     starts = corpus.sentence_starts[corpus.document_starts]
-    blocks = [block[0][1:] for block in divide([starts], len(corpus.ids))]  # there is one part
+    blocks = [block[0][1:] for block in divide([starts], len(corpus.ids))]  # `[1:]`: there is only one part
     tables, figures = [], []
     for number, block in enumerate(blocks):
         drawn = draw_blocks(number, len(blocks), seed) if objective == "mlm+nsp" else []
@@ -172,12 +172,12 @@ def build_block(
     seed: int,
     passes: int,
 ) -> tuple[dict[str, pa.ChunkedArray], dict]:
-    """The examples of one block of a corpus.
+    """Build the examples of one block of a corpus.
 
     Args:
       number: the number of the block; the random choices depend on it and on the seed.
-      blocks: the block, and for pairs the other blocks that random sentences are taken from.
-      is_drawn: whether the block itself is one of these other blocks.
+      blocks: the block, followed for pairs by the other blocks from which random sentences are taken.
+      is_drawn: whether random sentences are also taken from the block itself.
       passes: number of passes over the block, each with other random choices.
 
     Returns:
@@ -249,7 +249,7 @@ def check_settings(
 
 
 def _join(ids: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], tokenizer: PreTrainedTokenizerBase) -> dict:
-    """Make Arrow lists of many examples at a time: `[CLS] part [SEP]`, and `part [SEP]` for each further part."""
+    """Make Arrow lists of examples: `[CLS] part [SEP]`, followed by `part [SEP]` for each further part."""
     chunks = []
     for first in range(0, max(len(parts[0][0]), 1), _EXAMPLES_AT_ONCE):
         rows = slice(first, first + _EXAMPLES_AT_ONCE)
@@ -269,7 +269,7 @@ def _join_rows(
     input_ids = np.empty(offsets[-1], np.int32)
     token_type_ids = np.zeros(offsets[-1], np.int8)
     input_ids[offsets[:-1]] = tokenizer.cls_token_id
-    position = offsets[:-1] + 1  # the end of what each example has so far
+    position = offsets[:-1] + 1  # for each example, the position of its next token
     for segment, ((start, _), length) in enumerate(zip(parts, lengths, strict=True)):
         within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
         target = np.repeat(position, length) + within

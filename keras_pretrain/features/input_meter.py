@@ -9,23 +9,23 @@ from keras_pretrain.features.batching import Batches
 
 
 class Passed(NamedTuple):
-    """The counts of a meter since it was created."""
+    """The counts of a meter since the meter was created."""
 
-    tokens: float  # tokens that are attended to
-    positions: float  # those and padding
+    tokens: float  # without padding
+    positions: float  # with padding
     seconds_waited: float
 
 
 class InputMeter:
-    """Counts the tokens of a dataset's batches, and the seconds that their consumer waits for them.
+    """Counts the tokens of a dataset's batches, and the seconds that the training step waits for them.
 
-    The dataset is zipped between two clocks, outside its prefetching: each request reads the first clock, takes the
-    batch and reads the second clock, all inside the call that waits. None of this runs in Python; it took 0.6 ms per
-    batch on two busy cores.
+    The prefetched dataset is zipped between two clock datasets. When the step requests a batch, tf.data reads the first
+    clock, takes the batch, and reads the second clock. None of this runs in Python; it took 0.6 ms per batch on two
+    busy cores.
 
-    tf.data adds its own prefetching if a dataset does not end with one. Outside the clocks, it would make them time the
-    thread that prefetches instead of the step that waits. So the prefetching is placed inside the clocks, and tf.data's
-    own is turned off.
+    tf.data adds a prefetch stage to a dataset that does not end with one. After the clocks, such a stage would let them
+    time the prefetching thread instead of the step. So this class prefetches before the clocks, and turns off the stage
+    that tf.data would add.
     """
 
     measures_waiting = True
@@ -35,11 +35,11 @@ class InputMeter:
             self._passed = tf.Variable(tf.zeros(3, tf.float64), trainable=False)
 
     def watch(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The same batches, made ahead, and counted as they are taken.
+        """Return a dataset of the same batches that prefetches them, and counts each batch when it is taken.
 
         Args:
-          dataset: each element, or its first part, is either a dictionary with `input_ids` and, if there is padding,
-            `attention_mask`; or packed rows; or a tensor of ids without padding.
+          dataset: each element is either `inputs` or a tuple that starts with `inputs`. These are a dictionary with
+            `input_ids` and, if there is padding, `attention_mask`; or packed rows; or a tensor of ids without padding.
         """
         clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
         options = tf.data.Options()
@@ -62,12 +62,12 @@ class InputMeter:
 
 
 class TokenCount:
-    """The tokens of the finished steps, for several replicas: each takes its part of the batches, and none sees all of
-    them.
+    """Counts the tokens of the finished steps if there are several replicas, of which none sees whole batches.
 
     Args:
-      batches: the global batches, at the first step.
-      steps_done: the number of steps done; those done before it is first read are not counted.
+      batches: the global batches; `next_step` is the step at which `fit` starts.
+      steps_done: a function that returns the number of steps done. Tokens of steps that were done before the first
+        `read` are not counted.
     """
 
     measures_waiting = False
@@ -79,7 +79,7 @@ class TokenCount:
 
     def read(self) -> Passed:
         done = self._steps_done()
-        if self._counted is None:  # the step from which a resumed run continues
+        if self._counted is None:  # a resumed run starts after its earlier steps
             self._counted = done
         for step in range(self._counted, done):
             self._tokens += self._batches.tokens(self._first + step)

@@ -12,32 +12,37 @@ if TYPE_CHECKING:
 IGNORED = -100  # a label with no loss, as in 🤗 transformers
 
 
-# The share of glued gaps (see `GluedRests`) from the first step on. Measured with `mini` on reviews, 3,000 steps, three
-# seeds (benchmarks/README.md): in a pipeline, the token is then among the five likeliest about as often as with the
-# rest as a continuation in the same model, and 0.4 times as often with 0. It costs 0.06 of the loss of other masks.
-# With all gaps, but only in the second half of the steps (`glue_after`), it cost 0.02 (one seed): runs do this.
+# The probability of gluing (see `GluedRests`) from the first step on. Measured with `mini` on reviews, 3,000 steps,
+# three seeds (benchmarks/README.md). With 0.75, a pipeline has the right token among the five likeliest about as often
+# as the same model if it sees the rest as a `##` piece; with 0, only 0.4 times as often. With 0.75, the loss of other
+# masks is higher by 0.06. With probability 1 in only the second half of the steps (`glue_after`), it was higher by 0.02
+# (one seed), so runs of BERT do this by default.
 GLUE_PROB = 0.75
 
 
 def describe_gluing(glue_prob: float) -> dict[str, float | str]:
-    """What a run records of it. Versions that did not record `glued_gaps` glued those inside words, too."""
+    """Return the settings of gluing that a run records; none if nothing is glued. Versions that did not record
+    `glued_gaps` also glued after gaps inside words."""
     return {"glue_prob": glue_prob, "glued_gaps": "beginnings of words"} if glue_prob else {}
 
 
 class GluedRests:
-    """How the rest of a word looks behind a gap at its beginning: as pipelines show it, not as training otherwise does.
+    """Finds rests of words that fill-mask pipelines tokenize differently from training. A rest is what follows a gap
+    (`[MASK]`) at the beginning of a word.
 
-    In «[MASK]입니다», every 🤗 tokenizer takes `[MASK]` out first, so that the rest becomes `입니다`, the beginning of
-    a word. In training, where a token is hidden after tokenizing, the rest would be `##입니다`. Only rests of one piece
-    whose characters are also a token that begins a word are rewritten. Longer rests may be tokenized differently, and
-    are left as they are, as are rests behind a gap inside a word, which hardly anybody writes.
+    In a pipeline, every 🤗 tokenizer splits `[MASK]입니다` at `[MASK]` first, so that the rest becomes `입니다`, which
+    begins a word. In training, tokens are masked after tokenizing, so the rest is `##입니다`. Gluing replaces it with
+    `입니다`. This is done only if the rest is a single piece, and the vocabulary has a token of the same characters
+    that begins a word. A longer rest does not change, because a pipeline may split it differently. A rest after a gap
+    inside a word does not change either, because hardly anybody writes such a gap.
 
     Args:
-      tokenizer: a WordPiece tokenizer; one without `##` pieces has no such rests.
+      tokenizer: a WordPiece tokenizer. If its vocabulary has no `##` pieces, there is nothing to glue.
 
     Attributes:
-      beginnings: (vocabulary,) int32: for each `##` piece the token of the same characters that begins a word, else -1.
-      continues: (vocabulary,) bool: whether a token goes on with a word.
+      beginnings: (vocabulary,) int32: for each `##` piece, the id of the token of the same characters that begins a
+        word; -1 if there is none, and for all other tokens.
+      continues: (vocabulary,) bool: whether a token is a `##` piece, which continues a word.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -53,14 +58,16 @@ class GluedRests:
                     self.beginnings[number] = vocabulary.get(token[2:], -1)
 
     def behind(self, ids: np.ndarray, is_gap: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:
-        """Where a rest of one piece stands behind a gap that begins a word, and can be written as such a beginning.
+        """Find the rests to glue: single pieces after a gap at the beginning of a word that have an entry in
+        `beginnings`.
 
         Args:
           ids: int32, the tokens before masking; the last axis is the order of the text.
-          is_gap, is_chosen: bool, like `ids`: where `[MASK]` stands, and all that is predicted.
+          is_gap: bool, in the shape of `ids`: the positions of `[MASK]`.
+          is_chosen: bool, in the shape of `ids`: all positions to predict.
 
         Returns:
-          bool, like `ids`.
+          bool, in the shape of `ids`.
         """
         follows_gap, ends_word = np.zeros_like(is_gap), np.ones_like(is_gap)
         follows_gap[..., 1:] = is_gap[..., :-1] & ~self.continues[ids[..., :-1]]
@@ -69,19 +76,20 @@ class GluedRests:
 
 
 class MaskingCollator:
-    """Pads examples to `block_size` and masks them, for this package's `to_tf_dataset` and for 🤗's.
+    """Pads examples to `block_size` and masks them, for this package's `to_tf_dataset` and for the one of 🤗 datasets.
 
-    Of an example's ordinary tokens, `mask_prob` (rounded, one at least) are chosen without replacement; special tokens
-    and `[UNK]` never are. Of the chosen, 80% become `[MASK]`, 10% a random ordinary token, 10% stay as they are
-    (Devlin et al., 2019).
+    In each example, a share `mask_prob` of the ordinary tokens (rounded, at least one) is chosen without replacement.
+    Special tokens and `[UNK]` are never chosen. A chosen token becomes `[MASK]` with probability 0.8 and a random
+    ordinary token with probability 0.1, and is otherwise unchanged (Devlin et al., 2019).
 
     Args:
-      tokenizer: the tokenizer the examples were made with.
+      tokenizer: the tokenizer with which the examples were made.
       block_size: length of every row.
-      mask_prob: share of the ordinary tokens to predict; 0 masks nothing.
-      glue_prob: the probability that the rest of a word after a `[MASK]` is shown as pipelines show it, `입니다`
+      mask_prob: the share of the ordinary tokens to predict; 0 masks nothing.
+      glue_prob: the probability that the rest of a word after a `[MASK]` is shown as in a fill-mask pipeline, `입니다`
         instead of `##입니다` (see `GluedRests`). It changes no label and no other draw.
-      seed: of the draws. The same sequence of calls gives the same masks; `collate` takes a generator of its own.
+      seed: the seed for calls of the object itself: the same sequence of calls gives the same masks. `collate` and
+        the other methods use the generator in their arguments.
 
     Raises:
       ValueError: mask_prob or glue_prob outside [0, 1], or a tokenizer without `[MASK]`.
@@ -113,7 +121,7 @@ class MaskingCollator:
         self._rng = np.random.default_rng(seed)
 
     def __call__(self, examples: list[dict]) -> dict[str, np.ndarray]:
-        """Collate as 🤗's data collators do: a list of examples in, one dictionary of arrays out, labels included."""
+        """Collate a list of examples to one dictionary of arrays, labels included, as 🤗's data collators do."""
         inputs, labels = self.collate(
             [example["input_ids"] for example in examples],
             [example["token_type_ids"] for example in examples],
@@ -126,12 +134,13 @@ class MaskingCollator:
     def collate(
         self, input_ids: list, token_type_ids: list, rng: np.random.Generator, rows: int | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Pad and mask.
+        """Pad and mask examples.
 
         Args:
-          input_ids, token_type_ids: one sequence an example.
-          rng: where the draws come from.
-          rows: rows of the result; those beyond the examples are all padding, without attention and without loss.
+          input_ids, token_type_ids: one sequence for each example.
+          rng: the generator for the draws.
+          rows: number of rows of the result. Default: the number of examples. Further rows are padding, without
+            attention and without loss.
 
         Returns:
           `({input_ids, token_type_ids, attention_mask}, {labels})`, each (rows, block_size) int32.
@@ -158,22 +167,24 @@ class MaskingCollator:
 
         Args:
           input_ids: (rows, block_size) int32.
-          rng: where the draws come from.
+          rng: the generator for the draws.
 
         Returns:
-          `(masked_ids, labels)`, both like `input_ids`; `labels` holds the original where it is to be predicted and
-          -100 elsewhere.
+          `(masked_ids, labels)`, both like `input_ids`. `labels` has the original tokens at the positions to predict,
+          and -100 elsewhere.
         """
         chosen = self._choose(input_ids, rng)
         labels = np.where(chosen, input_ids, np.int32(IGNORED))
         return self.hide(input_ids, chosen, rng), labels
 
     def hide(self, input_ids: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The ids with `[MASK]`, a random token or the same in the place of each one chosen (80, 10 and 10%), and with
-        the rests of words that are shown as pipelines show them.
+        """Replace each chosen token with `[MASK]` (80%) or a random token (10%), or keep it (10%). Then glue rests of
+        words (see `GluedRests`), each with probability `glue_prob`.
 
         Args:
-          input_ids, chosen: int32 and bool, of one shape.
+          input_ids: int32, of any shape.
+          chosen: bool, of the same shape: the tokens to predict.
+          rng: the generator for the draws.
         """
         fate = rng.random(int(chosen.sum()), np.float32)
         original = input_ids[chosen]
@@ -183,18 +194,19 @@ class MaskingCollator:
         masked = input_ids.copy()
         masked[chosen] = replaced
         if self.glue_prob > 0:
-            (rng,) = rng.spawn(1)  # so that the draws after these do not depend on them
+            (rng,) = rng.spawn(1)  # so that later draws do not depend on the draws below
             is_glued = self.rests.behind(input_ids, chosen & (masked == self.mask_token_id), chosen)
             is_glued[is_glued] = rng.random(int(is_glued.sum()), np.float32) < self.glue_prob
             masked[is_glued] = self.rests.beginnings[input_ids[is_glued]]
         return masked
 
     def choose_in_examples(self, ids: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Where to predict, as in `mask`, for examples that lie one after the other.
+        """Choose the positions to predict, by the same rule as `mask`, for examples that are concatenated.
 
         Args:
-          ids: (tokens,) int32, of all examples.
-          lengths: (examples,) of each.
+          ids: (tokens,) int32, the tokens of all examples.
+          lengths: (examples,) the number of tokens of each example.
+          rng: the generator for the draws.
 
         Returns:
           (tokens,) bool.
@@ -202,7 +214,7 @@ class MaskingCollator:
         example = np.repeat(np.arange(len(lengths)), lengths)
         ordinary = ~self.is_special[ids]
         wanted = self._wanted(np.bincount(example, weights=ordinary, minlength=len(lengths)))
-        # Sorted by example, ordinary tokens before the others, and then at random.
+        # Sort by example; within an example, ordinary tokens before the others; then at random.
         keys = (example << 33) | (~ordinary).astype(np.int64) << 32 | rng.integers(0, 1 << 32, len(ids), np.int64)
         order = np.argsort(keys)
         rank = np.empty(len(ids), np.int64)
@@ -210,16 +222,18 @@ class MaskingCollator:
         return rank < wanted[example]
 
     def _wanted(self, count: np.ndarray) -> np.ndarray:
-        """How many of so many ordinary tokens are predicted."""
+        """The number of tokens to predict, given the number of ordinary tokens."""
         return np.minimum(np.maximum(np.rint(self.mask_prob * count), self.mask_prob > 0), count).astype(np.int64)
 
     def _choose(self, input_ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Where to predict: in each row exactly `max(1, round(mask_prob * ordinary tokens))` of the ordinary tokens."""
+        """Choose the positions to predict: `max(1, round(mask_prob * ordinary tokens))` ordinary tokens of each row,
+        but none if the row has none or `mask_prob` is 0."""
         rows, width = input_ids.shape
         ordinary = ~self.is_special[input_ids]
         count = ordinary.sum(axis=1)
         wanted = self._wanted(count)
-        # The `wanted` smallest of random numbers that are all different: their low bits are the position.
+        # Choose the `wanted` smallest random numbers of each row. They all differ, because their low bits are the
+        # position.
         position_bits = np.uint32(math.ceil(math.log2(max(width, 2))))
         scores = rng.integers(0, 1 << 32, (rows, width), np.uint32)
         scores = ((scores >> position_bits) << position_bits) | np.arange(width, dtype=np.uint32)

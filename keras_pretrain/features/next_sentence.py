@@ -18,7 +18,7 @@ class SentencePairs:
       a_start, a_end, b_start, b_end: (pairs,) int64.
       next_sentence_label: (pairs,) int64; 0 if B follows A, 1 if B is random.
       one_sentence_documents: number of documents that made no pair, because they have one sentence.
-      leftover_sentences: number of last sentences of longer documents that were left alone, so that they made no pair.
+      leftover_sentences: number of longer documents whose last sentence was left alone, and so made no pair.
     """
 
     a_start: np.ndarray
@@ -34,7 +34,7 @@ class SentencePairs:
 
     @classmethod
     def join(cls, passes: list["SentencePairs"]) -> "SentencePairs":
-        """The pairs of several passes over one corpus, one pass after the other."""
+        """Join the pairs of several passes over one corpus, one pass after the other."""
         names = ("a_start", "a_end", "b_start", "b_end", "next_sentence_label")
         columns = {name: np.concatenate([getattr(pairs, name) for pairs in passes]) for name in names}
         leftover = sum(pairs.leftover_sentences for pairs in passes)
@@ -72,7 +72,7 @@ def pair_sentences(
     Args:
       corpus: at least two documents, at least one of them with two sentences.
       max_tokens: maximum number of tokens of A and B together, without special tokens.
-      short_seq_prob: share of the pairs whose target length is random and shorter.
+      short_seq_prob: the probability that a pair gets a random target length.
       seed: one or more numbers; the same seed gives the same pairs.
       documents: only this number of documents, from the first on, make pairs. Default: all.
       random_from: the first document from which random sentences are taken. With `documents` and `random_from`, one
@@ -84,7 +84,7 @@ def pair_sentences(
     Raises:
       ValueError: no document has two sentences, or there is no other document to take a random B from.
     """
-    if documents is None:  # the whole corpus was checked before, and a part of it may have no pair
+    if documents is None:  # else the caller has checked the whole corpus; a part may have no pair
         check_pairable(corpus.num_documents, bool(np.any(np.diff(corpus.document_starts) > 1)))
     pairs, one_sentence, leftover = array("q"), 0, 0
     for rng, document in seeded_documents(corpus, "Pairing", seed, documents):
@@ -102,7 +102,7 @@ def check_pairable(num_documents: int, has_two_sentences: bool) -> None:
     """Raise an error if a corpus allows no pairs for next-sentence prediction.
 
     Args:
-      num_documents: with text.
+      num_documents: the number of documents with text.
       has_two_sentences: whether any of them has two sentences.
     """
     if num_documents < 2:
@@ -159,14 +159,15 @@ def _pair_document(
 def _random_sentences(
     corpus: TokenizedCorpus, document: int, random_from: int, target: int, rng: random.Random
 ) -> tuple[int, int]:
-    """Choose a span from a random sentence of another document, until `target` tokens or the end of that document."""
+    """Choose whole sentences of another document, from a random one on, until they have `target` tokens or the document
+    ends. Returns the first token and the end."""
     is_candidate = document >= random_from
     other = random_from + rng.randrange(corpus.num_documents - random_from - is_candidate)
     other += is_candidate and other >= document
     first, end = corpus.document_starts[other : other + 2].tolist()
     start = rng.randrange(first, end)
     b_start = int(corpus.sentence_starts[start])
-    # The first boundary at which the target is reached, after at least one sentence.
+    # The first sentence boundary at which the span has `target` tokens.
     stop = int(np.searchsorted(corpus.sentence_starts[start + 1 : end], b_start + target)) + start + 1
     return b_start, int(corpus.sentence_starts[stop])
 

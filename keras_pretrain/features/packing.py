@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_pretrain.features.masking import IGNORED
 
-_PACKING = 4  # part of the random stream's seed; batching uses others
+_PACKING = 4  # a part of the random stream's seed; `batching` uses other numbers
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,10 @@ class Packing:
     """A plan of the examples that share a row.
 
     Attributes:
-      members: (examples,) numbers of the examples, with those of a row next to each other.
+      members: (examples,) numbers of the examples; the examples of a row are next to each other.
       ends: (rows,) the end of each row's examples in `members`.
       most_examples: the maximum number of examples in a row.
-      most_labels: the maximum number of labels in a row, for the `mask_prob` that the plan was made for.
+      most_labels: an upper bound of the number of labels in a row, for the `mask_prob` of the plan.
     """
 
     members: np.ndarray
@@ -29,7 +29,7 @@ class Packing:
         return len(self.ends)
 
     def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The examples of some rows, and the number of examples of each row."""
+        """Return the numbers of the examples in some rows, and the number of examples in each of these rows."""
         starts = np.where(rows > 0, self.ends[rows - 1], 0)
         counts = self.ends[rows] - starts
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -40,11 +40,11 @@ def pack(lengths: np.ndarray, block_size: int, *, mask_prob: float, seed: int) -
     """Put examples into few rows of `block_size` tokens, with the best-fit decreasing algorithm.
 
     Rows are planned from the counts of lengths (`plan_rows`), which takes as long for ten million examples as for a
-    thousand. The example of a given length for each row is then drawn at random.
+    thousand. Then, for each row, examples of the planned lengths are drawn at random.
 
     Args:
       lengths: (examples,) number of tokens of each example, from 1 to `block_size`.
-      mask_prob: share of the tokens to predict; at least one in each example.
+      mask_prob: the share of the tokens to predict (at least one in each example), for `most_labels`.
       seed: the seed for the draw.
     """
     plan = plan_rows(np.bincount(lengths, minlength=block_size + 1), block_size)
@@ -69,10 +69,10 @@ def pack(lengths: np.ndarray, block_size: int, *, mask_prob: float, seed: int) -
 
 
 def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...], int]]:
-    """Best-fit decreasing over a histogram of lengths: the longest example first, each into the row where it leaves the
-    least room.
+    """Plan rows with best-fit decreasing: take the longest example first, and put each example into the row in which it
+    leaves the least room. A histogram of lengths represents the examples.
 
-    After Krell et al. (2021, "Efficient Sequence Packing without Cross-contamination").
+    The algorithm is from Krell et al. (2021, "Efficient Sequence Packing without Cross-contamination").
 
     Args:
       counts: (block_size + 1,) the number of examples of each length.
@@ -82,7 +82,7 @@ def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...]
     """
     open_rows: list[list] = [
         [] for _ in range(block_size + 1)
-    ]  # [n]: (example lengths, number of such rows), for rows with n free tokens
+    ]  # open_rows[n]: `(example lengths, number of such rows)` of rows with n free tokens
     for length in range(block_size, 0, -1):
         left = int(counts[length])
         while left:
@@ -93,7 +93,7 @@ def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...]
             if filled:
                 open_rows[room - fitting * length].append((composition + (length,) * fitting, filled))
                 left -= filled * fitting
-            if left and filled < rows:  # fewer than fit into one row
+            if left and filled < rows:  # the examples that are left do not fill a row
                 open_rows[room - left * length].append((composition + (length,) * left, 1))
                 filled, left = filled + 1, 0
             if room < block_size and filled < rows:
@@ -102,7 +102,8 @@ def plan_rows(counts: np.ndarray, block_size: int) -> list[tuple[tuple[int, ...]
 
 
 class Layout:
-    """The positions of tokens in packed rows: the examples of a row follow each other from the first column on.
+    """Computes the positions of tokens in packed rows. In a row, the examples follow each other from the first column
+    on.
 
     Args:
       lengths: (examples,) number of tokens of each example, row by row.
@@ -120,21 +121,21 @@ class Layout:
         self.row = np.repeat(np.arange(len(counts)), counts)
         examples = np.arange(len(lengths))
         self.number = examples - np.repeat(np.cumsum(counts) - counts, counts)
-        starts = np.cumsum(lengths) - lengths  # among all tokens
-        self._offsets = starts - starts[examples - self.number]  # within the row
+        starts = np.cumsum(lengths) - lengths  # index of each example's first token among all tokens
+        self._offsets = starts - starts[examples - self.number]  # the same within the row
         self._positions = np.arange(lengths.sum()) - np.repeat(starts, lengths)
         self.token_rows = np.repeat(self.row, lengths)
         self.columns = np.repeat(self._offsets, lengths) + self._positions
         self._lengths = lengths
 
     def spread(self, values: np.ndarray, filler: int = 0) -> np.ndarray:
-        """One value for each token → (rows, length) int32."""
+        """Arrange one value for each token in rows, (rows, length) int32."""
         spread = np.full(self._shape, filler, np.int32)
         spread[self.token_rows, self.columns] = values
         return spread
 
     def inputs(self, ids: np.ndarray, types: np.ndarray, pad_token_id: int) -> dict[str, np.ndarray]:
-        """The model's inputs for each token, (rows, length) int32 each; `example_ids` count from 1 in each row."""
+        """Make the model's inputs, each (rows, length) int32. `example_ids` count from 1 in each row."""
         return {
             "packed_ids": self.spread(ids, pad_token_id),
             "token_type_ids": self.spread(types),
@@ -143,13 +144,13 @@ class Layout:
         }
 
     def of_examples(self, values: np.ndarray, most: int, filler: int = 0) -> np.ndarray:
-        """One value for each example → (rows, most), with `filler` where a row has fewer."""
+        """Arrange one value for each example in rows, (rows, most), with `filler` where a row has fewer examples."""
         found = np.full((self._shape[0], most), filler, np.asarray(values).dtype)
         found[self.row, self.number] = values
         return found
 
     def first_positions(self, most: int) -> np.ndarray:
-        """The start of each example, (rows, most) int32; -1 where a row has fewer."""
+        """The column at which each example starts, (rows, most) int32; -1 where a row has fewer examples."""
         return self.of_examples(self._offsets.astype(np.int32), most, -1)
 
 
@@ -161,7 +162,8 @@ def unpack(inputs: dict, labels: dict | None = None) -> tuple[dict, dict]:
 
     Returns:
       `(inputs, labels)`: `input_ids`, `token_type_ids`, `attention_mask`, (examples, block_size) each; `labels` of the
-      same shape and `next_sentence_label` (examples,), each only if the batch has it. All int32, row by row.
+      same shape, and `next_sentence_label` (examples,), each only if the batch has it. All arrays are int32. The order
+      of the examples is row by row.
     """
     inputs = {name: np.asarray(values) for name, values in inputs.items()}
     labels = {name: np.asarray(values) for name, values in (labels or {}).items()}

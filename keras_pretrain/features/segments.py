@@ -1,4 +1,4 @@
-"""Single segments, for MLM without next sentences and for ELECTRA: sentences of one document, joined up to a length."""
+"""Joins sentences of one document to single segments, for MLM without next-sentence prediction and for ELECTRA."""
 
 import random
 from array import array
@@ -22,7 +22,7 @@ def pack_segments(
     Args:
       corpus: the documents.
       max_tokens: maximum number of tokens of a segment, without special tokens.
-      short_seq_prob: share of the segments whose target length is random and shorter.
+      short_seq_prob: the probability that a segment gets a random target length.
       seed: one or more numbers; the same seed gives the same segments.
 
     Returns:

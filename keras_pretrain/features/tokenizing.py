@@ -19,9 +19,9 @@ from keras_pretrain.corpus.cleaning import cut_at_blanks
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_BLOCK = 256  # documents that share a random stream
+_BLOCK = 256  # number of documents that share a random stream
 _CHARACTERS_AT_ONCE = 1_000_000
-_MOST_WORDS = 300_000  # that are remembered: 50 MB
+_MOST_WORDS = 300_000  # number of words whose ids are kept; they take 50 MB
 _NO_TEXT = "\uffff"  # a code point that is never assigned to a character
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
@@ -45,7 +45,7 @@ class TokenizedCorpus:
     empty_documents: int
 
     def part(self, first: int, end: int) -> "TokenizedCorpus":
-        """The documents from `first` up to `end`, `end` not included."""
+        """Return the documents from `first` up to `end`, `end` not included."""
         sentences = self.document_starts[first : end + 1]
         tokens = self.sentence_starts[sentences[0] : sentences[-1] + 1]
         return TokenizedCorpus(self.ids[tokens[0] : tokens[-1]], tokens - tokens[0], sentences - sentences[0], 0)
@@ -60,7 +60,7 @@ class TokenizedCorpus:
 
     @classmethod
     def join(cls, parts: list["TokenizedCorpus"]) -> "TokenizedCorpus":
-        """Several corpora as one, the documents of one after those of the other."""
+        """Join several corpora to one, in the given order."""
         starts = {}
         for name in ("sentence_starts", "document_starts"):
             arrays = [getattr(part, name) for part in parts]
@@ -88,7 +88,7 @@ class TokenizedCorpus:
         cls, ids: np.ndarray, sentence_lengths: np.ndarray, document_lengths: np.ndarray
     ) -> "TokenizedCorpus":
         """Make a corpus from the ids of all sentences, the number of ids of each sentence, and the number of sentences
-        of each document; empty ones are allowed."""
+        of each document. Empty sentences and documents are allowed, and left out."""
         has_token = np.concatenate([[0], np.cumsum(sentence_lengths > 0)])
         ends = np.cumsum(document_lengths).astype(np.int64)
         document_lengths = has_token[ends] - has_token[ends - document_lengths.astype(np.int64)]
@@ -105,7 +105,7 @@ def tokenize_sentences(sentences: Dataset, tokenizer: "PreTrainedTokenizerBase")
 
     Args:
       sentences: a dataset with column `sentences` (list[str]), one document per row.
-      tokenizer: a tokenizer; one that is not fast takes longer.
+      tokenizer: a tokenizer; a slow (Python) one takes longer.
     """
     dataset = sentences.select_columns(["sentences"])
     documents = (document for batch in dataset.iter(100) for document in batch["sentences"])
@@ -154,10 +154,10 @@ def choose_tokenize(tokenizer: "PreTrainedTokenizerBase") -> Tokenize:
 
 
 def plain_text_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
-    """A copy of a fast tokenizer's backend that reads `[SEP]` or `[MASK]` in a text as ordinary characters.
+    """Copy a fast tokenizer's backend, and make the copy read `[SEP]` or `[MASK]` in a text as ordinary characters.
 
-    The same holds for all of the tokenizer's own special tokens (padding, unknown, class, separator, mask, begin and
-    end of a text). Tokens that were added with `add_tokens` or as `additional_special_tokens` are still matched. With
+    It does so with all of the tokenizer's own special tokens (padding, unknown, class, separator, mask, begin and end
+    of a text). Tokens that were added with `add_tokens` or as `additional_special_tokens` are still matched. With
     `add_special_tokens=True`, the backend still puts special tokens around a text.
 
     Args:
@@ -171,13 +171,14 @@ def plain_text_backend(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
     for token in settings["added_tokens"]:
         token["special"] = token["content"] in core
     if settings["model"]["type"] == "WordPiece":
-        # If a pre-tokenizer does not split brackets, `[SEP]` is a word, and it is in the vocabulary.
+        # If the pre-tokenizer does not split brackets, `[SEP]` is a word, and the model would find it in the
+        # vocabulary. So its entry is renamed to a string that no text contains.
         hidden = core & settings["model"]["vocab"].keys() - {settings["model"]["unk_token"]}
         vocabulary = settings["model"]["vocab"].items()
         settings["model"]["vocab"] = {_NO_TEXT + word if word in hidden else word: i for word, i in vocabulary}
         settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in hidden]
     backend = Tokenizer.from_str(json.dumps(settings))
-    backend.encode_special_tokens = True  # tokens marked as special; not in the JSON
+    backend.encode_special_tokens = True  # split tokens that are marked as special; the JSON has no such setting
     return backend
 
 
@@ -185,7 +186,7 @@ def plain_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
     """Change a text so that a slow (Python) tokenizer of BERT or ELECTRA finds none of its own special tokens in it.
 
     It inserts a space after the first character of each special token: `[MASK]` becomes `[ MASK]`. This changes nothing
-    else, because BERT's rules split this character, `[`, from the following text anyway. (`split_special_tokens=True`
+    else, because BERT's rules split this character (`[`) from the following text anyway. (`split_special_tokens=True`
     does not help: it does not split a special token between spaces, but does split added tokens.)
     """
     for token in core_special_tokens(tokenizer):
@@ -205,7 +206,7 @@ def _tokenize_whole(backend: Tokenizer, sentences: list[str]) -> tuple[np.ndarra
 
 def _tokenize_slowly(tokenizer: "PreTrainedTokenizerBase", sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
     texts = [plain_text(tokenizer, sentence) for sentence in sentences]
-    # verbose=False: no warning for sentences longer than the model's length, because they are cut later.
+    # verbose=False turns off the warning for sentences longer than the model's maximum, because these are cut later.
     return _lay_out(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -214,10 +215,10 @@ def _lay_out(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class WordByWord:
-    """Tokenizes each run of characters between blanks once, and reuses the result if it occurs again.
+    """Tokenizes each word (the characters between two spaces) once, and reuses the ids if the word occurs again.
 
     Args:
-      tokenizer: later changes to it, and the settings of its last call, have no effect.
+      tokenizer: a fast tokenizer; it is copied, so later changes to it have no effect.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -226,7 +227,7 @@ class WordByWord:
 
     def _forget(self) -> None:
         self._words = _Words()
-        self._ids, self._lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)  # ids of all words, in their order
+        self._ids, self._lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)  # the ids of all words, in order
 
     def __call__(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if len(sentences) == 1 and len(sentences[0]) > _CHARACTERS_AT_ONCE:
@@ -272,7 +273,8 @@ class _Words(dict):
 
 
 def _splits_at_blanks(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether a text can be tokenized run by run between its blanks, as with BERT's and ELECTRA's tokenizers."""
+    """Whether the tokenizer gives the same ids if it tokenizes each word (between spaces) separately, as those of BERT
+    and ELECTRA do."""
     if not getattr(tokenizer, "is_fast", False):
         return False
     backend = tokenizer.backend_tokenizer
@@ -287,10 +289,11 @@ def _splits_at_blanks(tokenizer: "PreTrainedTokenizerBase") -> bool:
 def seeded_documents(
     corpus: TokenizedCorpus, purpose: str, seed: int | Sequence[int], documents: int | None = None
 ) -> Iterator[tuple[random.Random, int]]:
-    """Yield the number of each document, or of the first `documents`, with its random stream; shows a progress bar.
+    """Yield a random stream and the number of a document, for each document or the first `documents` of them. Shows a
+    progress bar.
 
-    The documents of a block share a stream, which depends only on `purpose`, `seed` (one or more numbers) and the
-    block. So any process can make any block, with the same result.
+    Each group of 256 consecutive documents shares a stream. It depends only on `purpose`, `seed` (one or more numbers)
+    and the numbers of these documents, so the result does not depend on the process.
     """
     seed = [int(part) for part in np.atleast_1d(seed)]
     documents = corpus.num_documents if documents is None else documents

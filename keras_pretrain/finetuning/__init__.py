@@ -1,4 +1,4 @@
-"""Fine-tunes a pretrained encoder on labelled examples; the result is a classifier or regressor and its metrics."""
+"""Fine-tunes pretrained encoders on labelled examples; the result is a classifier or regressor, and its metrics."""
 
 from keras_pretrain.finetuning.batching import encode_examples, to_tf_dataset
 from keras_pretrain.finetuning.examples import check_examples, load_examples

@@ -1,4 +1,4 @@
-"""Labelled examples → batches of one shape, with little padding."""
+"""Makes batches of labelled examples that all have one shape and little padding."""
 
 import itertools
 import logging
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MULTIPLE = 8  # row lengths are multiples of this
-# Longer rows have less padding but costlier attention. In a row of this length, attention takes about as long as
-# everything else.
+# Longer rows have less padding, but attention takes longer. At this row length, attention takes about as long as all
+# other parts of a step together.
 _COSTLY_LENGTH = 1024
 _NOISE = (0.3, 0.2, 0.1, 0.05, 0.0)  # values of `noise` to try, in this order
 _PREFETCHED = 4
@@ -35,7 +35,7 @@ class EncodedExamples:
     """The token ids of examples, with special tokens, and their labels as numbers.
 
     Attributes:
-      input_ids, token_type_ids: one array per example.
+      input_ids, token_type_ids: one array of integers per example.
       labels: (examples,) int32, or float32 for regression; `None` without labels.
     """
 
@@ -48,7 +48,7 @@ class EncodedExamples:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, (examples,) int64."""
+        """The number of tokens of each example, (examples,) int64."""
         return np.fromiter(map(len, self.input_ids), np.int64, len(self))
 
 
@@ -72,7 +72,7 @@ def encode_examples(
       max_length: the maximum number of tokens of an example.
       cleaning: how to clean the texts, as in `clean_text`. Default: the cleaning of the pretraining text, if it is
         recorded with the tokenizer, else `"none"`. A text that is empty after cleaning stays an example; a warning
-        reports the number of these.
+        reports the number of such texts.
 
     Raises:
       ValueError: a label that the config does not have, or an unknown cleaning.
@@ -120,19 +120,19 @@ def _encode(
 
 
 def round_up(length: int) -> int:
-    """The length of rows for examples of up to `length` tokens."""
+    """Round a length up to the next length that rows can have."""
     return int(-(-length // _MULTIPLE) * _MULTIPLE)
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """One shape for all packed batches of a training, and how the examples are divided among the batches.
+    """The shape of all packed batches of a training, and the division of the examples among the batches.
 
     Attributes:
       lengths: number of tokens of each example.
       batch_count: number of batches of an epoch; all have the same number of examples, or one fewer.
       rows, row_length, most_examples: rows of a batch; tokens of a row; maximum number of examples of a row.
-      filled_rows: the number of rows that the examples need; the others fill up to a multiple.
+      filled_rows: the number of rows that the examples need. More rows are added only to reach a multiple.
     """
 
     lengths: np.ndarray
@@ -151,10 +151,10 @@ class BatchPlan:
         """Draw which examples share a batch and a row, and the order of the batches.
 
         Returns:
-          (batches, rows, most_examples) the numbers of the examples, each once; -1 where a row has fewer.
+          (batches, rows, most_examples) the indices of the examples, each once; -1 where a row has fewer examples.
         """
         divisions = (self._divide_and_place(rng, noise) for noise in _NOISE)
-        batches, placed = next(each for each in divisions if each is not None)  # noise 0 is the plan's division
+        batches, placed = next(each for each in divisions if each is not None)  # noise 0 fits, as in the plan
         if self.rows > self.filled_rows:
             spread = _place(batches, self.lengths, self.rows, self.row_length, evenly=True)
             placed = placed if spread is None or spread.shape[2] > self.most_examples else spread
@@ -175,7 +175,7 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
     Args:
       lengths: number of tokens of each example.
       batch_size: the maximum number of examples of a batch.
-      multiple: the number of rows is a multiple of it.
+      multiple: the number of rows of a batch is a multiple of this number.
     """
     count = -(-len(lengths) // batch_size)
     batches = _divide(lengths, count, np.random.default_rng(0), 0.0)
@@ -187,7 +187,7 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
     shortest = {rows: round_up(max(lengths.max(), -(-tokens // rows))) for rows in range(1, batches.shape[1] + 1)}
     least = math.inf
     best: BatchPlan | None = None
-    for rows, length in sorted(shortest.items(), key=lambda shape: cost(*shape)):  # cheapest first, if examples fit
+    for rows, length in sorted(shortest.items(), key=lambda shape: cost(*shape)):  # cheapest first
         for row_length in itertools.count(length, _MULTIPLE):
             if cost(rows, row_length) >= least:
                 break
@@ -205,22 +205,22 @@ def plan_batches(lengths: np.ndarray, batch_size: int, multiple: int = 1) -> Bat
 def _divide(lengths: np.ndarray, count: int, rng: np.random.Generator, noise: float) -> np.ndarray:
     """Divide examples into `count` batches with nearly equal numbers of examples and of tokens.
 
-    The `count` longest examples go to different batches; then the next longest, each to the batch with the fewest
-    tokens.
+    The `count` longest examples go to different batches. The next `count` longest follow, again to different batches:
+    the longest of them goes to the batch with the fewest tokens so far, and so on.
 
     Args:
       noise: how random the order by length is: lengths are multiplied by a random factor, and this is the standard
         deviation of its logarithm. Without noise, each draw makes batches with the same lengths.
 
     Returns:
-      (count, examples) the numbers of the examples, the longest first; -1 if a batch has one fewer.
+      (count, examples) the indices of the examples in each batch, the longest first; -1 if a batch has one fewer.
     """
     blurred = lengths * np.exp(noise * rng.standard_normal(len(lengths)))
     order = rng.permutation(len(lengths))
     most = -(-len(lengths) // count)
     strata = np.full(most * count, -1)
     strata[: len(lengths)] = order[np.argsort(-blurred[order], kind="stable")]
-    known = np.append(lengths, 0)  # the last one belongs to example -1
+    known = np.append(lengths, 0)  # index -1, which means no example, has length 0
     batches, tokens = np.empty((count, most), np.int64), np.zeros(count, np.int64)
     for number, stratum in enumerate(strata.reshape(most, count)):
         by_tokens = np.argsort(tokens, kind="stable")
@@ -239,7 +239,7 @@ def _place(
       lengths: number of tokens of each example.
 
     Returns:
-      (batches, rows, examples) the numbers of the examples, with -1 after those of a row; `None` if they do not fit.
+      (batches, rows, examples) the indices of the examples, then -1 to the end of each row; `None` if they do not fit.
     """
     every, known = np.arange(len(batches)), np.append(lengths, 0)
     room, filled = np.full((len(batches), rows), row_length), np.zeros((len(batches), rows), np.int64)
@@ -273,13 +273,13 @@ def to_tf_dataset(
       encoded: from `encode_examples`.
       tokenizer: its padding token fills the rows.
       batch_size: the global batch size, summed over all replicas.
-      packed: several examples share a row, and each attends only to itself, so that there is little padding. For the
-        classifiers of this package: stock models refuse such batches. Each epoch has every example once. All batches
-        have the same number of examples or one fewer, at most `batch_size`. If not packed, each example has its own
-        row, and the last examples of an epoch are left out if they do not fill a batch.
-      class_weight: maps the number of a class to the weight of its examples' losses.
-      multiple: the model's `gradient_accumulation_steps`; the number of packed rows is a multiple of it and of the
-        number of replicas.
+      packed: several examples share a row, and each attends only to itself, so that there is little padding. Only the
+        classifiers of this package accept such batches. Each epoch has every example once. All batches have the same
+        number of examples or one fewer, at most `batch_size`. If not packed, each example has its own row, and the
+        last examples of an epoch are left out if they do not fill a batch.
+      class_weight: maps the index of a class to the weight of its examples in the loss.
+      multiple: the model's `gradient_accumulation_steps`. The number of packed rows is a multiple of this number and of
+        the number of replicas.
       seed: the same seed gives the same batches in each epoch.
 
     Returns:
@@ -327,7 +327,7 @@ def packed_dataset(
     class_weight: Mapping[int, float] | None = None,
     seed: int = 42,
 ) -> "tf.data.Dataset":
-    """Like `to_tf_dataset(packed=True)`, but with a plan that was made for these examples."""
+    """Like `to_tf_dataset(packed=True)`, but with an existing plan for these examples."""
     columns = _columns(encoded, class_weight)
 
     def make(chosen: np.ndarray) -> tuple:
@@ -348,10 +348,10 @@ def _dataset(
     columns: list[np.ndarray],
     seed: int,
 ) -> "tf.data.Dataset":
-    """Batches that are drawn anew in each epoch.
+    """Make a dataset of batches that are drawn anew in each epoch.
 
     Args:
-      draw: returns the numbers of the examples of each batch of an epoch.
+      draw: returns the indices of the examples in each batch of an epoch.
       make: makes a batch of the given examples.
       count: number of batches of an epoch.
       shapes: the shapes of the result of `make`: the inputs, all int32, and the columns.
@@ -370,18 +370,18 @@ def _dataset(
     dataset = tf.data.Dataset.from_generator(batches, output_signature=(inputs, *others))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(_PREFETCHED)
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread would delay the end of each epoch, see features.batching
+    options.autotune.enabled = False  # else its thread would delay the end of each epoch; see features.batching
     return dataset.with_options(options)
 
 
 def _columns(encoded: EncodedExamples, class_weight: Mapping[int, float] | None) -> list[np.ndarray]:
-    """Labels, if there are any, and weights, if they were requested; (examples,) each."""
+    """Return labels, if there are any, and weights, if `class_weight` is given; (examples,) each."""
     weights = None if class_weight is None else _weigh(encoded.labels, class_weight)
     return [each for each in (encoded.labels, weights) if each is not None]
 
 
 def _weigh(labels: np.ndarray | None, class_weight: Mapping[int, float]) -> np.ndarray:
-    """(examples,) float32."""
+    """The weight of each example in the loss, (examples,) float32."""
     if labels is None:
         raise ValueError("class_weight needs labelled examples: pass the model's config to encode_examples.")
     missing = sorted({*labels.tolist()} - {*class_weight})
@@ -396,11 +396,11 @@ def pack_rows(
     """Make packed inputs of some examples.
 
     Args:
-      rows: (rows, most) the numbers of the examples of each row, with -1 where a row has fewer.
+      rows: (rows, most) the indices of the examples in each row, with -1 where a row has fewer.
       length: number of tokens of a row.
 
     Returns:
-      The inputs, as in `to_tf_dataset`; the places of the examples; and their numbers, row by row.
+      The inputs, as in `to_tf_dataset`; the places of the examples in the rows; and their indices, row by row.
     """
     is_example = rows >= 0
     examples = rows[is_example]
@@ -417,7 +417,7 @@ def pad(
     length: int,
     rows: int | None = None,
 ) -> dict:
-    """Make inputs of some examples, (rows, length) int32 each; rows without an example are padding."""
+    """Make inputs of some examples, one per row, (rows, length) int32 each. Rows without an example are padding."""
     collator = MaskingCollator(tokenizer, block_size=length, mask_prob=0.0)
     ids, types = ([values[i] for i in chosen] for values in (encoded.input_ids, encoded.token_type_ids))
     inputs, _ = collator.collate(ids, types, np.random.default_rng(0), rows=rows)

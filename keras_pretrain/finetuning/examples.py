@@ -45,9 +45,9 @@ def load_examples(
     Args:
       source: a file (`.csv`, `.tsv`, `.json`, `.jsonl`, each also with `.gz`, or `.parquet`), a `Dataset`, or a
         `DatasetDict` with `train` and perhaps `validation`.
-      validation: examples in one of these forms; or the share of `source` to use for validation, drawn with `seed`. It
-        is the same share of each class or, with a `group_column`, of the groups. Ignored if the source has a
-        `validation`.
+      validation: the validation examples, as a file or a `Dataset`; or the share of `source` to use for validation,
+        drawn with `seed`. The share is the same in each class; with a `group_column`, it is a share of the groups.
+        Ignored if the source has a `validation`.
       text_column, pair_column, label_column: the columns of the text, the second text of a pair, and the label.
       group_column: a column of groups, such as near-duplicates or texts of one author. Examples of a group are all in
         training or all in validation.
@@ -159,7 +159,7 @@ def _read(
 
 
 def _columns_of_dataset(dataset: Dataset, columns: dict, name: str) -> dict[str, list]:
-    """The values of each column; `"place"` has the place of each example, for messages."""
+    """The values of each column. The added column `"place"` says where each example is, for messages."""
     missing = [column for column in columns.values() if column not in dataset.column_names]
     if missing:
         raise ValueError(f"{name} has no column {missing[0]!r}; its columns are {', '.join(dataset.column_names)}.")
@@ -247,7 +247,7 @@ def _is_whole(label: str) -> bool:
 
 
 def _split(examples: Dataset, fraction: float, regression: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows for training and the rows for validation."""
+    """Draw the split. Returns the indices of the rows for training, and of those for validation."""
     require_packages("splitting off validation", ("scikit-learn",), "finetune", "Or give a file for validation, too.")
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 

@@ -26,9 +26,9 @@ _CHECKSUMS = {
 
 
 class FinishedSeeds:
-    """The results of each seed and the weights of one of them: in memory, and on disk if there is a folder.
+    """The results of the finished seeds, and the weights of one seed: in memory, and on disk if there is a folder.
 
-    `settings` has everything except the seed that determines the results, as a flat dictionary of JSON values.
+    `settings` is a flat dictionary of JSON values with everything that determines the results, except the seed.
 
     Attributes:
       results: `{seed: {"metrics": ..., "history": ...}}`.
@@ -72,13 +72,13 @@ class FinishedSeeds:
     def weights(self) -> list[np.ndarray]:
         """The weights of `weights_seed`, in the order of `model.get_weights()`."""
         if self._weights is None:
-            folder = cast(OwnedFolder, self._folder)  # without a folder, results are only in memory
+            folder = cast(OwnedFolder, self._folder)  # there is one: without a folder, the weights are in memory
             with np.load(folder.path / _WEIGHTS) as file:
                 self._weights = [file[f"arr_{i}"] for i in range(len(file.files))]
         return self._weights
 
     def save(self, seed: int, weights: list[np.ndarray] | None) -> None:
-        """Store the results and, if given, the weights of this seed instead of those of another."""
+        """Store the results of this seed. If its weights are given, they replace the stored weights."""
         if weights is not None:
             self._weights, self.weights_seed = weights, seed
         if self._folder is None:
@@ -90,8 +90,8 @@ class FinishedSeeds:
             (stage / _RESULTS).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
     def callbacks(self, seed: int) -> list[CSVHistory]:
-        """The callback that writes the metrics of each epoch of a seed, from which `keras-pretrain serve` draws curves.
-        There is none without a folder, or if another file has the name of its file."""
+        """Return a callback that writes the metrics of each epoch of a seed; `keras-pretrain serve` draws curves from
+        them. The list is empty without a folder, or if a file that is not ours has the name of the file to write."""
         if self._folder is None:
             return []
         path = self._folder.path / _HISTORY.format(seed)
@@ -105,7 +105,7 @@ class FinishedSeeds:
         return [_SeedHistory(path, self._folder)]
 
     def read(self, resume: bool) -> None:
-        """Read the results in the folder. Has the same arguments and errors as `open`."""
+        """Read the results in the folder. The arguments and errors are those of `open`."""
         if self._folder is None:
             return
         folder, path = self._folder, self._folder.path
@@ -138,7 +138,7 @@ class FinishedSeeds:
 
 
 def stored_settings(directory: str | os.PathLike[str]) -> dict:
-    """The settings of the finished seeds in a directory; empty if fine-tuning wrote none there."""
+    """The settings that the finished seeds in a directory were trained with; empty if there are none."""
     folder = OwnedFolder(directory, "finetuning")
     if not folder.owns(_RESULTS):
         return {}
@@ -154,7 +154,7 @@ def checksum(*arrays: np.ndarray) -> str:
 
 
 class _SeedHistory(CSVHistory):
-    """Writes its file as one of fine-tuning's, so that no other run takes it for its own."""
+    """Records its file as a file of fine-tuning, so that a pretraining run in this folder does not replace it."""
 
     def __init__(self, path: Path, folder: OwnedFolder) -> None:
         super().__init__(path)

@@ -1,4 +1,4 @@
-"""Task metrics, from scikit-learn and scipy."""
+"""Computes task metrics with scikit-learn and scipy."""
 
 import math
 
@@ -17,7 +17,7 @@ def require_metrics() -> None:
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Figures of a classifier.
+    """Compute the metrics of a classifier.
 
     Args:
       labels: (examples,) ints.
@@ -27,7 +27,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
       `loss` (cross-entropy), `accuracy`, `f1_macro` (the mean over the classes that occur or were predicted), and for
       two classes `f1` (of class 1).
     """
-    from sklearn.metrics import accuracy_score, f1_score, log_loss  # takes seconds
+    from sklearn.metrics import accuracy_score, f1_score, log_loss  # imported here, because it takes seconds
 
     predicted = probabilities.argmax(axis=1)
     metrics = {
@@ -41,7 +41,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
 
 
 def regression_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Figures of a regressor.
+    """Compute the metrics of a regressor.
 
     Args:
       labels, predicted: (examples,) floats.
@@ -63,7 +63,8 @@ def regression_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, f
 
 
 def spread(runs: list[dict[str, float]]) -> dict[str, dict]:
-    """For each metric of several runs: `mean`, `std` (of the sample; 0 for one run) and `values`."""
+    """Summarize each metric of several runs by `mean`, `std` (the sample standard deviation; 0 for one run) and
+    `values`."""
     return {
         name: {
             "mean": float(np.mean([run[name] for run in runs])),

@@ -1,4 +1,4 @@
-"""Predictions of a fine-tuned model for texts, and its metrics on labelled examples."""
+"""Predicts with a fine-tuned model, and computes the model's metrics on labelled examples."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One entry for each text.
+    """The predictions of `predict`, with one entry for each text.
 
     Attributes:
       labels: the name of the likeliest class of each text, from the config; for regression, the predicted numbers.
@@ -43,7 +43,7 @@ class Predictor:
 
     Args:
       model: a classifier of this package or a stock 🤗 `TF...ForSequenceClassification`.
-      tokenizer: its tokenizer.
+      tokenizer: the model's tokenizer.
       batch_size: number of examples of a batch.
       precision: precision of matrix products, as for `compile`; a stock model keeps its own precision.
     """
@@ -70,7 +70,7 @@ class Predictor:
         self._forward = tf.function(forward, jit_compile=True, autograph=False)
 
     def logits(self, encoded: EncodedExamples) -> np.ndarray:
-        """(examples, num_labels) float32."""
+        """Compute the logits of each example, (examples, num_labels) float32."""
         logits = np.empty((len(encoded), self._model.config.num_labels), np.float32)
         if not len(encoded):
             return logits
@@ -80,7 +80,7 @@ class Predictor:
         return logits
 
     def _packed(self, encoded: EncodedExamples) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
-        """Yield inputs, the numbers of their examples, and the index of each example's logits."""
+        """Yield the inputs of a batch, the indices of its examples, and the index of each example's logits."""
         length = round_up(encoded.lengths.max())
         packing = pack(encoded.lengths, length, mask_prob=0.0, seed=0)
         at_once = min(len(packing), max(1, round(self._batch_size * len(packing) / len(encoded))))
@@ -152,7 +152,7 @@ def predict(
 
     Raises:
       FileNotFoundError: there is no such checkpoint, or its weights or tokenizer are missing.
-      ValueError: no texts, an empty text, another number of pairs than of texts, an unknown cleaning, or a damaged
+      ValueError: no texts, an empty text, unequal numbers of texts and pairs, an unknown cleaning, or a damaged
         checkpoint.
     """
     texts = list(texts)

@@ -1,4 +1,4 @@
-"""`finetune`: a classifier or regressor on top of a pretrained encoder, with several seeds in one call."""
+"""`finetune`: trains a classifier or regressor on top of a pretrained encoder, with several seeds in one call."""
 
 import copy
 import json
@@ -118,7 +118,7 @@ def finetune(
 
     With a `directory`, the result of each seed and the best weights so far are stored there. If the call is repeated,
     for example after the process was killed or with more seeds, it trains only the seeds that are not finished, and
-    returns the same metrics and weights as an uninterrupted call. `callbacks` are not compared between calls. The
+    returns the same metrics and weights as an uninterrupted call. It does not check that `callbacks` are the same. The
     metrics of each epoch are written to `history-seed-42.csv` and so on, as by `callbacks.CSVHistory`;
     `keras-pretrain serve` shows them as curves.
 
@@ -145,7 +145,7 @@ def finetune(
         dictionary from label to weight.
       patience: stop after this many epochs in which the validation accuracy (for regression, the validation loss) did
         not improve.
-      seeds: one run each.
+      seeds: the seeds; each one is a run.
       directory: a folder for the results of the seeds, for example `"my_classifier/run"`. Use another folder for other
         settings or other data.
       resume: `False` deletes the results that fine-tuning stored in the directory, and starts again.
@@ -178,7 +178,7 @@ def finetune(
     _check_settings(settings, seeds, class_weight, regression, cleaning)
     if precision == "auto" and resume and directory is not None:  # all seeds of a directory use the same precision
         stored = stored_settings(directory).get("precision")
-        precision = stored if stored in ("float32", "bfloat16") else precision  # a policy cannot be set here
+        precision = stored if stored in ("float32", "bfloat16") else precision  # only these two are possible here
     precision = precision_of_products(precision)
     replicas = _count_replicas(batch_size)
     labels = check_examples(train, validation, regression=regression)
@@ -186,7 +186,8 @@ def finetune(
     if len(train) < replicas:
         raise ValueError(f"{len(train)} training examples cannot be divided among {replicas} replicas.")
     tokenizer = tokenizer or find_checkpoint(checkpoint).tokenizer()
-    # The seed has no effect here: each run sets its own. A fixed one makes the checksum of the weights reproducible.
+    # This seed does not affect the results, because each run sets its own. It is fixed so that the checksum of the
+    # initial weights is reproducible.
     model = load_classifier(checkpoint, labels=labels, dropout=dropout, seed=0)
     require_fit(model.config, tokenizer, max_length)
     tokenizer = _with_cleaning(tokenizer, cleaning)
@@ -254,7 +255,7 @@ class _Judge(tf_keras.callbacks.Callback):
     def evaluate(self) -> dict[str, float]:
         try:
             return self._predictor.evaluate(self._encoded)
-        except ValueError as error:  # scikit-learn's
+        except ValueError as error:  # scikit-learn refuses predictions that are not finite
             raise FloatingPointError(
                 "The model's predictions are not finite numbers: training has diverged. The usual causes are a "
                 "learning_rate that is too high, or mixed_float16 without loss scaling. Choose a lower learning_rate."
@@ -268,7 +269,7 @@ class _Judge(tf_keras.callbacks.Callback):
 def _train_missing(
     finished: FinishedSeeds, seeds: list[int], run: Callable[[int, list], dict], model: tf_keras.Model, regression: bool
 ) -> int:
-    """Run the seeds that are not finished. Returns the best seed; its weights are then in `finished`."""
+    """Run the seeds that are not finished. Returns the best seed, whose weights are then in `finished`."""
 
     def find_best() -> int:
         """The first seed with the best validation result among those that are finished."""
@@ -311,7 +312,7 @@ def _early_stopping(regression: bool, patience: int | None) -> list[tf_keras.cal
 
 
 def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list[str]) -> dict[int, float] | None:
-    """Maps the number of each class to its weight."""
+    """Map the index of each class to its weight; `None` if there are no weights."""
     if class_weight is None:
         return None
     if isinstance(class_weight, str):  # "balanced", see `_check_settings`

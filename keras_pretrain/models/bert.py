@@ -1,4 +1,4 @@
-"""`BertPretrainer`: 🤗's `TFBertForPreTraining` with its own training step and metrics."""
+"""`BertPretrainer`: 🤗's `TFBertForPreTraining` with this package's training step and metrics."""
 
 import os
 from typing import Any
@@ -41,21 +41,22 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
     A batch without a masked token has an MLM loss of 0; in the stock model it is NaN.
 
     A step's losses and gradients are one XLA program (`models.encoder` has the forward pass). The optimizer's update is
-    outside it, so that the same step runs under `tf.distribute`. Batches must have a static length, as those of
+    not a part of it, so that the same step runs under `tf.distribute`. Batches must have a static length, as those of
     `to_tf_dataset` have.
 
     Args:
       config: a `BertConfig`.
       mask_prob: the masking rate of the batches. It sets the number of positions of a sequence that can be predicted,
-        `round(mask_prob * (length - 2))`; more would only cost time. It is stored in the config. If the number of
-        labels of a batch varies, as with 🤗's collator, use 1.0, which allows labels at all positions.
+        `round(mask_prob * (length - 2))`; a larger number would only cost time. `mask_prob` is stored in the config. If
+        the number of labels varies from batch to batch, as with 🤗's collator, use 1.0, which allows labels at all
+        positions.
       gradient_accumulation_steps: compute each batch in this number of parts, one after the other, with the memory of
         one part. The update is the same as for the whole batch at once.
-      seed: the seed for dropout masks, which depend only on it and on the optimizer's step.
+      seed: the seed for dropout masks. They also depend on the optimizer's step, the replica and the part of the batch.
 
     Raises:
-      tf.errors.InvalidArgumentError: in training or evaluation, labels at more positions than `mask_prob` allows, or
-      ids or token types without an embedding in the model (such as negative ones).
+      tf.errors.InvalidArgumentError: in training or evaluation, a batch has labels at more positions than `mask_prob`
+        allows, or ids or token types without an embedding in the model (such as negative ones).
       ValueError: `fit` or `evaluate` is given `sample_weight` or `class_weight`; all tokens and pairs have the same
         weight.
 
@@ -158,14 +159,14 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         Raises:
           FileNotFoundError: there is no such checkpoint, or it has no weights.
           ValueError: the checkpoint is damaged or not a BERT (transformers would start from random weights).
-          ModuleNotFoundError: its weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
+          ModuleNotFoundError: the weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
         """
         checkpoint = find_checkpoint(name, ("bert",), **take_download(kwargs))
         with checkpoint.readable() as folder:
             return super().from_pretrained(folder, *inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As `TFBertForPreTraining.save_pretrained`. `kp.save_checkpoint` writes a format that more libraries load."""
+        """Save as `TFBertForPreTraining` does. `kp.save_checkpoint` writes a format that more libraries load."""
         super().save_pretrained(save_directory, *args, **kwargs)
         self.config.architectures = ["BertForPreTraining"]  # 🤗 would cut two letters off this class's name
         self.config.save_pretrained(save_directory)
@@ -179,7 +180,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
         require_fit(self.config, tokenizer, block_size)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        # Must run before a training step calls the layers one by one: their names would then lack the model's name.
+        # Build before a training step calls the layers one by one; otherwise, the variables' names would lack the name
+        # of the model.
         self.build_in_name_scope()
         super().compile(*args, **kwargs)
 
@@ -240,7 +242,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
     def _sums(
         self, batch: dict[str, tf.Tensor], seed: tf.Tensor, part: tf.Tensor | int, dropout: Dropout | None
     ) -> dict:
-        """Each head's loss, hits and count, as float32 scalars, computed only at positions with labels."""
+        """For each head, the sum of the losses, the number of correct predictions and the number of labels, as float32
+        scalars. The heads are computed only at positions that may have labels."""
         if "masked_positions" in batch:
             positions, targets = tf.maximum(batch["masked_positions"], 0), batch["labels"]
         else:

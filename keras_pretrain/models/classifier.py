@@ -21,15 +21,15 @@ _INPUTS = ("input_ids", "token_type_ids", "attention_mask", "position_ids", "exa
 
 
 class ClassificationStep(PretrainingStep):
-    """The loss, metrics and training step of both classifiers.
+    """Defines the loss, metrics and training step of both classifiers.
 
-    Batches are `(inputs, labels)` or `(inputs, labels, weights)`: `labels` (batch,), whole numbers from 0 on for
-    classes, or any numbers for regression (`config.num_labels` = 1); `weights` (batch,) float, the weights of the
+    Batches are `(inputs, labels)` or `(inputs, labels, weights)`. `labels`, (batch,), are whole numbers from 0 on for
+    classes, or any numbers for regression (`config.num_labels` = 1). `weights`, (batch,) float, are the weights of the
     examples' losses. For packed rows from `finetuning.to_tf_dataset`, both are (rows, examples), and values where a row
     has no example are ignored.
 
-    Training and evaluation report `loss` (cross-entropy, or the squared error, averaged over the examples with their
-    weights) and, except for regression, `accuracy`.
+    Training and evaluation report `loss` and, except for regression, `accuracy`. The loss is the sum of the weighted
+    cross-entropies (or squared errors), divided by the number of examples.
 
     Raises:
       tf.errors.InvalidArgumentError: in training or evaluation, a label that is none of the classes, or ids or token
@@ -47,11 +47,12 @@ class ClassificationStep(PretrainingStep):
         **kwargs: Any,
     ) -> None:
         super().__init__(config, *inputs, **kwargs)
-        # Avoids Keras' __setattr__, which would save them. A variable, so that one compiled step serves several seeds.
+        # Avoids Keras' __setattr__: a tracked variable would be saved with the weights. The seed is a variable, so that
+        # one compiled step serves several seeds.
         self.__dict__["seed"] = tf.Variable(seed, dtype=tf.int32, trainable=False, name="seed")
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.head_weights = {"task": 1.0}
-        self.drew_pooler = False  # whether the checkpoint has no pooler
+        self.drew_pooler = False  # whether the pooler's weights are random, because the checkpoint has none
         means = {name: tf_keras.metrics.Mean(name=name) for name in ("task_loss", "accuracy")}
         self.__dict__["_means"] = means
         self.__dict__["_total"] = TotalLoss([(means["task_loss"], 1.0)])
@@ -66,7 +67,7 @@ class ClassificationStep(PretrainingStep):
 
     @property
     def encoder(self) -> tf_keras.layers.Layer:
-        """The main layer, `bert` or `electra`."""
+        """The encoder's main layer, `bert` or `electra`."""
         return getattr(self, self.base_model_prefix)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -75,7 +76,7 @@ class ClassificationStep(PretrainingStep):
         super().compile(*args, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf_keras.callbacks.History:
-        """As `BertPretrainer.fit`.
+        """Like `BertPretrainer.fit`.
 
         Raises:
           ValueError: `class_weight` is given for packed rows, whose labels Keras would read as one label per row.
@@ -93,7 +94,8 @@ class ClassificationStep(PretrainingStep):
         return {"config": self.config.to_dict(), "gradient_accumulation_steps": self.gradient_accumulation_steps}
 
     def redraw_head(self, seed: int, *, with_pooler: bool = False) -> None:
-        """Give the layers on top of the encoder new random weights: kernels from the encoder's distribution, biases 0.
+        """Give the layers on top of the encoder new weights: normally distributed kernels with the standard deviation
+        `config.initializer_range`, and biases of 0.
 
         Args:
           with_pooler: include the pooler, for a BERT checkpoint without one.
@@ -160,7 +162,7 @@ class ClassificationStep(PretrainingStep):
 
     def _report(self, sums: dict[str, tf.Tensor]) -> dict:
         count = sums["task_count"]
-        mean_over = tf.maximum(count, 1.0)  # a replica's rows may hold no example
+        mean_over = tf.maximum(count, 1.0)  # not 0, because the rows of a replica may have no example
         self._means["task_loss"].update_state(sums["task_loss"] / mean_over, sample_weight=count)
         logs = {"loss": self._total.result()}
         if not self.is_regression:
@@ -173,8 +175,8 @@ class ClassificationStep(PretrainingStep):
 
 
 class BertClassifier(ClassificationStep, TFBertForSequenceClassification):  # type: ignore[misc]  # as `BertPretrainer`
-    """`TFBertForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`. Its head: the pooler's
-    output of [CLS], dropout, and a dense layer. See `ClassificationStep`."""
+    """`TFBertForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`. The head applies
+    dropout and a dense layer to the pooler's output for [CLS]. See `ClassificationStep`."""
 
     def _logits(self, hidden: tf.Tensor, dropout: Callable[[tf.Tensor, float], tf.Tensor]) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
@@ -184,13 +186,13 @@ class BertClassifier(ClassificationStep, TFBertForSequenceClassification):  # ty
 
 
 class ElectraClassifier(ClassificationStep, TFElectraForSequenceClassification):  # type: ignore[misc]
-    """`TFElectraForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`. Its head: [CLS], dropout,
-    a dense layer with GELU, dropout, and a dense layer. See `ClassificationStep`."""
+    """`TFElectraForSequenceClassification`, trained by plain `compile`, `fit` and `evaluate`. The head applies
+    to [CLS]: dropout, a dense layer with GELU, dropout, and a dense layer. See `ClassificationStep`."""
 
     def _logits(self, hidden: tf.Tensor, dropout: Callable[[tf.Tensor, float], tf.Tensor]) -> tf.Tensor:
         """Hidden states of [CLS], (batch, hidden) → (batch, num_labels)."""
         head, rate = self.classifier, self.config.hidden_dropout_prob
-        hidden = activation("gelu")(dense(head.dense, dropout(hidden, rate)))  # 🤗's is fixed, too
+        hidden = activation("gelu")(dense(head.dense, dropout(hidden, rate)))  # as in 🤗, not `hidden_act`
         return dense(head.out_proj, dropout(hidden, rate))
 
 
@@ -222,8 +224,8 @@ def load_classifier(
     Raises:
       FileNotFoundError: there is no such checkpoint, or it has no weights.
       ValueError: the checkpoint is damaged, is neither BERT nor ELECTRA, or has no weights of an encoder; or `labels`
-        are not given and it has no head.
-      ModuleNotFoundError: its weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
+        are not given and the checkpoint has no head.
+      ModuleNotFoundError: the checkpoint's weights are a `pytorch_model.bin`, and torch (the extra `torch`) is missing.
     """
     found = find_checkpoint(checkpoint, tuple(_CLASSES), **take_download(settings))
     kind = found.model_type

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _Network = TypeVar("_Network", TFElectraForMaskedLM, TFElectraForPreTraining)
 
 _TIED = ("weight", "position_embeddings", "token_type_embeddings")
-_POSITIONS, _FATES, _TOKENS, _RESTS = -1, -2, -3, -4  # the purposes of random streams; those of dropout are above 0
+_POSITIONS, _FATES, _TOKENS, _RESTS = -1, -2, -3, -4  # one number for each kind of draw; dropout uses numbers from 0 on
 
 
 class ElectraPretrainer(PretrainingStep, tf_keras.Model):
@@ -49,8 +49,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     In each step, a share `mask_prob` of the ordinary tokens is chosen. The generator sees most of them as `[MASK]`, and
     fills them with tokens drawn from its own distribution. For every token except padding, the discriminator predicts
     whether it is the original. A filled-in token that equals the original counts as original. Both are trained at once;
-    the generator's only loss is its MLM loss. All draws depend on the seed and the step; in evaluation, on the seed and
-    the batch.
+    the generator's only loss is its MLM loss. In training, all draws depend on the seed, the step and
+    the replica; in evaluation, on the seed and the ids of the batch.
 
     Batches come from `to_tf_dataset`, for features of the objective `"rtd"`. Batches of a masking collator work, too:
     the original tokens are restored from the labels before the step masks anew.
@@ -58,19 +58,19 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     Training and evaluation report these metrics (with the prefix `val_` for validation):
 
     - `loss`: `gen_weight * mlm_loss + disc_weight * disc_loss`;
-    - `mlm_loss`, `mlm_accuracy`: the generator's, over the chosen tokens;
+    - `mlm_loss`, `mlm_accuracy`: of the generator, averaged over the chosen tokens;
     - `sampled_original`: the share of the chosen tokens for which the generator drew the original;
-    - `disc_loss`: the discriminator's, over all tokens except padding;
+    - `disc_loss`: of the discriminator, averaged over all tokens except padding;
     - `replaced_accuracy`, `original_accuracy`, `disc_accuracy`, `disc_precision`, `disc_recall`, `disc_auc`: see
       `models.judgements.Judgements`.
 
     Args:
-      generator, discriminator: a 🤗 `TFElectraForMaskedLM` and `TFElectraForPreTraining`, or for each an
-        `ElectraConfig`, for random weights.
+      generator, discriminator: a 🤗 `TFElectraForMaskedLM` and a `TFElectraForPreTraining`. An `ElectraConfig` in place
+        of either makes a network with random weights.
       tokenizer: the tokenizer of both networks, which determines the special tokens. It is available as
         `model.tokenizer`.
-      mask_prob: share of the ordinary tokens to predict. For packed rows, it must equal the `mask_prob` of the batches.
-      replace_prob: share of these tokens that the generator sees as `[MASK]`; the others it sees unchanged.
+      mask_prob: the share of the ordinary tokens to predict. For packed rows, it must equal the batches' `mask_prob`.
+      replace_prob: the probability that the generator sees such a token as `[MASK]`; it sees the others unchanged.
       glue_prob: in training, if a `[MASK]` is at the beginning of a word and one `##` piece follows, the probability
         that the generator sees this piece without `##` (`입니다` instead of `##입니다`), as in a fill-mask pipeline
         (see `features.masking.GluedRests`).
@@ -141,7 +141,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
 
     @property
     def config(self) -> ElectraConfig:
-        """The discriminator's."""
+        """The discriminator's config."""
         return cast(ElectraConfig, self.discriminator.config)
 
     @classmethod
@@ -207,7 +207,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
           FileNotFoundError: a checkpoint, its weights or the tokenizer is missing.
           ValueError: a checkpoint is damaged; the two are not an ELECTRA discriminator and generator with the same
             vocabulary; or their embeddings must be tied but differ.
-          ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
+          ModuleNotFoundError: only torch can read the weights, and torch (the extra `torch`) is missing.
         """
         found, beside = find_electra(discriminator, generator, **take_download(settings))
         if tokenizer is None:
@@ -252,7 +252,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         }
 
     def replace_tokens(self, inputs: dict, step: int = 0) -> dict[str, tf.Tensor]:
-        """Show what happens to a batch in a step.
+        """Mask, fill and judge a batch as in a training step, but without dropout and without training.
 
         Args:
           inputs: the unmasked inputs of a batch.
@@ -287,7 +287,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         return check_ids(batch, self.generator.config, self.discriminator.config)
 
     def _counts(self, batch: dict[str, tf.Tensor]) -> dict:
-        targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # the same number for every seed
+        targets = self._prepare(batch, tf.zeros((2,), tf.int32))["targets"]  # the number is the same for every seed
         return {"mlm": count_labels(targets), "disc": tf.reduce_sum(tf.cast(batch["attention_mask"], tf.float32))}
 
     def _check_batches(self, batches: Batches) -> None:
@@ -332,7 +332,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     def _glue(
         self, ids: tf.Tensor, masked_ids: tf.Tensor, is_gap: tf.Tensor, is_chosen: tf.Tensor, seed: tf.Tensor
     ) -> tf.Tensor:
-        """Like `GluedRests.behind`, and draws which rests are shown."""
+        """Find rests of words like `GluedRests.behind`, and replace each of them with probability `glue_prob`."""
         before = tf.zeros_like(is_gap[:, :1])
         continues = tf.gather(tf.constant(self._rests.continues), ids)
         beginnings = tf.gather(tf.constant(self._rests.beginnings), ids)
@@ -368,7 +368,7 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         at these positions, (batch, length); and the draws, (batch, chosen)."""
         generator, positions = self.generator, batch["positions"]
         hidden = encode(generator.electra, batch | {"input_ids": batch["masked_ids"]}, positions, dropout)
-        hidden = activation("gelu")(dense(generator.generator_predictions.dense, as_rows(hidden)))  # 🤗's is fixed, too
+        hidden = activation("gelu")(dense(generator.generator_predictions.dense, as_rows(hidden)))  # fixed, as in 🤗
         hidden = layer_norm(generator.generator_predictions.LayerNorm, hidden)
         table, bias = generator.electra.embeddings.weight, generator.generator_lm_head.bias
         (logits,) = affine(hidden, [table], [bias], transpose=True)
@@ -460,7 +460,7 @@ def _tie(generator_embeddings: tf_keras.layers.Layer, discriminator_embeddings: 
 
 
 def _require_equal_embeddings(generator: TFElectraForMaskedLM, discriminator: TFElectraForPreTraining) -> None:
-    """If the embeddings of the two checkpoints differ, tying would discard the generator's."""
+    """Raise an error if the embeddings of the two checkpoints differ, because tying would discard the generator's."""
     _check_sizes(generator.config, discriminator.config)
     for name in _TIED:
         ours, theirs = (getattr(network.electra.embeddings, name) for network in (generator, discriminator))

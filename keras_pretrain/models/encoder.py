@@ -1,8 +1,8 @@
-"""The training-time forward pass of a BERT or ELECTRA encoder, over the 🤗 model's own variables.
+"""Computes the forward pass of a BERT or ELECTRA encoder in a training step, with the variables of the 🤗 model.
 
-The 🤗 layers keep all weights. Only the arithmetic of a training step is written here, for XLA: one product for Q, K
-and V; hidden states as one matrix of all tokens; and a last layer that is computed only at the positions that a head
-reads.
+The 🤗 layers hold all weights. This module replaces only their arithmetic, and is written for XLA. It computes Q, K
+and V in one product, keeps the hidden states of all tokens in one matrix, and computes the last layer only at the
+positions that a head reads.
 """
 
 import math
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _PADDING_SCORE = -10_000.0  # the value that stock models add to the attention scores of padding
 
-# `Dropout`, or its replacement if nothing is dropped.
+# A `Dropout`, or a function that returns its values unchanged.
 Drop = Callable[[tf.Tensor, float], tf.Tensor]
 
 
 class Dropout:
-    """Dropout whose masks depend only on a seed and on the order of calls.
+    """Dropout whose masks depend only on the seed, the number of the part and the order of calls.
 
     A hash of an element's position decides whether it is kept. The hash takes three multiplications, which XLA fuses
     into the surrounding arithmetic, both forward and backward, so that no mask is written to memory. On two CPU cores a
@@ -43,7 +43,7 @@ class Dropout:
         self._calls = 0
 
     def __call__(self, values: tf.Tensor, rate: float) -> tf.Tensor:
-        """`values` with a share of `rate` set to 0 and the rest scaled up; any shape, any float dtype."""
+        """Set each of `values` to 0 with probability `rate`, and scale the others up; any shape, any float dtype."""
         if rate == 0:
             return values
         self._calls += 1
@@ -52,10 +52,11 @@ class Dropout:
         return tf.where(keep, values * tf.constant(1 / (1 - rate), values.dtype), tf.zeros((), values.dtype))
 
     def _hash(self, places: tf.Tensor) -> tf.Tensor:
-        """uint32 → uint32, another function for each seed, part and call. Its high bits are more random than its low
-        bits.
+        """Hash uint32 to uint32, with another function for each seed, part and call. The high bits of the result are
+        more random than the low bits.
 
-        A key before each round. With a single key, the mask of one call would be a permutation of another call's mask.
+        A key is added before each of two rounds. With a single key, the mask of one call would be a permutation of
+        another call's mask.
         """
         first, second = (_mix(_mix(key) + tf.constant(self._calls, tf.uint32)) for key in self._keys)
         return _round(_mix(places + first) + second, 16, 0x7FEB352D)
@@ -75,19 +76,19 @@ def _round(words: tf.Tensor, shift: int, factor: int) -> tf.Tensor:
 def encode(
     encoder: "tf_keras.layers.Layer", inputs: dict, positions: tf.Tensor | None = None, dropout: Dropout | None = None
 ) -> tf.Tensor:
-    """Hidden states of the last layer.
+    """Compute the hidden states of the last layer.
 
     Args:
       encoder: the main layer of a 🤗 TensorFlow model, `model.bert` or `model.electra`.
       inputs: `input_ids`, `token_type_ids`, `attention_mask`, each (batch, length) int32. The length must be static.
         The batch size need not be, because Keras may not know it. If several examples share a row, also `example_ids`
         and `position_ids`: tokens attend only to tokens of their own example.
-      positions: (batch, chosen) int32: the positions at which the last layer is needed. Default: all. Queries, output
+      positions: (batch, chosen) int32, the positions at which the last layer is needed. Default: all. Queries, output
         and feed-forward of the last layer are computed only there.
-      dropout: none for evaluation.
+      dropout: a `Dropout`; `None` for evaluation.
 
     Returns:
-      (batch, length, hidden), or (batch, chosen, hidden) with `positions`, in the layers' compute dtype.
+      (batch, length, hidden); with `positions`, (batch, chosen, hidden). The dtype is the layers' compute dtype.
     """
     config = encoder.config
     dropout = dropout or (lambda values, rate: values)
@@ -101,8 +102,8 @@ def encode(
 
 
 def _scores_mask(inputs: dict, positions: tf.Tensor | None = None) -> tf.Tensor:
-    """The mask that is added to attention scores: (batch, 1, queries, length) for packed rows, else (batch, 1, 1,
-    length).
+    """Return the mask to add to attention scores, float32: (batch, 1, queries, length) for packed rows, else (batch, 1,
+    1, length).
 
     Args:
       positions: (batch, chosen), the positions of the queries. Default: all.
@@ -118,7 +119,7 @@ def _scores_mask(inputs: dict, positions: tf.Tensor | None = None) -> tf.Tensor:
 
 
 def as_rows(values: tf.Tensor) -> tf.Tensor:
-    """(..., width) → (rows, width).
+    """Reshape (..., width) to (rows, width).
 
     The gradients of biases and scales sum over rows. XLA on a CPU takes 0.4 ms for the sum over the rows of a matrix of
     2,048 × 512, but 1.3 ms for the same sum over the first two of three axes.
@@ -127,17 +128,21 @@ def as_rows(values: tf.Tensor) -> tf.Tensor:
 
 
 def select(values: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """`values` (batch, length, width) at `positions` (batch, chosen) → (batch, chosen, width), exactly."""
+    """Select `values`, (batch, length, width), at `positions`, (batch, chosen), without rounding.
+
+    Returns:
+      (batch, chosen, width).
+    """
     return one_hot_product(tf.one_hot(positions, values.shape[1], dtype=values.dtype), values)
 
 
 def dense(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
-    """A Keras `Dense` without its activation, (rows, inputs) → (rows, outputs)."""
+    """Apply a Keras `Dense` without its activation, (rows, inputs) → (rows, outputs)."""
     return affine(values, [layer.kernel], [layer.bias])[0]
 
 
 def layer_norm(layer: "tf_keras.layers.Layer", values: tf.Tensor) -> tf.Tensor:
-    """A Keras `LayerNormalization` on the last axis, always in float32."""
+    """Apply a Keras `LayerNormalization` to the last axis. It computes in float32 and returns the dtype of `values`."""
     wide = tf.cast(values, tf.float32)
     mean = tf.reduce_mean(wide, axis=-1, keepdims=True)
     centred = wide - mean
@@ -154,12 +159,12 @@ def activation(name: str | Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Ten
 
 
 def _embed(encoder: "tf_keras.layers.Layer", inputs: dict, dropout: Drop) -> tf.Tensor:
-    """(batch * length, hidden)."""
+    """Compute the encoder's input, (batch * length, hidden)."""
     embeddings, config = encoder.embeddings, encoder.config
     length = inputs["input_ids"].shape[1]
     values = tf.gather(embeddings.weight, inputs["input_ids"])
-    # There are about two token types, so the lookup is a product with a one-hot matrix; its gradient is then a product,
-    # too.
+    # The lookup of token types is a product with a one-hot matrix, because its gradient is then a product, too. This is
+    # cheap, because there are about two types.
     types = as_rows(tf.one_hot(inputs["token_type_ids"], config.type_vocab_size, dtype=values.dtype))
     types = one_hot_product(types, tf.convert_to_tensor(embeddings.token_type_embeddings))
     values += tf.reshape(types, tf.shape(values))
@@ -183,7 +188,7 @@ def _layer(
     dropout: Drop,
     config: "PretrainedConfig",
 ) -> tf.Tensor:
-    """(batch * length, hidden) → the same shape, or (batch * chosen, hidden) with `positions`."""
+    """Apply one layer, (batch * length, hidden) → the same shape; with `positions`, → (batch * chosen, hidden)."""
     rate = config.hidden_dropout_prob
     attention = layer.attention.self_attention
     if positions is None:
@@ -204,7 +209,7 @@ def _layer(
 def _project(
     hidden: tf.Tensor, length: int, config: "PretrainedConfig", *layers: "tf_keras.layers.Layer"
 ) -> list[tf.Tensor]:
-    """Several `Dense` layers with the same input; each result is (batch, heads, length, depth)."""
+    """Apply several `Dense` layers to the same input; each result is (batch, heads, length, depth)."""
     heads = config.num_attention_heads
     parts = affine(hidden, [layer.kernel for layer in layers], [layer.bias for layer in layers])
     return [permute(tf.reshape(part, (-1, length, heads, part.shape[-1] // heads)), (0, 2, 1, 3)) for part in parts]
@@ -218,7 +223,8 @@ def _attend(
     dropout: Drop,
     config: "PretrainedConfig",
 ) -> tf.Tensor:
-    """Scaled dot-product attention; softmax in float32. (batch, heads, length, depth) → (batch * length, hidden)."""
+    """Compute scaled dot-product attention, with the softmax in float32. (batch, heads, length, depth) → (batch *
+    length, hidden)."""
     heads, depth = queries.shape[1], queries.shape[-1]
     scores = tf.cast(product(queries, keys, transpose_b=True), tf.float32) / math.sqrt(depth)
     weights = tf.nn.softmax(scores + scores_mask)

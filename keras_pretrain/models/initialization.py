@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TOKENS = 4_000_000  # for counting co-occurrence; larger corpora are sampled at random
-_CONTEXTS = 4096  # the most frequent tokens; the matrix has the size vocabulary × contexts
-_WINDOW = 10  # tokens to each side
+_CONTEXTS = 4096  # number of contexts, the most frequent tokens; the matrix is (vocabulary, contexts)
+_WINDOW = 10  # maximum distance between a token and its context
 _SMOOTHING = 0.75
 
 
@@ -41,14 +41,14 @@ def cooccurrence_embeddings(
     initializer_range: float = 0.02,
     seed: int = 42,
 ) -> np.ndarray:
-    """Word embeddings in which tokens that occur near the same words lie near each other.
+    """Compute word embeddings in which tokens that occur near the same words lie near each other.
 
-    The positive pointwise mutual information of tokens at most ten positions apart, with context counts smoothed by a
-    power of 0.75, is factorised by a truncated singular value decomposition; singular vectors are scaled by the square
+    A truncated singular value decomposition factorises the positive pointwise mutual information of tokens that are at
+    most ten positions apart, with context counts smoothed by a power of 0.75. Singular vectors are scaled by the square
     roots of the singular values. Levy, Goldberg and Dagan (2015, "Improving Distributional Similarity") found this as
-    good as word2vec. The result is centred and rotated at random, so that no axis carries more than another. Each row
-    is scaled to the length of a row of random weights. Tokens that never occur, special tokens, and rows beyond the
-    tokenizer's vocabulary get random weights.
+    good as word2vec. The result is centred and rotated at random, so that no axis carries more variance than another.
+    Each row is scaled to the length of a row of random weights. Tokens that never occur, special tokens, and rows
+    beyond the tokenizer's vocabulary get random weights.
 
     Args:
       features: examples from `build_features`. The two segments of a pair are counted separately.
@@ -59,7 +59,8 @@ def cooccurrence_embeddings(
       seed: the seed for the random parts.
 
     Returns:
-      (vocab_size, width) float32. Takes some seconds, and about 20 KB of memory per token of the vocabulary.
+      (vocab_size, width) float32. The computation takes some seconds, and about 20 KB of memory per token of the
+      vocabulary.
     """
     begun = perf_counter()
     rng = np.random.default_rng(seed)
@@ -81,7 +82,7 @@ def cooccurrence_embeddings(
 
 
 def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabulary: int) -> np.ndarray:
-    """`max(0, log(P(token, context) / (P(token) P(context))))`.
+    """Compute `max(0, log(P(token, context) / (P(token) P(context))))`, with P(context) smoothed.
 
     Args:
       tokens: (count,) ids in the order of the text.

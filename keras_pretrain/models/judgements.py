@@ -5,7 +5,7 @@ import tensorflow as tf
 import tf_keras
 
 _FINE, _COARSE = 32, 32  # a bin number has two digits, so that a small matrix product counts the bins
-_PER_UNIT = 32  # bins per unit of a logit: from -16 to 16; the outermost bins take the rest
+_PER_UNIT = 32  # bins per unit of the logit, so they cover -16 to 16; the outermost bins also count logits beyond
 _BINS = _FINE * _COARSE
 
 
@@ -34,7 +34,7 @@ class Figure(tf_keras.metrics.Metric):
         self.__dict__["_judgements"] = judgements
 
     def update_state(self, *args: object, **kwargs: object) -> None:
-        """The histogram is updated separately."""
+        """Do nothing, because `Judgements` updates the histogram."""
 
     def result(self) -> tf.Tensor:
         return self._judgements.result()[self.name]
@@ -55,14 +55,14 @@ class Judgements(tf_keras.metrics.Metric):
         self.histogram.assign_add(histogram)
 
     def result(self) -> dict[str, tf.Tensor]:
-        """The metrics, float32 scalars; 0 if there is nothing to judge.
+        """Compute the metrics from the histogram: float32 scalars, 0 if there is no token to judge.
 
-        - `replaced_accuracy`, `original_accuracy`: the share of the replaced and of the original tokens that is judged
-          right;
+        - `replaced_accuracy`, `original_accuracy`: the share of the replaced tokens, and of the original ones, that is
+          judged correctly;
         - `disc_accuracy`: the mean of these two;
         - `disc_precision`, `disc_recall`: precision and recall of "replaced"; the recall is `replaced_accuracy`;
-        - `disc_auc`: the probability that a replaced token has a higher logit than an original one; logits that differ
-          by less than 1/32 count as equal.
+        - `disc_auc`: the probability that a replaced token has a higher logit than an original one; logits in
+          the same bin of the histogram (its width is 1/32) count as equal.
         """
         original, replaced = tf.unstack(tf.convert_to_tensor(self.histogram))
         half = _BINS // 2

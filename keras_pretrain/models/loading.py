@@ -1,4 +1,4 @@
-"""Finds checkpoints by folder or by name on the Hub: the place and format of each network, and errors in it."""
+"""Finds checkpoints in a folder or on the Hub, locates each network and its weights, and reports damaged files."""
 
 import contextlib
 import importlib.util
@@ -52,7 +52,7 @@ class Checkpoint:
     Attributes:
       name: the folder or name as the user gave it, with the sub-folder in which the network was found.
       folder: the folder that contains `config.json`.
-      config: its content.
+      config: the content of `config.json`.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str:
-        """The model type in the config; a config without `model_type` is an old one of a BERT."""
+        """The model type in the config; a config without `model_type` is taken for an old config of a BERT."""
         return self.config.get("model_type", "bert")
 
     def check(self, *, tokenizer: bool = True) -> None:
@@ -71,11 +71,11 @@ class Checkpoint:
         The weights of a checkpoint on the Hub are neither checked nor downloaded.
 
         Args:
-          tokenizer: whether it must have a tokenizer.
+          tokenizer: whether the checkpoint must have a tokenizer.
 
         Raises:
-          FileNotFoundError: no weights, a missing shard, or no tokenizer.
-          ValueError: weights that are damaged or cut off.
+          FileNotFoundError: the weights, one of their shards or the tokenizer is missing.
+          ValueError: the weights are damaged or cut off.
           ModuleNotFoundError: only torch can read the weights, and it is not installed.
         """
         if self._hub is None:
@@ -109,7 +109,7 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def readable(self) -> Iterator[Path]:
-        """A folder that `from_pretrained` of a TensorFlow class can read, for every format of weights.
+        """Yield a folder that `from_pretrained` of a TensorFlow class can read, for every format of weights.
 
         Weights pickled by torch are converted in a temporary folder, because transformers' own conversion cannot skip a
         head of another size.
@@ -134,11 +134,11 @@ class Checkpoint:
             yield Path(converted)
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """The checkpoint's tokenizer.
+        """Load the checkpoint's tokenizer.
 
         Raises:
-          FileNotFoundError: it has none.
-          ValueError: it cannot be read.
+          FileNotFoundError: the checkpoint has no tokenizer.
+          ValueError: the tokenizer cannot be read.
         """
         from transformers import AutoTokenizer
 
@@ -189,11 +189,11 @@ def find_checkpoint(
 ) -> Checkpoint:
     """Find a network by the folder or the Hub name of its checkpoint. The weights are not read.
 
-    In a checkpoint of an ELECTRA that `save_checkpoint` wrote, it is the discriminator, at the root (older versions: in
-    `discriminator/`), or with `generator=True` the generator, in `generator/`.
+    For a checkpoint of an ELECTRA that `save_checkpoint` wrote, this finds the discriminator, at the root (older
+    versions: in `discriminator/`); with `generator=True`, it finds the generator, in `generator/`.
 
     Args:
-      name: a folder or, if there is none of this name, a name on the Hub.
+      name: a folder or, if there is no folder of this name, a name on the Hub.
       kinds: the model types that are accepted.
       generator: choose an ELECTRA's generator, if the checkpoint has one beside the discriminator.
       subfolder: the sub-folder of the folder or repository that contains the checkpoint.
@@ -206,8 +206,8 @@ def find_checkpoint(
     Raises:
       FileNotFoundError: no such folder and no such model on the Hub, or no `config.json` in it.
       PermissionError: the model on the Hub is gated, and the token has no access.
-      ConnectionError: the Hub failed.
-      ValueError: a config that cannot be read, or of another model type.
+      ConnectionError: the request to the Hub failed.
+      ValueError: the config cannot be read, or names a model type that is not among `kinds`.
     """
     hub, shown = None, os.fspath(name)
     root = Path(name).expanduser()
@@ -317,8 +317,8 @@ def _download(name: str, subfolder: str | None, download: dict) -> Path:
 
 
 def _ask(name: str, request: Callable, **arguments: Any) -> str:
-    """Send a request of the Hub's client, and report its errors, except `EntryNotFoundError`, in one line of our
-    own."""
+    """Send a request with the Hub's client. Replace its errors, except `EntryNotFoundError`, with errors that have
+    one-line messages."""
     try:
         validate_repo_id(arguments["repo_id"])
         return request(**arguments)
@@ -337,8 +337,8 @@ def _ask(name: str, request: Callable, **arguments: Any) -> str:
         )
     except OSError as error:
         failure = ConnectionError(f"The Hub failed in the search for {name}: {type(error).__name__}. Try again.")
-    # Raised outside of `except`, so that it is not chained to the client's error, whose request has the token in its
-    # headers.
+    # Raise outside of `except`, so that this error is not chained to the client's error, which holds a request with the
+    # token in its headers.
     raise failure
 
 

@@ -14,22 +14,23 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("float32", "bfloat16", "mixed_bfloat16", "mixed_float16")
 _LEAST_SPEEDUP = 1.3  # with a lower gain, bfloat16 would not be worth its loss of accuracy
 _TOLERANCE = 0.02  # relative error; rounding the operands causes about 0.004
-_BATCH, _LENGTH, _HEADS, _DEPTH = 16, 128, 8, 64  # of the test
+_BATCH, _LENGTH, _HEADS, _DEPTH = 16, 128, 8, 64  # sizes in the speed test
 
 
 def choose_precision(precision: str = "auto") -> str:
     """Choose a precision for training and evaluation.
 
     Args:
-      precision: `"auto"`, or one of the results below, which is then checked and returned.
+      precision: `"auto"`, or one of the results below, which is then returned. `"bfloat16"` is tested first.
 
     Returns:
       - `"float32"`;
-      - `"bfloat16"`: the operands of matrix products are rounded to bfloat16; everything else is float32. For
-        processors with AMX: `compile(precision="bfloat16")`. Chosen if a test shows that products are correct and at
-        least 1.3 times as fast.
-      - `"mixed_bfloat16"`: Keras' policy of this name, for GPUs. Chosen on GPUs of compute capability 8.0 and above.
-      - `"mixed_float16"`: Keras' policy of this name, for older GPUs. Never chosen.
+      - `"bfloat16"`: the operands of matrix products are rounded to bfloat16; everything else is float32. It
+        suits processors with AMX: `compile(precision="bfloat16")`. `"auto"` chooses it if a test shows that products
+        are correct and at least 1.3 times as fast.
+      - `"mixed_bfloat16"`: Keras' policy of this name, for GPUs. `"auto"` chooses it if all GPUs have compute
+        capability 8.0 or above.
+      - `"mixed_float16"`: Keras' policy of this name, for older GPUs. `"auto"` never chooses it.
 
     Raises:
       ValueError: an unknown precision, or `"bfloat16"` on a machine that does not compute it correctly.
@@ -68,7 +69,8 @@ def precision_of_products(precision: str) -> str:
       precision: one of the two, or `"auto"`.
 
     Raises:
-      ValueError: as `choose_precision`; or the name of a policy, which has to be set before the model is made.
+      ValueError: as for `choose_precision`; or `precision` is a policy of Keras, which must be set before the model is
+        made.
     """
     policy = tf_keras.mixed_precision.global_policy().name
     if precision.startswith("mixed_"):
@@ -86,7 +88,8 @@ def precision_of_products(precision: str) -> str:
 
 @functools.cache
 def _compare_precisions() -> tuple[str | None, float]:
-    """Return the error of bfloat16 on this machine, if there is one, and its speed relative to float32."""
+    """Return what is wrong with bfloat16 on this machine (`None` if nothing is), and how many times as fast as float32
+    bfloat16 is."""
     try:
         (expected, slow), (got, fast) = (_time_pass(precision) for precision in ("float32", "bfloat16"))
     except tf.errors.OpError as error:
@@ -99,11 +102,11 @@ def _compare_precisions() -> tuple[str | None, float]:
 
 
 def _time_pass(precision: str) -> tuple[list[tf.Tensor], float]:
-    """The gradients of a single-layer model with respect to its values and kernel, and the seconds that they take. The
-    model has every kind of product that a training step has."""
+    """Return the gradients of a single-layer model with respect to its input values and its kernel, and the seconds
+    that one pass takes. The model has every kind of product that a training step has."""
     width = _HEADS * _DEPTH
     values = tf.random.stateless_normal((_BATCH * _LENGTH, width), (0, 1))
-    # No variables, because a strategy would distribute them.
+    # Tensors instead of variables, because a strategy would distribute variables.
     kernel = tf.random.stateless_normal((width, width), (0, 2), stddev=width**-0.5)
     bias = tf.zeros((width,))
 

@@ -1,4 +1,4 @@
-"""`PretrainingStep`: the compiled training step that the pretrainers share."""
+"""`PretrainingStep`: the compiled training step of all models of this package."""
 
 import contextlib
 import logging
@@ -37,7 +37,7 @@ else:
 
 
 class PretrainingStep(_Mixed):
-    """`compile`, `train_step` and `test_step` for a Keras model with one or several heads.
+    """Defines `compile`, `fit`, `train_step` and `test_step` for a Keras model with one or several heads.
 
     The forward and backward pass is one XLA program. The optimizer's update is not a part of it, because
     `tf.distribute` sums gradients before the update. On a single device the update is a second XLA program, which
@@ -50,8 +50,8 @@ class PretrainingStep(_Mixed):
 
     - `_unpack(data)` → batch;
     - `_check(batch)` → assertions, because XLA does not check its inputs;
-    - `_counts(batch)` → `{head: number of items in the average of its loss}`;
-    - `_prepare(batch, seed, training=)` → batch, with the random draws that need the whole batch; compiled;
+    - `_counts(batch)` → `{head: number of items over which the loss of the head is averaged}`;
+    - `_prepare(batch, seed, training=)` → batch, after the random draws that need the whole batch; compiled;
     - `_sums(batch, seed, part, dropout)` → `{name: sum over the batch}`, with `{head}_loss` for each head; compiled;
     - `_report(sums)` → Keras' logs;
     - `_trained_variables(batch)`;
@@ -83,8 +83,8 @@ class PretrainingStep(_Mixed):
           run_eagerly: `True` runs the step line by line, for a debugger.
 
         Raises:
-          ValueError: an optimizer of Keras 3; a loss, metrics or weights, which would have no effect; or a precision
-            that is unknown, or in which this machine does not compute correctly.
+          ValueError: the optimizer is one of Keras 3; a loss, metrics or loss weights are given, which would have no
+            effect; or the precision is unknown, or this machine does not compute correctly in it.
         """
         ignored = [name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if kwargs.get(name)]
         if ignored:
@@ -106,7 +106,7 @@ class PretrainingStep(_Mixed):
         self._make_functions()
         self._gradients, self._apply = self._differentiate, self._update
         with self.distribute_strategy.scope():
-            is_distributed = tf.distribute.has_strategy()  # one replica, too: no sums in a function
+            is_distributed = tf.distribute.has_strategy()  # also with one replica: a function cannot sum over replicas
         is_compiled = self.uses_xla and not is_distributed
         self._norms_apart = is_compiled and not tf.config.get_visible_devices("GPU")
         if is_compiled:
@@ -122,7 +122,7 @@ class PretrainingStep(_Mixed):
         """Use the precision of the run that is resumed, if the model was compiled with `precision="auto"`.
 
         Raises:
-          ValueError: a precision in which this machine does not compute correctly.
+          ValueError: this machine does not compute correctly in the precision.
         """
         if not self._chooses_precision or {precision, self.precision} != {"float32", "bfloat16"}:
             return
@@ -154,27 +154,27 @@ class PretrainingStep(_Mixed):
             setattr(self, name, function)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> tf_keras.callbacks.History:
-        """As `keras.Model.fit`.
+        """Like `keras.Model.fit`.
 
         Under a `tf.distribute` strategy with several replicas, each replica builds its own part of the batches of
         `to_tf_dataset`, whose `batch_size` is the global batch size. With several workers, all start from the chief's
         weights.
 
         Raises:
-          ValueError: weights of examples or classes, for a model that does not use them.
+          ValueError: weights of examples or classes are given, but the model does not use them.
         """
         self._refuse_weights(kwargs)
         batches, is_repeated = batches_behind(x)
-        # Avoids Keras' __setattr__, which would track them.
+        # Avoids Keras' __setattr__, which would track these objects.
         self.__dict__.update(training_batches=batches, input_meter=None, replayed_logs={}, _resume_at=None, _at_end=[])
         if batches is not None and not batches.training:
-            batches = None  # always the same batches in the same order, so there is no position to keep
+            batches = None  # their order is always the same, so there is no position to keep
         if batches is not None:
             self._check_batches(batches)
             self._note_batches(batches)
         is_parted = batches is not None and self.distribute_strategy.num_replicas_in_sync > 1
         with self.distribute_strategy.scope():
-            self._steps_in_fit.assign(0)  # Keras does this later; a `fit` that fails before that has trained nothing
+            self._steps_in_fit.assign(0)  # Keras does this later; a `fit` that fails earlier has trained 0 steps
         if batches is not None:
             position = batches.start(is_repeated)
             batches.next_step = position.step
@@ -200,8 +200,8 @@ class PretrainingStep(_Mixed):
         return step_counters(self)[0]
 
     def _parted(self, batches: Batches, position: Position, fit_arguments: dict) -> tf.distribute.DistributedDataset:
-        """The training batches, in which each replica makes its own rows. They repeat without end, because Keras cannot
-        count them."""
+        """Make a distributed dataset of the training batches, in which each replica makes its own rows. It repeats
+        without end, because Keras cannot count its batches."""
         self.__dict__["input_meter"] = TokenCount(batches, lambda: int(self._steps_in_fit.numpy()))
         if fit_arguments.get("steps_per_epoch") is None:
             fit_arguments["steps_per_epoch"] = len(batches)
@@ -252,7 +252,8 @@ class PretrainingStep(_Mixed):
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int | None, initial_epoch: int
     ) -> tuple[int, int]:
-        """Keras' own method to start in the middle of an epoch, which it uses for `BackupAndRestore`."""
+        """Return the epoch and the batch to start with. Keras calls this private method in `fit`, for
+        `BackupAndRestore`."""
         if self._resume_at is not None:
             return self._resume_at
         return super()._maybe_load_initial_counters_from_ckpt(steps_per_epoch, initial_epoch)
@@ -267,8 +268,8 @@ class PretrainingStep(_Mixed):
         return super().evaluate(x, *args, **kwargs)
 
     def _refuse_weights(self, arguments: dict) -> None:
-        """Raise an error for weights now. `unpack_batch` would see them only after an epoch, or never, because Keras
-        drops weights without labels."""
+        """Raise an error for weights before training. `unpack_batch` would find weights in validation data only after
+        an epoch, and would not find weights without labels, because Keras drops these."""
         validation = arguments.get("validation_data")
         _, _, weights = tf_keras.utils.unpack_x_y_sample_weight(getattr(validation, "element_spec", validation))
         given = (weights, arguments.get("sample_weight"), arguments.get("class_weight"))
@@ -276,8 +277,8 @@ class PretrainingStep(_Mixed):
             raise ValueError(_NO_WEIGHTS)
 
     def _drop_function_for_other_shapes(self, name: str, data: Any) -> None:
-        """Drop Keras' compiled function if the shape of the batches changes, because it would be retraced with relaxed
-        shapes."""
+        """Drop the compiled function of Keras if the shape of the batches changes, because Keras would retrace it with
+        relaxed shapes."""
         spec = getattr(data, "element_spec", None)
         if self.__dict__.get(f"_{name}_spec") != spec:
             self.__dict__[f"_{name}_spec"] = spec
@@ -286,13 +287,14 @@ class PretrainingStep(_Mixed):
     def _build_optimizer(self) -> None:
         """Create the optimizer's variables. Keras would create them in the first step, which is then traced twice.
 
-        All variables of the model get theirs, so that a later `fit` can train heads that have no labels now.
+        They are created for all trainable variables of the model, so that a later `fit` can train heads that have no
+        labels now.
         """
-        if hasattr(self.optimizer, "build"):  # legacy optimizers have none
+        if hasattr(self.optimizer, "build"):  # the optimizers of `tf_keras.optimizers.legacy` have no `build`
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    @tf.autograph.experimental.do_not_convert  # its conditions are Python's
+    @tf.autograph.experimental.do_not_convert  # it has only Python conditions
     def train_step(self, data: Any) -> dict:
         batch = self._checked(self._unpack(data))
         replica = tf.distribute.get_replica_context()
@@ -316,12 +318,12 @@ class PretrainingStep(_Mixed):
     ) -> contextlib.AbstractContextManager[None]:
         opaque_true = None
         if self.uses_xla and self._precision_of_products != "float32":
-            opaque_true = tf.reduce_min(batch["input_ids"]) >= 0  # checked by `check_ids`; works without rows, too
+            opaque_true = tf.reduce_min(batch["input_ids"]) >= 0  # true: `check_ids` has checked it; also for 0 rows
         return computing_in(self._precision_of_products, opaque_true=opaque_true, collected=collected)
 
     def _evaluate(self, batch: dict[str, tf.Tensor]) -> dict:
-        """The sums of a batch without dropout. Random draws, such as the masks of ELECTRA, depend on the model's seed
-        and the ids of the batch, so that the same batch always gives the same result."""
+        """Compute the sums of a batch without dropout. Random draws, such as the masks of ELECTRA, depend on the
+        model's seed and the ids of the batch, so that the same batch always gives the same result."""
         _say_compiling("validation", batch)
         seed = tf.stack([self.seed, _hash(batch["input_ids"])])
         with self._arithmetic(batch):
@@ -330,10 +332,10 @@ class PretrainingStep(_Mixed):
     def _differentiate(
         self, batch: dict[str, tf.Tensor], counts: dict[str, tf.Tensor], seed: tf.Tensor, scale: tf.Tensor | None
     ) -> tuple[dict, list[tf.Tensor]]:
-        """The sums of a batch with dropout, and the gradients of the (scaled) loss for each trained variable.
+        """Compute the sums of a batch with dropout, and the gradients of the (scaled) loss for each trained variable.
 
-        The loss is the weighted sum over the heads. The loss of a head is the sum of its losses divided by
-        `counts[head]`.
+        The loss is the sum of the heads' losses, weighted by `head_weights`. The loss of a head is the sum over its
+        items divided by `counts[head]`.
         """
 
         def part(number: tf.Tensor) -> tuple[dict, list[tf.Tensor]]:
@@ -350,8 +352,8 @@ class PretrainingStep(_Mixed):
         number: tf.Tensor,
         scale: tf.Tensor | None,
     ) -> tuple[dict, list, dict]:
-        """The results of one part of a batch for `_differentiate`: sums, the tape's gradients, and the factors of the
-        gradients that are not computed in XLA (`models.products`)."""
+        """Compute one part of a batch for `_differentiate`: the sums, the gradients from the tape, and the factors of
+        those gradients that are computed outside XLA (see `models.products`)."""
         _say_compiling("training", batch)
         variables = self._trained_variables(batch)
         products = KernelProducts(variables)
@@ -373,25 +375,26 @@ class PretrainingStep(_Mixed):
         return sums, gradients, factors
 
     def _norm_to_clip(self, gradients: list) -> tf.Tensor | None:
-        """The global norm for the optimizer's clipping, if it is faster to compute it outside the update.
+        """Compute the global norm for the optimizer's clipping, if this is faster outside the update; else return
+        `None`.
 
-        On a CPU, XLA writes the squares to memory: for 25 million gradients it took 20 ms, and TensorFlow's own
-        operation 5 ms.
+        On a CPU, XLA writes the squares to memory: for 25 million gradients, XLA took 20 ms, and TensorFlow's own
+        operation took 5 ms.
         """
         optimizer = _inner(self.optimizer)
         clips = getattr(optimizer, "global_clipnorm", None) and not optimizer.clipvalue
         return tf.linalg.global_norm(gradients) if self._norms_apart and clips else None
 
     def _update(self, gradients: list, variables: list[tf.Variable], norm: tf.Tensor | None) -> None:
-        """One step of the optimizer. If `norm` is given, gradients are clipped by it; otherwise the optimizer computes
-        the norm."""
+        """Do one step of the optimizer. `norm` is the global norm with which to clip the gradients; if it is `None`,
+        the optimizer computes the norm."""
         if norm is None:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return
         optimizer = _inner(self.optimizer)
         clipnorm = optimizer.global_clipnorm
         gradients, _ = tf.clip_by_global_norm(gradients, clipnorm, use_norm=norm)
-        optimizer.global_clipnorm = None  # while this is traced
+        optimizer.global_clipnorm = None  # while this is traced: the gradients are clipped already
         try:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         finally:
@@ -407,7 +410,7 @@ class PretrainingStep(_Mixed):
         """Store in the config the settings of the `Batches` that readers of the checkpoint need."""
 
     def _checked(self, batch: dict) -> dict:
-        """Return the batch after the checks, without which XLA could return wrong numbers or NaN silently."""
+        """Check the batch and return it. Without these checks, XLA could silently return wrong numbers or NaN."""
         length = batch["input_ids"].shape[1]
         if length is None:
             raise ValueError("The batches have no fixed length, and XLA needs one: pad them all to the same length.")
@@ -422,7 +425,7 @@ class PretrainingStep(_Mixed):
 
 
 def _continued(dataset: tf.data.Dataset, batches: Batches, position: Position) -> tf.data.Dataset:
-    """The batches that a dataset was made from, from a position on, with the dataset's options."""
+    """Make a dataset that continues with `batches` from a position on, with the options of `dataset`."""
     return dataset_from(batches, position).with_options(dataset.options())
 
 
@@ -434,17 +437,18 @@ def _inner(optimizer: tf_keras.optimizers.Optimizer) -> tf_keras.optimizers.Opti
 def check_ids(batch: dict, *configs: PretrainedConfig) -> list:
     """Check that every network has embeddings for the batch's ids, token types and positions.
 
-    XLA does not raise an error for others: it takes the nearest id, and no embedding for an unknown token type.
+    For values outside these ranges, XLA raises no error: it uses the nearest id, and no embedding for a token type.
 
     Args:
       batch: `input_ids` and `token_type_ids`, each (batch, length) int32.
       *configs: the configs of the networks.
 
     Returns:
-      Assertions, which raise `tf.errors.InvalidArgumentError`; `None` for each check that was already made.
+      Assertions, which raise `tf.errors.InvalidArgumentError`. In eager mode, each check was already made, and is
+      `None` here.
 
     Raises:
-      ValueError: the batches are longer than the number of positions of a network.
+      ValueError: the rows of the batch have more tokens than a network has positions.
     """
     length = batch["input_ids"].shape[1]
     positions = min(config.max_position_embeddings for config in configs)
@@ -493,14 +497,14 @@ def unpack_batch(data: Any) -> dict:
 
 
 def first_positions(example_ids: tf.Tensor, count: int) -> tf.Tensor:
-    """The start of each example in a packed row.
+    """Find the start of each example in packed rows.
 
     Args:
       example_ids: (rows, length) int32, the number of each token's example, from 1 on in each row; 0 for padding.
       count: the maximum number of examples in a row.
 
     Returns:
-      (rows, count) int32; 0 where a row has fewer.
+      (rows, count) int32; 0 where a row has fewer examples.
     """
     is_of_example = example_ids[:, tf.newaxis] == tf.range(1, count + 1)[:, tf.newaxis]
     return tf.argmax(is_of_example, axis=-1, output_type=tf.int32)
@@ -530,7 +534,7 @@ def require_vocabulary(config: PretrainedConfig, tokenizer: PreTrainedTokenizerB
     """Raise an error for a tokenizer whose ids would be out of range.
 
     Raises:
-      ValueError: more tokens than `vocab_size`.
+      ValueError: the tokenizer has more tokens than `vocab_size`.
     """
     if len(tokenizer) > config.vocab_size:
         raise ValueError(

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-# Heads with one or two outputs. Such narrow kernels do not fill the matrix units, and their outputs are logits.
+# Products with fewer outputs stay in float32: only heads with one or two outputs have so few, their kernels do not fill
+# the matrix units, and their outputs are logits.
 _LEAST_OUTPUTS = 32
 _ROWS_OF_ONES = 8
 _TF32_BITS = 0xFFFFE000 - 2**32  # a mask for the bits that TF32 keeps: sign, exponent and 10 bits of the mantissa
@@ -35,7 +36,7 @@ class KernelProducts:
     """
 
     def __init__(self, variables: list[tf.Variable]) -> None:
-        self.outputs: list[tf.Tensor] = []  # the variables of the tape's gradients
+        self.outputs: list[tf.Tensor] = []  # `factors` needs the tape's gradients for these
         self._products: list[tuple[tuple[int, ...], tf.Tensor, bool]] = []
         self._places = {id(variable): place for place, variable in enumerate(variables)}
 
@@ -69,7 +70,7 @@ class KernelProducts:
 @dataclass(frozen=True)
 class _Arithmetic:
     is_narrow: bool = False
-    opaque_true: tf.Tensor | None = None  # under XLA, which does not know its value
+    opaque_true: tf.Tensor | None = None  # given if XLA compiles, which must not know the value
     collected: KernelProducts | None = None
 
 
@@ -81,12 +82,12 @@ _ARITHMETIC = ContextVar("arithmetic", default=_FLOAT32)
 def computing_in(
     precision: str, *, opaque_true: tf.Tensor | None = None, collected: KernelProducts | None = None
 ) -> Iterator[None]:
-    """Compute products of float32 values in this precision.
+    """Compute products of float32 values in a given precision, in the block of this context manager.
 
     Args:
       precision: `"float32"`, or `"bfloat16"` (operands are rounded to bfloat16, and products are summed in float32).
       opaque_true: if XLA compiles the computation, a bool scalar that is true but computed from an argument of the
-        program (see `permute`). Without XLA, rounded operands are multiplied in float32; this is slow, and gives the
+        program (see `permute`). Without it, rounded operands are multiplied in float32; this is slow, but gives the
         same numbers up to the order of the sums.
       collected: collects the products with kernels in bfloat16; these kernels then have no gradient on the tape.
     """
@@ -100,11 +101,11 @@ def computing_in(
 def affine(
     values: tf.Tensor, kernels: list[tf.Variable], biases: list[tf.Variable], *, transpose: bool = False
 ) -> list[tf.Tensor]:
-    """`values @ kernel + bias` for several kernels, computed as one product.
+    """Compute `values @ kernel + bias` for several kernels, as one product.
 
     Args:
       values: (rows, inputs).
-      kernels: each (inputs, outputs); or with `transpose` a single kernel (outputs, inputs), such as word embeddings.
+      kernels: each (inputs, outputs). With `transpose`, a single kernel (outputs, inputs), such as word embeddings.
       biases: (outputs,) each.
 
     Returns:
@@ -133,7 +134,7 @@ def affine(
                 factors = (by_result, values) if transpose else (values, by_result)
                 by_kernel = _multiply(_transposed(factors[0], opaque_true), factors[1], opaque_true)
                 by_kernels = tf.split(by_kernel, len(kernels), axis=1)
-            # The sum over rows is a product with ones, because XLA would widen and store the summands.
+            # The sum over rows is a product with ones; for a plain sum, XLA would widen the summands and store them.
             by_bias = _multiply(tf.ones((_ROWS_OF_ONES, tf.shape(values)[0])), by_result, opaque_true)[0]
             return by_values, *by_kernels, *tf.split(by_bias, len(kernels))
 
@@ -148,8 +149,8 @@ def affine(
 
 
 def _side_by_side(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
-    """One matrix in bfloat16. XLA would widen bfloat16 values to concatenate them, but it does not widen integers of
-    the same bits."""
+    """Concatenate matrices along their columns, in bfloat16. They are concatenated as integers of the same bits,
+    because XLA would widen bfloat16 values for this."""
     matrices = [tf.cast(each, tf.bfloat16) for each in matrices]
     if len(matrices) == 1:
         return matrices[0]
@@ -157,8 +158,8 @@ def _side_by_side(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> tf.Tensor:
-    """`left @ right`, or `left @ right^T` with `transpose_b`, in the dtype of the operands; also for batches of
-    matrices."""
+    """Compute `left @ right` (with `transpose_b`, `left @ right^T`) in the dtype of the operands. Batches of matrices
+    are allowed."""
     opaque_true = _ARITHMETIC.get().opaque_true
     if not _ARITHMETIC.get().is_narrow or left.dtype != tf.float32:
         return tf.matmul(left, right, transpose_b=transpose_b)
@@ -179,10 +180,10 @@ def product(left: tf.Tensor, right: tf.Tensor, *, transpose_b: bool = False) -> 
 
 
 def permute(values: tf.Tensor, permutation: tuple[int, ...]) -> tf.Tensor:
-    """`tf.transpose(values, permutation)` for values that are used only in products: they are rounded like operands.
+    """Transpose values that are used only in products. In bfloat16 precision, they are rounded like operands.
 
-    XLA would fuse the permutation with the product, but its fast products in bfloat16 do not support this. So the
-    permutation is in the branch of a condition whose value XLA does not know.
+    XLA would fuse the permutation with the product, but its fast products in bfloat16 do not support this. To prevent
+    it, the permuted bits are combined (XOR) with zeros that XLA cannot know, because they depend on `opaque_true`.
     """
     opaque_true = _ARITHMETIC.get().opaque_true
     if not _ARITHMETIC.get().is_narrow or values.dtype != tf.float32:
@@ -214,7 +215,7 @@ def _transposed(matrices: tf.Tensor, opaque_true: tf.Tensor | None) -> tf.Tensor
 
 
 def _multiply(left: tf.Tensor, right: tf.Tensor, opaque_true: tf.Tensor | None, transpose_b: bool = False) -> tf.Tensor:
-    """The product of operands rounded to bfloat16, in float32."""
+    """Round the operands to bfloat16, and return their product in float32."""
     left, right = tf.cast(left, tf.bfloat16), tf.cast(right, tf.bfloat16)
     if opaque_true is not None:
         return tf.matmul(left, right, transpose_b=transpose_b, output_type=tf.float32)
@@ -222,7 +223,7 @@ def _multiply(left: tf.Tensor, right: tf.Tensor, opaque_true: tf.Tensor | None, 
 
 
 def add_kernel_gradients(gradients: list, factors: dict) -> list[tf.Tensor]:
-    """The gradients of all variables, float32.
+    """Multiply the factors, and add the products to the tape's gradients. Returns the gradients of all variables.
 
     Args:
       gradients: the tape's gradients, one for each variable; `None` for a kernel whose whole gradient is in `factors`.
@@ -247,22 +248,23 @@ def _add(first: tf.Tensor | tf.IndexedSlices | None, second: tf.Tensor) -> tf.Te
 
 @tf.function(jit_compile=True, autograph=False)
 def _add_rows(matrix: tf.Tensor, indices: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Add the gradient of an embedding lookup. With XLA, because otherwise the matrix would be copied."""
+    """Add the gradient of an embedding lookup to a matrix. XLA compiles this, because it avoids a copy of the
+    matrix."""
     return tf.tensor_scatter_nd_add(tf.cast(matrix, tf.float32), indices[:, tf.newaxis], rows)
 
 
 def one_hot_product(one_hot: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """`one_hot @ values`: each row of `one_hot` selects a row of `values`; the result is exact on every device.
+    """Compute `one_hot @ values`: each row of `one_hot` selects a row of `values`, without rounding on any device.
 
-    It is a product because its gradient is then a product, too. The gradient of a gather is a scatter, which is slow on
-    a CPU and has no fixed order on a GPU.
+    A product is used instead of a gather, because its gradient is then a product, too. The gradient of a gather is a
+    scatter, which is slow on a CPU and has no fixed order on a GPU.
 
     Args:
       one_hot: (..., chosen, rows), 0 or 1.
       values: (..., rows, width), of the same dtype and rank.
 
     Returns:
-      (..., chosen, width). GPUs may round float32 operands to TF32. There, the operands are split into three parts that
+      (..., chosen, width). GPUs may round float32 operands to TF32. On these, `values` are split into three parts that
       TF32 represents exactly.
     """
     if values.dtype != tf.float32 or not _rounds_to_tf32():
@@ -284,7 +286,8 @@ def _rounds_to_tf32() -> bool:
 
 
 def _tf32_parts(values: tf.Tensor) -> tf.Tensor:
-    """(..., width) float32 → (..., 3 * width): three summands of 11, 11 and 2 significant bits."""
+    """Split each number into three summands of 11, 11 and 2 significant bits: (..., width) float32 → (..., 3 *
+    width)."""
     parts = []
     for _ in range(2):
         parts.append(tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(values, tf.int32), _TF32_BITS), tf.float32))

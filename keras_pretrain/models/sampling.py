@@ -1,6 +1,6 @@
-"""ELECTRA's random draws: the tokens to hide, and the tokens that the generator puts in their place.
+"""Makes the random draws of ELECTRA: the tokens to hide, and the tokens that the generator puts in their place.
 
-All draws depend only on a seed. They use Philox, which is cheap under XLA.
+All draws depend only on a seed and on the other arguments. They use Philox, which is cheap under XLA.
 """
 
 import tensorflow as tf
@@ -14,7 +14,7 @@ def stream(seed: tf.Tensor, *numbers: tf.Tensor | int) -> tf.Tensor:
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Random numbers between 0 and 1, both excluded, as float32 with 24 random bits. Unlike
+    """Draw random numbers between 0 and 1, both excluded, as float32 with 24 random bits. Unlike those of
     `tf.random.stateless_uniform`, they are the same with and without XLA."""
     bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
     high = tf.cast(tf.bitcast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32), tf.float32)
@@ -24,8 +24,8 @@ def uniform(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def choose_positions(
     candidates: tf.Tensor, mask_prob: float, capacity: int, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Choose a share `mask_prob` of each row's candidates without replacement: the rounded number, at least one, at
-    most `capacity`.
+    """Choose a share `mask_prob` of each row's candidates without replacement. Their number is rounded. It is at least
+    one, if the row has a candidate and `mask_prob` is above 0, and at most `capacity`.
 
     Args:
       candidates: (batch, length) bool.
@@ -75,9 +75,9 @@ def sample_tokens(logits: tf.Tensor, temperature: float, seed: tf.Tensor) -> tf.
 
 
 def log(values: tf.Tensor) -> tf.Tensor:
-    """The natural logarithm of normal float32 numbers above 0, with a relative error of 3e-7.
+    """Compute the natural logarithm of normal float32 numbers above 0, with a relative error of 3e-7.
 
-    Computed from the exponent and a series for the mantissa, which XLA compiles to vector instructions. XLA's own
+    It uses the exponent and a series for the mantissa, which XLA compiles to vector instructions. XLA's own
     logarithm computes one number after the other on a CPU: it took 130 of the 145 ms of a draw from 16 × 19 × 25,000
     logits.
     """

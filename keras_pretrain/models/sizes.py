@@ -1,4 +1,4 @@
-"""Model sizes by name."""
+"""Defines the model sizes by name, and learning rates for them."""
 
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ def electra_sizes(size: str) -> tuple[dict, dict]:
 
 
 def new_model_settings(tokenizer: "PreTrainedTokenizerBase", settings: dict) -> dict:
-    """The settings of every new model, overridden by the `settings` of its size and of the caller.
+    """Return the settings of a new model: defaults, which `settings` (of the size and of the caller) override.
 
     Raises:
       ValueError: `vocab_size` is smaller than the number of the tokenizer's tokens.
@@ -101,7 +101,7 @@ def new_model_settings(tokenizer: "PreTrainedTokenizerBase", settings: dict) -> 
 
 
 def finetuning_learning_rate(config: "PretrainedConfig") -> float:
-    """A peak learning rate for fine-tuning an encoder; it is lower for larger encoders."""
+    """Choose a peak learning rate for fine-tuning an encoder: the larger the encoder, the lower the rate."""
     for hidden, learning_rate in _FINETUNING_LEARNING_RATES.items():
         if config.hidden_size <= hidden:
             return learning_rate

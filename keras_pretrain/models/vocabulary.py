@@ -1,4 +1,4 @@
-"""`add_tokens`: a model's embeddings grow with its tokenizer's vocabulary."""
+"""`add_tokens`: adds wordpieces to a tokenizer, and embeddings for them to its model."""
 
 import logging
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def add_tokens(
         lines of a file. Tokens that already exist are skipped.
 
     Returns:
-      A tokenizer of the same class that has the new tokens. `extend_tokenizer` tells how.
+      A tokenizer of the same class that has the new tokens. See `extend_tokenizer`.
 
     Raises:
       ValueError: a token that the tokenizer would never find, a tokenizer that does not fit the model, or a model that
@@ -92,8 +92,8 @@ def _replace(layer: tf_keras.layers.Layer, attribute: str, value: np.ndarray) ->
     """Replace a variable of a layer with one of the same name but another shape."""
     old = getattr(layer, attribute)
     scope, _, name = old.name.split(":")[0].rpartition("/")
-    # Another layer creates it, because a variable that the layer itself creates would be the last of its variables and
-    # not at the old one's place.
+    # Another layer creates the new variable. If `layer` created it, the variable would be the last one of `layer`, and
+    # not at the place of the old one.
     maker = tf_keras.layers.Layer(dtype=layer.dtype_policy)
     with tf.name_scope(f"{scope}/"):  # the slash makes this the whole name instead of a suffix
         start = tf.constant_initializer(value)

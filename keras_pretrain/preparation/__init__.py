@@ -1,5 +1,5 @@
-"""Documents → sentences → examples: the same stages in memory and on disk, with one process, several processes or
-Ray."""
+"""Prepares examples: documents → sentences → examples, by the same stages in memory and on disk, with one process,
+several processes or Ray."""
 
 from keras_pretrain.preparation.engines import LocalEngine, RayEngine
 from keras_pretrain.preparation.folder import DryRun, Prepared, load_prepared, prepare_corpus

@@ -1,4 +1,4 @@
-"""Divides a corpus of any size into units, which are read independently, and into blocks of documents."""
+"""Divides a corpus of any size into units, which are read independently, and each unit into blocks of documents."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +15,8 @@ from keras_pretrain.corpus.loading import each_text, require_text
 from keras_pretrain.corpus.readers import BadRows, ReadingOptions, replace_surrogates
 from keras_pretrain.corpus.validation import document_hash
 
-_UNIT_BYTES = 64_000_000  # files of at least this size together are read by one process
-_BLOCKS = 1000  # the target for a corpus, within the limits below
+_UNIT_BYTES = 64_000_000  # small files are grouped until they have at least this size
+_BLOCKS = 1000  # the target number of blocks in a corpus, unless blocks would exceed the limits below
 _BLOCK_CHARACTERS = 200_000, 4_000_000
 
 
@@ -32,8 +32,8 @@ class Unit:
     keep: np.ndarray | None = None  # (documents,) bool, which documents are used; None for all
 
     def stamp(self) -> list:
-        """Identifies the content and how it is read; the content by a dataset's fingerprint, or by the names, sizes and
-        times of files."""
+        """Values that identify the content and how it is read. A dataset's content is identified by its fingerprint,
+        the content of files by their names, sizes and times."""
         if isinstance(self.source, Dataset):
             content = fingerprint(self.source)
         else:
@@ -43,7 +43,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class Block:
-    """Documents that are processed together: name, the unit's split, texts, and their `document_hash`es (uint64)."""
+    """Documents that are processed together: the block's name, the unit's split, the texts, and the `document_hash` of
+    each text (uint64)."""
 
     name: str
     split: str | None
@@ -56,7 +57,7 @@ def find_units(found: list[Path] | dict[str, Dataset], text_column: str, options
     if isinstance(found, list):
         for path in found:
             readers.check_columns(path, text_column, options)
-        paths = (path.absolute() for path in found)  # another process works in another folder
+        paths = (path.absolute() for path in found)  # a worker may have another current folder
         groups = _fill(paths, lambda path: path.stat().st_size, _UNIT_BYTES)
         return [Unit(i, None, tuple(group), text_column, options) for i, group in enumerate(groups)]
     parts = {"train": found["train"], "validation": found.get("validation", found.get("test"))}
@@ -95,7 +96,7 @@ def block_characters(total: int) -> int:
 
 
 def read_blocks(unit: Unit, characters: int) -> Iterator[Block]:
-    """The documents of a unit, in blocks of `characters`, as `make_blocks` makes them."""
+    """Read the documents of a unit, and divide them into blocks as `make_blocks` does."""
     texts = (text for text in _records(unit, BadRows()) if isinstance(text, str) and text.strip())
     if unit.keep is not None:
         texts = compress(texts, unit.keep)
@@ -103,14 +104,15 @@ def read_blocks(unit: Unit, characters: int) -> Iterator[Block]:
 
 
 def make_blocks(texts: Iterable[str], name: str, split: str | None, characters: int) -> Iterator[Block]:
-    """Divide documents into blocks; a block ends with the document that fills it. The name of a block is `name` and a
-    number."""
+    """Divide documents into blocks. A block ends with the document with which it has at least `characters` characters.
+    Blocks are named `name` and a number."""
     for number, block in enumerate(_fill(texts, len, characters)):
         yield Block(f"{name}{number:05d}", split, block, np.array(list(map(document_hash, block)), np.uint64))
 
 
 def _fill(items: Iterable, size: Callable, limit: int) -> Iterator[list]:
-    """Divide items into groups; a group ends with the item that fills it, and the last one may be smaller."""
+    """Divide items into groups. A group ends with the item with which its size reaches `limit`; the last group may be
+    smaller."""
     group, filled = [], 0
     for item in items:
         group.append(item)

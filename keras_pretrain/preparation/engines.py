@@ -1,4 +1,4 @@
-"""Runs the stages in processes of this machine or on a Ray cluster. Both call the same functions."""
+"""Engines run the stages, either in processes of this machine or on a Ray cluster. Both call the same functions."""
 
 import itertools
 import logging
@@ -10,15 +10,15 @@ from typing import Any
 from keras_pretrain.compat.joblib import WorkerDied, start_workers
 from keras_pretrain.system import available_processors
 
-# Takes a task and returns a record; calling it twice must have the same effect as calling it once.
+# A function takes a task and returns a record. Calling it twice must have the same effect as calling it once.
 Function = Callable[[object], object]
 
 
 class LocalEngine:
-    """Worker processes of this machine.
+    """Runs functions in worker processes of this machine.
 
-    They are new processes (loky), because a fork of a process with TensorFlow's threads is not safe. A script needs no
-    `if __name__ == "__main__"` for them.
+    The workers are new processes (loky), because a fork of a process with TensorFlow's threads is not safe. A script
+    that uses them needs no `if __name__ == "__main__"`.
 
     Args:
       num_proc: number of processes. Default: one for each processor that this process may use. With 1, no other process
@@ -42,8 +42,8 @@ class LocalEngine:
         if self.num_proc == 1 or (isinstance(tasks, list) and len(tasks) == 1):
             yield from map(function, tasks)
             return
-        # Each stage gets new workers. Old ones would keep the libraries of the last stage in memory. Also, loky
-        # believes that a worker leaks memory if it grows, as it does when it loads the libraries of the next stage.
+        # Each stage gets new workers. Old ones would keep the libraries of the last stage in memory. Also, loky takes
+        # growing memory for a leak, and a worker's memory grows when it loads the libraries of the next stage.
         executor = start_workers(self.num_proc, {"TOKENIZERS_PARALLELISM": "false"})
         waiting = set()
         try:
@@ -64,7 +64,7 @@ class LocalEngine:
 
 
 class RayEngine:
-    """A Ray cluster, through Ray Data: `pip install keras_pretrain[distributed]`.
+    """Runs functions on a Ray cluster, by Ray Data. It needs the extra `distributed`.
 
     All machines must have this package, and must see the corpus and the prepared folder under the same paths. If a
     worker dies, another one repeats its task, with the same result.
@@ -93,9 +93,9 @@ class RayEngine:
             return
         context = ray.data.DataContext.get_current()
         before = context.enable_progress_bars, context.target_max_block_size
-        context.enable_progress_bars = False  # we have our own
+        context.enable_progress_bars = False  # the stages show their own
         context.target_max_block_size = 1  # each row is a block of its own, because a row is a task
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns of both
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would warn of both settings
         try:
             rows = ray.data.from_items([{"cell": _Cell(task)} for task in tasks], override_num_blocks=len(tasks))
             if expand:
@@ -112,8 +112,8 @@ class RayEngine:
 
 
 class _Cell:
-    """Store any Python object in a table. An error is raised by the process that reads the records, because Ray would
-    wrap it in an error of its own."""
+    """Holds any Python object in a cell of a table. It can hold an error, which the process that reads the records then
+    raises; if the task raised it, Ray would wrap it in an error of its own."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

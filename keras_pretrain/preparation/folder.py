@@ -40,7 +40,7 @@ _FOLDERS = ("survey", "sentences", "tokens", "tokenizer", *SPLITS)
 _TOKENIZER = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "made_of.json")
 _TOKENIZER_FILES = tuple(f"tokenizer/{name}" for name in _TOKENIZER)
 _FIXED = (REPORT, LENGTHS, *_TOKENIZER_FILES)
-# Representative names of all written files; other shards differ only in their numbers.
+# Examples of the names of all files that are written. The names of other shards differ only in their numbers.
 _SHARD = "00000-00000-0123456789abcdef.arrow"
 _EXAMPLES = (
     *_FIXED,
@@ -92,7 +92,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The result of `prepare_corpus(dry_run=True)`: the files that a run would write, replace and keep.
+    """The result of `prepare_corpus(dry_run=True)`: what a call without `dry_run` would write, replace and keep.
 
     Attributes:
       directory: the output.
@@ -183,10 +183,10 @@ def prepare_corpus(
     """Make examples from documents on disk, for corpora that do not fit into memory and runs that may be interrupted.
 
     The corpus is processed in blocks. Each block is cleaned, split into sentences, tokenized and made into examples;
-    each result has its own file. File names depend on the content and the settings. So finished work is not repeated
-    after a crash, or if only settings of later steps have changed. The same source, settings and seed give the same
-    tokenizer and examples as `load_corpus` → `prepare_sentences` → `train_tokenizer` → `build_features`, for any engine
-    and number of processes.
+    each result has its own file, whose name depends on the content and the settings. So a repeated call, for example
+    after a crash or with other settings for later steps, reuses finished files. The same source, settings and seed give
+    the same tokenizer and examples as `load_corpus` → `prepare_sentences` → `train_tokenizer` → `build_features`, for
+    any engine and number of processes.
 
     A file is replaced or deleted only if this function wrote it and it has not changed since (`folders.OwnedFolder`). A
     finished folder can be loaded until the new examples are complete, or until its tokenizer changes.
@@ -205,8 +205,8 @@ def prepare_corpus(
       engine: a `RayEngine`, to use a cluster instead of processes of this machine.
       overwrite: take over a folder that was prepared by a version without a manifest (0.1.0 before November 2026), and
         replace the report and the tokenizer even if they have changed.
-      dry_run: check everything that can be checked without reading the corpus, report the files that would be written
-        and replaced, and write nothing.
+      dry_run: only check the arguments, as far as possible without reading the corpus, and report the files that would
+        be written and replaced; write nothing.
 
     Returns:
       As `load_prepared(directory)`. The folder holds `survey/`, `sentences/`, `tokens/`, `train/` and `validation/`
@@ -221,7 +221,7 @@ def prepare_corpus(
       OSError: the disk is full. Finished files are kept.
       RuntimeError: a worker process died.
     """
-    directory = Path(directory).expanduser().resolve()  # another machine works in another folder
+    directory = Path(directory).expanduser().resolve()  # a worker may have another current folder
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction must be at least 0 and below 1, not {validation_fraction}.")
     options = ReadingOptions(sample_by=sample_by, encoding=encoding, dialect=dialect, on_bad_rows=on_bad_rows)
@@ -253,7 +253,7 @@ def prepare_corpus(
             with folder.staging() as stage:
                 seconds = Preparation(folder, stage, units, settings, engine, given).run()
     except OSError as error:
-        if error.errno != errno.ENOSPC:  # in this process or in a worker
+        if error.errno != errno.ENOSPC:  # ENOSPC: the disk is full, for this process or a worker
             raise
         full = f"The disk of {directory} is full. Finished work is kept: make room and start again"
         raise OSError(error.errno, full) from error

@@ -1,4 +1,4 @@
-"""A picture of the examples' lengths."""
+"""Draws a histogram of the examples' lengths."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Raises an error if the output would be read as a part of the source, or the source is inside the output."""
+"""Checks that the output of a preparation would not be read as part of its source, and does not contain the source."""
 
 import fnmatch
 import glob
@@ -61,7 +61,7 @@ def would_match(pattern: str, target: Path) -> bool:
     """Whether a recursive `glob.glob` of `pattern` would find `target`, a path without links, if it existed."""
     root, *parts = Path(os.path.abspath(pattern)).parts
     for count in range(len(parts) + 1):
-        # For each folder that the first parts match (links are followed), match the other parts below it.
+        # Find the folders that match the first `count` parts, also through links, and match the other parts below them.
         folders = glob.glob(os.path.join(root, *parts[:count], ""), recursive=True) if count else [root]
         for folder in folders:
             real = Path(os.path.realpath(folder))

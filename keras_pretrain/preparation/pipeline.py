@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from keras_pretrain.corpus.cleaning import clean_text, describe_cleaning
+from keras_pretrain.corpus.cleaning import clean_text, describe_cleaning, warn_of_language
 from keras_pretrain.corpus.loading import find_duplicates, report_rows
 from keras_pretrain.corpus.sentences import make_splitter, splitter_versions, warn_if_unsplit
 from keras_pretrain.corpus.validation import is_validation, validation_bound
@@ -50,7 +50,7 @@ SPLITS = ("train", "validation")
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that, together with the corpus, determine the files of a prepared folder."""
+    """The settings of a preparation. Together with the corpus, they determine the files of the prepared folder."""
 
     text_column: str
     validation_fraction: float
@@ -121,8 +121,8 @@ class Preparation:
         return results
 
     def _choose_validation(self, surveys: list[Result]) -> int:
-        """Count exact duplicates, drop them if `drop_duplicates` is set, and choose the bound of
-        `corpus.validation`."""
+        """Count exact duplicates, drop them if `drop_duplicates` is set, and return the bound of the validation split
+        (`corpus.validation.validation_bound`)."""
         settings, has_validation = self.settings, self.units[0].split is not None
         tables = [read_shard(self.folder.path / result.name) for result in surveys]
         hashes = np.concatenate([table["hash"].to_numpy() for table in tables])
@@ -144,8 +144,9 @@ class Preparation:
     def _split(self, surveys: list[Result], bound: int) -> list[Result]:
         settings = self.settings
         logger.info(describe_cleaning(settings.cleaning))
+        warn_of_language(self._training_texts(bound), settings.language)
         total = _total(surveys, "characters")
-        splitter = make_splitter(settings.backend, self._training_texts(bound))  # Punkt learns from the first of them
+        splitter = make_splitter(settings.backend, self._training_texts(bound))  # Punkt learns from the first texts
         made_of = (settings.backend, *splitter_versions(settings.backend), splitter.learned())
         stage = partial(split_block, self._shelf("sentences", compress=True), splitter, made_of, settings.cleaning)
         expand = partial(read_blocks, characters=block_characters(total))
@@ -174,13 +175,13 @@ class Preparation:
             tokenizer.save_pretrained(self.stage / "tokenizer")
             (self.stage / MADE_OF).write_text(mark)
             names = [f"tokenizer/{path.name}" for path in (self.stage / "tokenizer").iterdir()]
-            folder.delete([REPORT, MADE_OF])  # examples of the old tokenizer are useless
+            folder.delete([REPORT, MADE_OF])  # without a report, the examples of the old tokenizer cannot be loaded
             folder.move(self.stage, sorted(names, key=lambda name: name == MADE_OF))
             folder.delete(set(folder.names("tokenizer")) - {*names})
         return digest_tokenizer(as_tokenizer(self.tokenizer))
 
     def _sample(self, sentences: list[Result], bound: int) -> Iterator[list[str]]:
-        """Yield the training documents for training a tokenizer."""
+        """Yield the training documents that a tokenizer is trained on."""
 
         def training_documents() -> Iterator[list[str]]:
             for result in sentences:
@@ -196,7 +197,7 @@ class Preparation:
         return sample_documents(training_documents)
 
     def _tokenize(self, sentences: list[Result], digest: str, bound: int) -> dict[str, list[Result]]:
-        """The shards of each split that hold a document."""
+        """Tokenize each split. Returns the shards of each split, without empty ones."""
         tasks = [
             (result.name, result.figures["split"], split)
             for result in sentences
@@ -242,7 +243,7 @@ class Preparation:
         examples: dict[str, list[Result]],
         digest: str,
     ) -> None:
-        """Write the report, which marks the folder as finished, and delete files that are not part of it."""
+        """Write the report, which marks the folder as finished, and delete earlier files that are no longer needed."""
         settings = self.settings
         splits = {split: self._report_split(split, tokens[split], results) for split, results in examples.items()}
         packages = ("keras_pretrain", "transformers", "tokenizers", "datasets", "kiwipiepy", "kss", "nltk")
@@ -295,7 +296,7 @@ class Preparation:
 def collect_sentences(
     folder: OwnedFolder, stage: Path, results: Iterable[Result], total: int, backend: str
 ) -> list[Result]:
-    """Collect the shards of `split_block` (of `total` characters); warns of documents that the backend could not
+    """Collect the shards of `split_block`, which have `total` characters. Warns of documents that the backend could not
     split."""
     bar = tqdm(total=total, desc="Splitting sentences", unit=" characters", unit_scale=True, delay=2)
     results = collect(folder, stage, results, bar, "source_characters")

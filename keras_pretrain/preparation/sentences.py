@@ -1,4 +1,4 @@
-"""`prepare_sentences`: documents → sentences, with several processes and a cache."""
+"""`prepare_sentences`: splits documents into sentences, with several processes and a cache."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.compat.datasets import cache_folder
-from keras_pretrain.corpus.cleaning import choose_cleaning, clean_text, describe_cleaning
+from keras_pretrain.corpus.cleaning import choose_cleaning, clean_text, describe_cleaning, warn_of_language
 from keras_pretrain.corpus.loading import each_text, require_text
 from keras_pretrain.corpus.sentences import choose_backend, make_splitter, splitter_versions
 from keras_pretrain.folders import OwnedFolder
@@ -86,6 +86,7 @@ def prepare_sentences(
     logger.info(describe_cleaning(cleaning))
     # Punkt learns only from the training split, and splits all splits in the same way.
     learn_from = parts.get("train", next(iter(parts.values())))
+    warn_of_language(each_text(learn_from), language)
     splitter = make_splitter(backend, (clean_text(text, cleaning) for text in each_text(learn_from)))
     made_of = (backend, *splitter_versions(backend), splitter.learned())
     cache = OwnedFolder(_cache_directory(cache_dir), "sentences")
@@ -115,11 +116,11 @@ class CacheInfo:
 
 
 def cache_info(cache_dir: str | os.PathLike[str] | None = None, *, clear: bool = False) -> CacheInfo:
-    """Describe the content of the cache of `prepare_sentences`; with `clear`, its content before it was cleared.
+    """Describe the content of the cache of `prepare_sentences`. With `clear`, clear the cache afterwards.
 
     Args:
       cache_dir: as for `prepare_sentences`.
-      clear: delete it. Sentences that are still in use as a dataset must not be read afterwards.
+      clear: delete this package's files. Datasets whose sentences are in the cache cannot be read afterwards.
     """
     cache = OwnedFolder(_cache_directory(cache_dir), "sentences")
     names = list(filter(cache.owns, cache.names()))

@@ -1,4 +1,4 @@
-"""Shards: Arrow files with one table each, and counts in the metadata. A shard is complete or does not exist."""
+"""Shards: Arrow files that hold one table each, with counts in the metadata. A shard is never half written."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ class Result(NamedTuple):
 
     name: str  # the shard's path, relative to the folder
     figures: dict  # the counts stored when it was made
-    stamp: list | None  # the seal of a new shard in the staging folder; None if it existed already
+    stamp: list | None  # identifies the content of a new shard in the staging folder; None if it existed already
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Shelf:
     compress: bool = False  # compressed shards take a third of the space; others can be memory-mapped
 
     def provide(self, block: str, content: Iterable, make: Callable[[], tuple[dict, dict]]) -> Result:
-        """The shard of a block. If it does not exist, `make` is called, which returns its columns and counts.
+        """Return the shard of a block. If it does not exist, call `make`, which returns its columns and counts.
 
-        The shard depends only on `content` (texts and JSON values), whose digest is a part of the shard's name. So a
-        shard with that name is up to date.
+        The shard depends only on `content` (texts and JSON values), whose digest is a part of the shard's name. So an
+        existing shard with that name is up to date.
         """
         name = f"{self.folder}/{block}-{digest_content(content)}.arrow"
         if (self.root / name).exists():
@@ -82,7 +82,7 @@ def collect(
 
 
 def read_shard(path: Path) -> pa.Table:
-    """Load the whole table; memory-mapped unless it is compressed."""
+    """Load the table of a shard. It is memory-mapped, unless the shard is compressed."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         return reader.read_all()
 
@@ -109,7 +109,7 @@ def _write(path: Path, columns: dict, figures: dict, compress: bool) -> None:
 
 
 def digest_content(content: Iterable) -> str:
-    """A digest of texts and JSON values."""
+    """Compute a digest of texts and JSON values."""
     digest = hashlib.blake2b(digest_size=8)
     for part in content:
         encoded = part.encode() if isinstance(part, str) else json.dumps(part).encode()

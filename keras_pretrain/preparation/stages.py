@@ -1,6 +1,6 @@
-"""The stages of preparation. Each makes the shard of one block, which depends only on the block and the settings.
+"""The stages of preparation. A stage makes the shard of one block, which depends only on the block and the settings.
 
-Any process on any machine that sees the same folders can call them. If the shard already exists, a stage does nothing.
+Any process can call a stage, on any machine that sees the same folders. If the shard already exists, it does nothing.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from keras_pretrain.features.tokenizing import Tokenize, TokenizedCorpus, choose
 from keras_pretrain.preparation.documents import Block, Unit, survey
 from keras_pretrain.preparation.shards import Result, Shelf, read_shard
 
-_RULES = 2  # increased whenever a stage changes its result for the same settings; old shards are then not used
+_RULES = 2  # increased whenever a stage gives another result for the same settings, so that old shards are not used
 _LONGEST_ERROR = 200  # maximum number of characters stored of a splitter's error message
 
 
@@ -34,8 +34,8 @@ def survey_unit(shelf: Shelf, unit: Unit) -> Result:
 def split_block(
     shelf: Shelf, splitter: Callable[[str], list[str]], made_of: tuple[str, ...], cleaning: str, block: Block
 ) -> Result:
-    """Documents → cleaned sentences. `made_of` identifies the backend, its versions, and the learned parameters of the
-    splitter."""
+    """Clean the documents of a block and split them into sentences. `made_of` identifies the backend, its versions, and
+    the learned parameters of the splitter."""
     failures = []
 
     def split(text: str) -> list[str]:
@@ -68,7 +68,8 @@ def tokenize_shard(
     """Tokenize the training documents or the validation documents of a sentence shard.
 
     The seed and the bound determine the split of a document (`corpus.validation`), unless the source has its own
-    validation split. A task is the shard, the split that it belongs to, and the split to tokenize.
+    validation split. A task consists of the sentence shard, the split of the source that it belongs to (or `None`), and
+    the split to tokenize.
     """
     shard, split_of_shard, split = task
 
@@ -101,8 +102,9 @@ def build_examples(
     """Make examples from the ids of a block of documents. Random sentences come from blocks that are drawn from the
     whole split.
 
-    The settings are arguments of `build_block`. A task is the block's number; its pieces, followed by those of the
-    blocks for random sentences; whether it is one of these blocks itself; and the number of passes.
+    The settings are arguments of `build_block`. A task consists of the number of the block; the pieces of the block,
+    followed by those of each block for random sentences; whether the block itself is one of the blocks for random
+    sentences; and the number of passes.
     """
     number, blocks, is_drawn, passes = task
 
@@ -130,8 +132,8 @@ def documents_of(shard: Path, split: str, seed: int, bound: int | None) -> pa.Ar
 
 
 def document_starts(shard: Path) -> np.ndarray:
-    """The token at which each document of a token shard starts, and the end of the last document; (documents + 1,)
-    int64."""
+    """The index of the first token of each document in a token shard, and the end of the last document,
+    (documents + 1,) int64."""
     corpus = _read_ids(shard)
     return corpus.sentence_starts[corpus.document_starts]
 
@@ -140,7 +142,7 @@ def _read_ids(shard: Path) -> TokenizedCorpus:
     column = read_shard(shard)["ids"]
     if len(column) == 0:
         return TokenizedCorpus.from_documents([])
-    column = column.chunk(0)  # there is one
+    column = column.chunk(0)  # a shard's column has a single chunk
     starts = (column.values.offsets, column.offsets)
     sentence_starts, document_starts = (each.to_numpy().astype(np.int64) for each in starts)
     return TokenizedCorpus(column.values.values.to_numpy(), sentence_starts, document_starts, 0)
@@ -160,8 +162,8 @@ def as_tokenizer(tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | N
 
 
 def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A digest of everything that determines a tokenizer's ids. Padding and truncation are left out, because they are
-    only settings of its last call."""
+    """Compute a digest of everything that determines a tokenizer's ids. Padding and truncation are left out, because
+    they only reflect the tokenizer's last call."""
     settings = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
     return hashlib.blake2b(json.dumps(settings).encode(), digest_size=8).hexdigest()
 

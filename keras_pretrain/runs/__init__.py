@@ -1,6 +1,6 @@
-"""A run: its record of settings, and the object that carries it out.
+"""Runs: the record that holds the settings of a run, and the object that carries the run out.
 
-The records import nothing heavy. TensorFlow is imported when one of the other names is first used.
+Importing the records imports no heavy library. TensorFlow is imported when one of the other names is first used.
 """
 
 import importlib

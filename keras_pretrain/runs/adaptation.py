@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 class AdaptationRun(Run):
-    """Like `Run`, but for an `AdaptSettings`. `metrics.json` also has the metrics of the model `before` and `adapted`:
-    MLM on held-out text at the same positions and, if there are labelled texts, of a classifier trained on each."""
+    """Like `Run`, but for an `AdaptSettings`. `metrics.json` also compares the model `before` the adaptation and
+    `adapted`: by MLM on the validation split, at the same positions if no tokens were added, and, if there are labelled
+    texts, by a classifier trained on each of the two."""
 
     settings: AdaptSettings
 
@@ -63,7 +64,7 @@ class AdaptationRun(Run):
         return super()._seconds_to_finish(pace) + self._seconds_of_comparison
 
     def save(self, figures: dict) -> None:
-        super().save(figures)  # now, because the next step takes a while
+        super().save(figures)  # saves before the second evaluation, which takes a while
         adapted = self._evaluate(self.output) | self._judge(self.output, f"adapted-{self.settings.steps}")
         self.comparison["adapted"] = adapted
         super().save(figures | self.comparison)
@@ -96,7 +97,7 @@ class AdaptationRun(Run):
         """The metrics before and after, as text."""
         lines = [f"\n{'':24}{'before':>16}{'adapted':>16}"]
         before, adapted = self.comparison["before"], self.comparison["adapted"]
-        for name in before | adapted:  # only with the new tokens, some gaps may be before the rest of a word
+        for name in before | adapted:  # the model may have more metrics after tokens were added
             cells = [each.get(name, math.nan) for each in (before, adapted)]
             texts = (f"{c['mean']:.3f} ± {c['std']:.3f}" if isinstance(c, dict) else f"{c:,.4g}" for c in cells)
             lines.append(f"{name:24}" + "".join(f"{text:>16}" for text in texts))

@@ -99,7 +99,8 @@ def _examine_processors() -> Iterator[Finding]:
 def _examine_memory() -> Iterator[Finding]:
     table = dict(line.split(":") for line in _read("/proc/meminfo").splitlines())
     total, available = (int(table.get(name, "0").split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
-    # Limits of a container in cgroups v1 and v2: of the container, and of this process's own group.
+    # Files that may hold a memory limit, in cgroups v2 and v1: the root's (a container's limit), and those of this
+    # process's own group.
     groups = ["", *re.findall(r"^\d+:(?:memory)?:(.*)", _read("/proc/self/cgroup"), re.MULTILINE)]
     files = [f"/sys/fs/cgroup{group}/memory.max" for group in groups]
     files += [f"/sys/fs/cgroup/memory{group}/memory.limit_in_bytes" for group in groups]
@@ -138,12 +139,12 @@ def _examine_packages() -> Iterator[Finding]:
     fine = []
     for requirement in map(Requirement, importlib.metadata.requires(_PACKAGE) or ()):
         marker, requirement.marker = requirement.marker, None
-        if requirement.name.replace("-", "_") == _PACKAGE:  # extras of several others
+        if requirement.name.replace("-", "_") == _PACKAGE:  # an extra that only combines other extras, such as `all`
             continue
         extras = (extra for extra in ("", *_EXTRAS) if marker is None or marker.evaluate({"extra": extra}))
         extra = next(extras, None)
         name, version, install = requirement.name, _version(requirement.name), f"pip install '{requirement}'"
-        if extra is None:  # for the tests, for example
+        if extra is None:  # only needed by an extra that is not examined, such as `test`
             continue
         if version is None and extra:
             install = f"pip install '{_PACKAGE}[{extra}]'"
@@ -227,7 +228,7 @@ def _examine_cluster() -> Iterator[Finding]:
 
 
 def _ask_tensorflow() -> tuple[dict | None, str]:
-    """The report of TensorFlow about itself and its GPUs; or `None`, and the reason why it cannot be imported."""
+    """Return TensorFlow's report about itself and its GPUs; or `None` and the reason why it cannot be imported."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", _TENSORFLOW]
     try:

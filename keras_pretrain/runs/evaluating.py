@@ -1,4 +1,4 @@
-"""`evaluate_checkpoints`: masked language models on text and classifiers on labelled texts, as a table."""
+"""`evaluate_checkpoints`: evaluates masked language models on text, or classifiers on labelled texts, as a table."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def evaluate_checkpoints(
       For each model, the metrics of `evaluation.evaluate_mlm` or `finetuning.evaluate`.
 
     Raises:
-      ValueError: no corpus is given and there is no record, or the models are of both kinds.
+      ValueError: no corpus is given and the first model has no record, or the models are not all of one kind.
     """
     found = [check_checkpoint(model) for model in models]
     are_classifiers = ["SequenceClassification" in str(each.config.get("architectures")) for each in found]

@@ -56,7 +56,7 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
             data["train"],
             data["validation"],
             seeds=range(settings.seed, settings.seed + settings.seeds),
-            directory=output / "run",  # and `write_metrics` writes the record, after its settings were compared there
+            directory=output / "run",  # `finetune` compares its settings with those stored there
             precision=compile_precision(settings.precision),
             verbose=1 if sys.stdout.isatty() else 2,  # a progress bar, or one line per epoch
             **{name: getattr(settings, name) for name in names},

@@ -49,19 +49,19 @@ def write_metrics(
     seconds: dict | None = None,
     **more: Any,
 ) -> None:
-    """Write `metrics.json` and the record `run.yaml` into the output of a run. If they cannot be written, there is only
-    a warning, because the model is more important.
+    """Write `metrics.json` and the record `run.yaml` into the output of a run. If they cannot be written, it only logs
+    a warning, so that the model can still be saved.
 
     Args:
       settings: the settings of the run; `metrics.json` contains only `settings.public()`.
       metrics: the result of `model.fit`, whose last values are used, or a dictionary of metrics.
-      documents: the corpus or the labelled examples, as a `DatasetDict`; or the number of them in each split.
+      documents: the corpus or the labelled examples, as a `DatasetDict`; or the number of documents in each split.
       seconds: the seconds of each stage.
       **more: further metrics. NaN and infinity, which JSON does not have, become `null`.
     """
     history = getattr(metrics, "history", None)
     metrics = metrics if history is None else {name: values[-1] for name, values in history.items()}
-    chosen = metrics.get("settings", {})  # by `finetune`
+    chosen = metrics.get("settings", {})  # the settings that `finetune` chose
     base = getattr(settings, "init_from", None) or getattr(settings, "model", None)
     report = (
         metrics
@@ -95,20 +95,21 @@ def write_metrics(
 
 
 def write_record(settings: Settings) -> None:
-    """Write `run.yaml` into the output of a run, after the check that the run can continue there."""
+    """Write `run.yaml` into the output of a run. Call this only after checking that the run can continue there."""
     folder = OwnedFolder(settings.output, "run", overwrite=settings.overwrite)
     folder.write_text(RECORD, _HEADER + settings.to_yaml())
 
 
 def _count(part: dict | int | Dataset) -> int:
-    """The number of documents: of a dataset, in the report of a prepared folder, or a number itself."""
+    """The number of documents in a split, which is given as a dataset, a part of a prepared folder's report, or a
+    number."""
     if isinstance(part, dict):
         return part["documents"]
     return part if isinstance(part, int) else len(part)
 
 
 def describe_corpus(settings: PretrainingSettings) -> dict:
-    """The public name of a corpus: the name that the user gave it, or its name on the Hub."""
+    """Describe a corpus for publication: its name (given by the user, or the one on the Hub) and its language."""
     on_hub = settings.corpus is not None and is_hub_name(settings.corpus)
     is_sample = settings.corpus is None and settings.prepared is None
     name = settings.corpus if on_hub else "the sample inside keras_pretrain" if is_sample else None

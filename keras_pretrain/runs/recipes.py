@@ -1,4 +1,4 @@
-"""Recipes: settings inside the package, each with the results (`results.yaml`) and the curves (CSV) of its runs."""
+"""Recipes: files of settings in the package, each with the results (`results.yaml`) and curves (CSV) of a run."""
 
 from importlib import resources
 from pathlib import Path

@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 _Settings = TypeVar("_Settings", PretrainingSettings, FinetuneSettings)
 
-_VALIDATIONS = 10  # per run, if they take at most validation_share of its time
+_VALIDATIONS = 10  # validations per run; fewer if they would take more than validation_share of the time
 _MEASURED_SECONDS = 3.0
 _SAVING_SECONDS_PER_BYTE = 1 / 200e6  # to write the model and the last checkpoint, at 200 MB/s
 
@@ -72,7 +72,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def with_precision(settings: _Settings) -> _Settings:
-    """The settings, with a precision chosen for this machine if it is `"auto"` or not given.
+    """Return the settings, with the precision chosen for this machine if it is `"auto"` or not given.
 
     Raises:
       ValueError: this machine does not compute correctly in the given precision.
@@ -104,7 +104,7 @@ def policy(precision: str) -> Iterator[None]:
 
 
 def compile_precision(precision: str) -> str:
-    """The argument `precision` for `compile` under the policy for a precision."""
+    """Return the argument `precision` for `compile`. It is `"float32"` if Keras' policy sets a mixed precision."""
     return "float32" if precision.startswith("mixed_") else precision
 
 
@@ -145,7 +145,7 @@ class Run:
         else:
             self.settings = _for_what_is_installed(dataclasses.replace(settings, planned_steps=None))
         self.strategy = make_strategy(self.settings.strategy)
-        self.is_chief = self.strategy.extended.should_checkpoint  # only one of several machines writes and shows
+        self.is_chief = self.strategy.extended.should_checkpoint  # only the chief writes files and shows progress
         self.model = self.tokenizer = self.documents = cast(Any, None)  # until they are loaded or made
 
     def carry_out(self) -> dict[str, float]:
@@ -180,7 +180,7 @@ class Run:
         return cast(PretrainingSettings, read_settings(file, check=False))  # `require_output` has checked the kind
 
     def _load_model(self) -> None:
-        """Check the checkpoint to continue from, before an hour of preparation."""
+        """Load the checkpoint to continue from. An unsuitable one causes an error now, not after the preparation."""
         settings, name = self.settings, self.settings.init_from
         if name is None:
             return
@@ -253,7 +253,7 @@ class Run:
             ]
 
     def _change_tokenizer(self) -> None:
-        """Called before examples are built; for runs that add tokens."""
+        """Does nothing; a subclass that adds tokens overrides it. It is called before examples are built."""
 
     def _batch(self, features: list) -> list[tuple]:
         """The training and validation batches of each phase."""
@@ -264,7 +264,7 @@ class Run:
             how: dict[str, Any] = {"batch_size": batch_size, "mask_prob": settings.mask_prob, "seed": settings.seed}
             how |= {"glue_prob": settings.glue_prob, "packed": settings.packed}
             train = to_tf_dataset(examples["train"], tokenizer, **how)
-            how |= {"glue_prob": 0.0, "training": False}  # makes runs with other shares comparable
+            how |= {"glue_prob": 0.0, "training": False}  # in all runs, to compare their losses
             data.append((train, to_tf_dataset(examples["validation"], tokenizer, **how)))
         return data
 
@@ -309,7 +309,7 @@ class Run:
                 self.model.replace_optimizer(optimizer)
 
     def _decide(self, data: list[tuple]) -> None:
-        """Measure a few steps. From them, choose the number of steps for `hours`, and the interval between
+        """Measure a few steps. From their duration, choose the number of steps for `hours`, and the interval between
         validations."""
         paces: list[Pace | None] = []
         if self.settings.steps is None and self.settings.hours is not None:
@@ -319,9 +319,9 @@ class Run:
             self.settings = dataclasses.replace(self.settings, steps=self._steps_in_hours(measured))
         self.settings = self.settings.completed()
         if self.objective == "rtd" and self.settings.glue_after:
-            self.settings = dataclasses.replace(self.settings, glue_after=0)  # the model masks, in every step alike
+            self.settings = dataclasses.replace(self.settings, glue_after=0)  # ELECTRA has one glue_prob for all steps
         self._compile(self.settings)
-        if self.settings.strategy == "multiworker":  # the workers' clocks differ
+        if self.settings.strategy == "multiworker":  # each worker would measure another pace
             every = self.settings.validation_every or -(-self._epochs // _VALIDATIONS)
             self.settings = dataclasses.replace(self.settings, validation_every=every)
             return
@@ -342,8 +342,7 @@ class Run:
         return cast(int, self.settings.steps) // self.settings.steps_per_epoch
 
     def _choose_validations(self, paces: list[Pace | None]) -> int:
-        """The number of validations of the run. The ones at the ends of phases are not counted, except at the end of
-        the last phase."""
+        """The number of validations of the run, not counting those at the ends of phases other than the last one."""
         training = sum(count * pace.seconds_per_step for count, pace in zip(self._left(), paces, strict=True) if pace)
         once = max(pace.seconds_per_validation for pace in paces if pace)
         allowed = int(self.settings.validation_share * training / max(once, 1e-9)) - (len(paces) - 1)
@@ -411,7 +410,7 @@ class Run:
             raise OSError(f"`output`: the disk of {settings.output} has too little room. Make room, or choose another.")
 
     def _summary(self) -> str:
-        """The settings that are printed at the start. Others are chosen later or not set."""
+        """The settings to print at the start, without those that are not set yet."""
         lines = self.settings.to_yaml().splitlines()
         shown = ", ".join(line.strip() for line in lines if not line.endswith((": null", ": false")))
         return textwrap.fill(f"Settings: {shown}", 120, subsequent_indent="  ")
@@ -464,14 +463,14 @@ class Run:
         return figures
 
     def _find_reference(self, phase: Phase) -> Reference | None:
-        """The curves of the run's recipe."""
+        """The curves of the run's recipe for a phase; `None` if there are none."""
         name = self.settings.recipe
         file = curves_file(name, phase.name) if name in recipe_names() else None
         return read_reference(file, name) if file else None
 
     def _compare_with_recipe(self) -> bool:
-        """Whether the run should have the losses of its recipe: the settings are the same, and the number of
-        documents. Otherwise, it is logged what differs."""
+        """Whether the run should reach the losses of its recipe, because the settings and the number of documents are
+        the same. Otherwise, the log says what differs."""
         name = self.settings.recipe
         if name is None:
             return False
@@ -518,8 +517,8 @@ class Run:
 
 
 def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings:
-    """Return settings that need no missing library. Only for the sample, they can differ from the defaults; for another
-    corpus, a missing library is an error.
+    """Check that the libraries for the settings are installed. For the sample, replace a default that needs a missing
+    library; for any other corpus, a missing library is an error.
 
     Raises:
       ModuleNotFoundError: the message names the library and the extra that has it.
@@ -548,9 +547,10 @@ def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings
 
 
 class _Recording(tf_keras.callbacks.Callback):
-    """Writes the record after `Checkpointing` has locked the run and compared it with the run in the output.
+    """Writes the record, after `Checkpointing` has locked the folder and checked that the run can continue there.
 
-    Without `resume`, it deletes the files of an earlier run with other phases, except files that have changed since.
+    Without `resume`, it first deletes the files of the earlier run, also of other phases, except files that have
+    changed since.
     """
 
     def __init__(self, settings: PretrainingSettings, *, is_first: bool) -> None:
@@ -568,7 +568,7 @@ class _Recording(tf_keras.callbacks.Callback):
 
 
 def _open_prepared(settings: PretrainingSettings) -> tuple[Prepared | None, PretrainingSettings]:
-    """The prepared folder, if there is one, and the settings with those of the preparation filled in."""
+    """Load the prepared folder, if there is one. Returns it, and the settings with its block size and language."""
     if settings.prepared is None:
         return None, settings
     prepared = load_prepared(settings.prepared)
@@ -584,7 +584,7 @@ def _open_prepared(settings: PretrainingSettings) -> tuple[Prepared | None, Pret
 
 
 def _measure(model: tf_keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset) -> Pace:
-    """Measure the pace of a few steps; of more, some seconds long, if steps are fast."""
+    """Measure the pace of a few steps. If they are fast, measure again with about three seconds of steps."""
     pace = measure(model, train, validation)
     steps = int(_MEASURED_SECONDS / pace.seconds_per_step)
     return pace if steps <= 10 else measure(model, train, validation, steps=min(steps, 200), validation_batches=20)

@@ -1,4 +1,4 @@
-"""The record of a run: all its settings, typed and documented. They are checked before anything heavy is imported."""
+"""Records: all settings of a run, typed and documented. They are checked before any heavy library is imported."""
 
 import codecs
 import dataclasses
@@ -22,9 +22,9 @@ from keras_pretrain.runs.recipes import recipe_file, recipe_names
 
 RECORD = "run.yaml"
 
-# Settings whose value is a path of this machine or a name on the Hub.
+# Settings whose value is either a path on this machine or a name on the Hub.
 _SOURCES = ("corpus", "tokenizer", "model", "init_from", "init_generator_from")
-# Settings for making examples from a corpus; with a prepared folder, they were applied in its preparation.
+# Settings for making examples from a corpus. They cannot be given with a prepared folder, which was made with its own.
 _OF_CORPUS = (
     "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "cleaning", "backend",
     "vocab_size", "passes",
@@ -37,7 +37,7 @@ _NOT_OF_A_RECIPE = {
     "planned_steps", "checkpoint_every", "resume", "recipe", "tensorboard", "output", "task_train", "task_validation",
     "task_text_column", "task_label_column", "task_group_column", "task_keep_labels", "task_epochs", "task_seeds",
 }  # fmt: skip
-# The values that runs used before their version had the setting.
+# For records of older versions, which lack these settings: the values that those versions used.
 _DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0, "glue_after": 0}
 # For type checkers; a test compares these literals with the tables that they come from.
 Objective = Literal["mlm+nsp", "mlm"]
@@ -82,7 +82,7 @@ class Settings:
         def seed(self) -> int: ...
 
     def __init_subclass__(cls) -> None:
-        """Adds the settings of the base to the docstring of a record, from which the command makes its help."""
+        """Add the base's settings to the docstring of a record, from which the command makes its help."""
         super().__init_subclass__()
         arguments = _documented(cls.__base__) | _documented(cls)
         summary = (cls.__doc__ or "").partition("\n")[0]
@@ -92,7 +92,7 @@ class Settings:
         for field in dataclasses.fields(self):
             value = _as_type(field.name, field.type, getattr(self, field.name))
             if field.name in _SOURCES and value and Path(value).expanduser().exists():
-                value = os.path.abspath(os.path.expanduser(value))  # marks it as local, wherever it is read later
+                value = os.path.abspath(os.path.expanduser(value))  # absolute paths are recognized as local later
             object.__setattr__(self, field.name, value)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 _check_bounds(field.name, value, field.metadata)
@@ -143,10 +143,10 @@ class CorpusSettings(Settings):
       on_bad_rows: Stop at rows that cannot be read, or skip and count them.
       drop_duplicates: Leave out texts that occurred before.
       language: The language of the corpus.
-      cleaning: How to clean texts. Default: as a given tokenizer's text; else comments for ko, prose for en.
+      cleaning: How to clean texts. Default: as recorded with a given tokenizer; else comments for ko, prose for en.
       backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines if no sentences are needed.
       vocab_size: The number of tokens of a new tokenizer.
-      passes: How often to make examples from the corpus, each time with other cuts and pairs.
+      passes: Number of sets of examples to make from the corpus, each with other cuts and pairs.
       seed: The seed for every random choice.
       num_proc: Worker processes. Default: one for each processor.
       overwrite: Replace files in the output that this version did not write.
@@ -181,11 +181,11 @@ class PrepareSettings(CorpusSettings):
       output: The folder to write. The same command continues after a crash.
       validation: Share of the documents for the validation split, up to about a million characters.
       tokenizer: A folder or name on the Hub. Default: train a new one.
-      objective: rtd is ELECTRA's.
+      objective: The objective to make examples for; rtd is for ELECTRA.
       block_size: The maximum number of tokens of an example.
       engine: Run in processes of this machine, or on a Ray cluster.
       ray_address: The address of the Ray cluster. Default: RAY_ADDRESS, or only this machine.
-      overwrite: Take over a folder that an older version prepared.
+      overwrite: Replace a folder that an older version prepared.
       dry_run: Report the files that would be written and replaced, and stop.
     """
 
@@ -217,7 +217,7 @@ class Phase:
     Attributes:
       name: part of the names of its files; empty if the run has one phase.
       block_size: the maximum number of tokens of an example.
-      batch_size: rows of a batch; chosen so that a batch has about as many tokens as in the first phase.
+      batch_size: number of rows in a batch. All phases have about the same number of tokens per batch.
       steps: number of training steps.
     """
 
@@ -234,19 +234,19 @@ class PretrainingSettings(CorpusSettings):
     Args:
       corpus: A file, folder, glob or name of a dataset on the Hub. Default: the sample inside the package.
       prepared: A folder that `keras-pretrain prepare` wrote, instead of a corpus.
-      corpus_name: The name of the corpus in the model card, which does not name a local corpus otherwise.
+      corpus_name: The name of the corpus in the model card. Default: a local corpus is not named.
       size: The size of a new model.
       block_size: The maximum number of tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
-      glue_prob: Share of gaps before the rest of a word that show it as pipelines do. Default: 1, for ELECTRA 0.75.
-      glue_after: Steps at the start in which no gap shows it so. Default: half of the steps; 0 for ELECTRA.
+      glue_prob: Probability that the rest of a word after a gap is shown as in pipelines. Default: 1; 0.75 for ELECTRA.
+      glue_after: Number of steps before glue_prob takes effect. Default: half of the steps; 0 for ELECTRA.
       dropout: Dropout rate of hidden states and attention. Default: 0 for a new model, else the given model's.
       batch_size: Rows of a batch, summed over all replicas.
-      packed: Put several examples into a row. Default: if that saves a tenth of the rows.
+      packed: Put several examples into a row. Default: do so if it saves a tenth of the rows.
       gradient_accumulation_steps: Compute each batch in this number of parts, one after the other, to save memory.
       steps: Training steps, rounded up to whole epochs. Default: 600 (adapt: 1,000). A larger number extends a run.
-      hours: Choose as many steps as fit into these hours, from the start of the command. No effect beside steps.
+      hours: Choose as many steps as fit into these hours, from the start of the command. No effect if steps are set.
       steps_per_epoch: Steps of an epoch; each epoch is a row of history.csv.
       learning_rate: The peak learning rate. Default: by size; 1e-4 for a given model.
       schedule: The schedule of the learning rate after its warm-up.
@@ -350,7 +350,7 @@ class PretrainingSettings(CorpusSettings):
         return [(block, max(1, self.batch_size * blocks[0] // block)) for block in blocks]
 
     def plan(self) -> list[Phase]:
-        """The phases with their steps; each has whole epochs. `steps` must be set.
+        """Divide the steps among the phases, in whole epochs. `steps` must be set.
 
         Raises:
           ValueError: fewer epochs than phases.
@@ -365,7 +365,7 @@ class PretrainingSettings(CorpusSettings):
             others = len(parsed) - number - 1
             counts.append(min(max(1, round(share * epochs)), left - others) if others else left)
             left -= counts[-1]
-        counts[-1] += (steps - epochs * self.steps_per_epoch) // self.steps_per_epoch  # what extends the run
+        counts[-1] += (steps - epochs * self.steps_per_epoch) // self.steps_per_epoch  # an extension
         return [
             Phase(
                 name=f"-{block}" if len(parsed) > 1 else "",
@@ -396,8 +396,8 @@ class PretrainingSettings(CorpusSettings):
         return unused if follows else unused | {"recipe"}
 
     def differences_from_recipe(self) -> list[str]:
-        """The names of the settings that differ from those of the `recipe`. Not compared are the seed, the precision,
-        what does not change the model, and how the corpus is read.
+        """The names of the settings that differ from those of the `recipe`. The comparison leaves out the seed, the
+        precision, settings that do not change the model, and settings for reading the corpus.
 
         Raises:
           ValueError: there is no such recipe.
@@ -434,7 +434,8 @@ class PretrainingSettings(CorpusSettings):
 
     @property
     def default_glue_prob(self) -> float:
-        """Where only the second half of the steps is glued, all gaps are: see `features.masking.GLUE_PROB`."""
+        """The default of `glue_prob`: 1 for BERT, whose first half of the steps does not use it (see `glue_after`);
+        `features.masking.GLUE_PROB` for ELECTRA, where all steps use it."""
         return GLUE_PROB if self.kind == "electra" else 1.0
 
     @property
@@ -455,10 +456,13 @@ class PretrainingSettings(CorpusSettings):
         return phases
 
     def continued(self: _Own, stored: "PretrainingSettings") -> _Own:
-        """These settings for a run that was started with others; settings that are not given are taken from that run.
+        """Return these settings for continuing a run; settings that are not given are taken from its record.
+
+        Args:
+          stored: the settings in the record of the run.
 
         Raises:
-          ValueError: a setting that changes the result differs, or there are fewer steps than before.
+          ValueError: a setting that changes the result differs from the record, or there are fewer steps than before.
         """
         differing: list[str] = []
         taken: dict[str, Any] = {}
@@ -494,7 +498,7 @@ class BertSettings(PretrainingSettings):
     """Settings for pretraining a BERT.
 
     Args:
-      objective: Masks and next sentences; or only masks, for texts of a single sentence.
+      objective: Predict masks and next sentences; or only masks, for documents of a single sentence.
       init_from: A BERT checkpoint to continue from, with its tokenizer: a folder or a name on the Hub.
     """
 
@@ -552,7 +556,7 @@ class AdaptSettings(PretrainingSettings):
       objective: The training objective. Default: mlm if most documents are one sentence.
       add_tokens: A file of new words or pieces of words (##), one per line.
       new_tokens: Add this number of new wordpieces, the most frequent ones of the corpus.
-      task_train: Labelled texts, to compare a classifier on the model before and after.
+      task_train: Labelled texts on which a classifier is trained, from the model before and after, to compare both.
       task_validation: Another file of labelled texts, or the share of task_train for validation.
       task_text_column: The column of task_train that holds the text.
       task_label_column: The column of task_train that holds the label.
@@ -594,7 +598,7 @@ class AdaptSettings(PretrainingSettings):
 
     @property
     def init_from(self) -> str:
-        """As in `BertSettings`."""
+        """The checkpoint to continue from, as in `BertSettings`; here, it is `model`."""
         return self.model
 
     @property
@@ -621,7 +625,7 @@ class FinetuneSettings(Settings):
       epochs: The maximum number of passes over train.
       batch_size: The global batch size, summed over all replicas.
       learning_rate: The peak. Default: by the encoder's size.
-      layerwise_decay: Factor on the learning rate for each lower layer; 1 is one rate for all layers.
+      layerwise_decay: Each layer's learning rate is this factor times that of the layer above; 1 for equal rates.
       warmup_ratio: Share of the steps in which the learning rate rises.
       weight_decay: Weight decay per step, multiplied by the learning rate.
       dropout: Dropout rate of hidden states and attention.
@@ -630,8 +634,8 @@ class FinetuneSettings(Settings):
       max_length: The maximum number of tokens; longer examples are truncated.
       seeds: Number of runs. The first one uses `seed`, the next one `seed` + 1, and so on.
       seed: The first seed.
-      cleaning: How to clean texts. Default: as the pretraining text was cleaned.
-      precision: As for pretraining.
+      cleaning: How to clean texts. Default: the cleaning of the pretraining text, else none.
+      precision: Use bfloat16 for processors with AMX, mixed_bfloat16 for GPUs. Default: auto, the fastest.
       strategy: One device, or all GPUs of this machine.
       resume: Keep finished seeds and train only the others. Otherwise they are deleted.
       output: The folder of the classifier.
@@ -717,8 +721,8 @@ def read_settings(file: str | os.PathLike[str], *, check: bool = True) -> Settin
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers as in YAML 1.2. PyYAML reads YAML 1.1, in which 64:0.3 is a number of base 60, and 1e-4 is not a
-    number."""
+    """Reads numbers by the rules of YAML 1.2. PyYAML follows YAML 1.1, which reads 64:0.3 as a number in base 60 and
+    1e-4 as a string."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -831,7 +835,7 @@ def _check_bounds(name: str, value: float, bounds: Mapping[str, float]) -> None:
 
 
 def _plain(value: object) -> object:
-    """As YAML has it."""
+    """Convert a value to a type that YAML can store."""
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, Path) else value

@@ -75,9 +75,9 @@ class Suite:
       cleaning: how to clean all texts, as in `clean_text`; the same for every model.
       text: `file`, the texts whose words are hidden and whose tokens are replaced, and arguments of `load_corpus`. With
         `part: validation`, only the validation split of `load_corpus` is used.
-      pairs: as `text`, for the pairs of next sentences; also `language`, as for `prepare_sentences`, which chooses the
+      pairs: the text for next-sentence pairs: the entries of `text`, and `language` (`ko` or `en`), which chooses the
         sentence splitter. Some documents must have several sentences.
-      tasks: by name.
+      tasks: maps the name of each task to the `Task`.
     """
 
     name: str
@@ -147,7 +147,7 @@ def evaluate_suite(
       suite: the name of one in the package (`"korean"` or `"english"`), or the path of your own YAML file.
       tasks: the tasks of the suite to fine-tune on. Default: all.
       seeds: number of runs of each task; 0 leaves the tasks out.
-      untrained: also compare an encoder like the first one with random weights.
+      untrained: also evaluate an encoder with the first model's config and tokenizer, but with random weights.
       output: a folder for the fine-tuning, with a sub-folder for each model, named by the model's content.
       precision: precision of matrix products, as for `compile`.
 
@@ -392,7 +392,7 @@ def _block_size(checkpoint: Checkpoint) -> int:
 
 
 def _has_nsp_head(name: str, checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint has an NSP head, and no record of a run that did not train it."""
+    """Whether a checkpoint has an NSP head, except if a record shows that the run did not train this head."""
     if "BertForPreTraining" not in _architectures(checkpoint):
         logger.info("The config of %s names no NSP head, so next sentences are not evaluated.", name)
         return False
@@ -407,7 +407,7 @@ def _recorded_objective(folder: Path) -> str | None:
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         return public_metrics(metrics)["settings"]["objective"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no metrics, or those of another program
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no file, or another program's
         pass
     try:
         return read_yaml(folder / RECORD).get("objective")

@@ -1,1 +1,1 @@
-"""The page that `keras-pretrain serve` shows: what a checkpoint says of a text, and how a run is going."""
+"""Serves the web page of `keras-pretrain serve`: a checkpoint's predictions for a text, and the progress of a run."""

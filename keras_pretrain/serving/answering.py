@@ -1,4 +1,4 @@
-"""`Answerer`: the networks of a folder, loaded once, and what they say of texts."""
+"""`Answerer`: loads the networks of a folder once, and computes their predictions for texts."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -22,15 +22,17 @@ _ENCODERS = {"bert": TFBertModel, "electra": TFElectraModel}
 
 
 class Answerer:
-    """The networks of a folder. Each is loaded once, and computes op by op: texts of a page differ in length, and XLA
-    took two seconds to compile a length of a mini BERT that it then computed in 7 ms, against 30 ms op by op.
+    """Loads each network of a folder once, and computes its predictions.
+
+    The networks run eagerly, without XLA, because XLA compiles each text length anew. For a mini BERT, it took two
+    seconds to compile a length and then 7 ms to compute a text; eager execution takes 30 ms.
 
     Args:
-      contents: of the folder, with at least one checkpoint.
+      contents: the contents of a folder with at least one checkpoint.
 
     Attributes:
-      knows_hangul: whether the vocabulary has Korean tokens; the page chooses its examples by it.
-      labels: of a classifier, in the order of its logits.
+      knows_hangul: whether the vocabulary has Korean tokens; the page then shows Korean examples.
+      labels: the labels of a classifier, in the order of its logits; `None` without a classifier.
 
     Raises:
       FileNotFoundError, ValueError, ModuleNotFoundError: as `models.loading.Checkpoint.check`.
@@ -56,14 +58,15 @@ class Answerer:
         self.labels = [label for _, label in sorted(network.config.id2label.items())] if contents.classifies else None
 
     def answer(self, task: str, texts: list[str]) -> dict[str, Any]:
-        """What the page shows, as JSON has it.
+        """Return what the page shows for a task, as JSON values.
 
         Args:
-          task: one of `Contents.tasks` but `"run"`.
-          texts: as `inputs.texts_of` returns them.
+          task: one of `Contents.tasks` except `"run"`.
+          texts: the texts that `inputs.texts_of` returned.
 
         Returns:
-          The result of the method of that name, and `cut`: how many tokens the model reads, if a text has more.
+          The result of the method with the name of the task, and `cut`: the maximum number of tokens that the model
+          reads, if a text has more tokens; else `None`.
         """
         methods: dict[str, Callable[..., dict]] = {
             "fill": self.fill,
@@ -77,15 +80,15 @@ class Answerer:
         return methods[task](*texts) | {"cut": most if is_cut else None}
 
     def fill(self, text: str) -> dict[str, Any]:
-        """The `gaps`, with the words that the model puts into each and their probabilities."""
-        filler = cast(GapFiller, self._filler)  # the page has this part only with it
+        """Return the `gaps`: for each `[MASK]`, the likeliest words and their probabilities."""
+        filler = cast(GapFiller, self._filler)  # never None: without a filler, "fill" is not among the tasks
         gaps = filler.fill(text, min(_TOP_K, len(self.tokenizer)))
         if not gaps:
             raise InputError("gap_cut", "The gap is beyond the tokens that the model reads. Shorten the text.")
         return {"gaps": [[{"word": each.word, "probability": each.probability} for each in gap] for gap in gaps]}
 
     def judge(self, text: str) -> dict[str, Any]:
-        """The `tokens`, each with how likely it was replaced."""
+        """Return the `tokens`, each with the discriminator's probability that it was replaced."""
         ids = self.tokenizer(text, truncation=True)["input_ids"]
         probabilities = tf.sigmoid(self._network(tf.constant([ids])).logits[0]).numpy().tolist()
         tokens = self.tokenizer.convert_ids_to_tokens(ids)
@@ -98,7 +101,7 @@ class Answerer:
         }
 
     def classify(self, text: str, pair: str | None = None) -> dict[str, Any]:
-        """The `labels` with their probabilities, the likeliest first; of a regressor the `score`."""
+        """Return the `labels` with their probabilities, the likeliest first; for a regressor, the `score`."""
         columns = {"text": [text]} | ({} if pair is None else {"pair": [pair]})
         encoded = encode_examples(
             Dataset.from_dict(columns), self.tokenizer, max_length=self.tokenizer.model_max_length
@@ -112,7 +115,7 @@ class Answerer:
         return {"labels": [{"label": label, "probability": probability} for probability, label in ordered]}
 
     def compare(self, *texts: str) -> dict[str, Any]:
-        """The `similarities` of all texts to one another: cosines of the mean last hidden states over the tokens."""
+        """Return the `similarities`, (texts, texts): cosines of the last hidden states, averaged over each text."""
         inputs = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="tf")
         weights = tf.cast(inputs["attention_mask"], tf.float32)[:, :, tf.newaxis]
         hidden = self._encoder(**inputs).last_hidden_state

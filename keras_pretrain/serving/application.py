@@ -1,4 +1,4 @@
-"""The page's server: who may ask, what is asked, and the socket that it listens on."""
+"""Runs the page's HTTP server: its routes, its checks of each request, and the socket that it listens on."""
 
 import asyncio
 import errno
@@ -39,13 +39,13 @@ _HEADERS = {
 
 
 def make_application(contents: Contents, answerer: "Answerer | None", host: str = "127.0.0.1") -> Starlette:
-    """The ASGI application of the page.
+    """Make the ASGI application of the page.
 
     Args:
-      contents: of the folder.
-      answerer: its networks; `None` for a run without a checkpoint.
-      host: the address that the server is bound to. Requests with other host names are refused. Where other
-        machines can reach the server, it leaves out the private settings of a run.
+      contents: the contents of the folder.
+      answerer: the networks of the folder; `None` for a run without a checkpoint.
+      host: the address that the server is bound to. The server refuses requests with other host names. If other
+        machines can reach this address, the server does not show the private settings of a run.
     """
     is_public = not is_loopback(host)
     one_at_a_time = asyncio.Lock()
@@ -80,7 +80,7 @@ def make_application(contents: Contents, answerer: "Answerer | None", host: str 
         if answerer is None or task not in contents.tasks or task == "run":
             raise HTTPException(404)
         texts = texts_of(await read_body(request), task)
-        async with one_at_a_time:  # and off the event loop, which goes on with the curves
+        async with one_at_a_time:  # in a thread, so that the event loop can still serve the curves
             answer = await run_in_threadpool(answerer.answer, task, texts)
         return JSONResponse(as_json(answer))
 
@@ -111,20 +111,23 @@ async def _refused(request: Request, error: Any) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """A defect; the server writes the traceback to standard error."""
+    """Answer after an unexpected error; the server writes the traceback to standard error."""
     response = _error("failed", "The computation failed; the terminal shows why.", 500)
-    response.headers["connection"] = "close"  # as uvicorn does after an exception; the client has to know
+    response.headers["connection"] = "close"  # uvicorn closes it after an exception; this tells the client
     return response
 
 
 class _Guard:
-    """Refuses requests by another name or from another page: a page elsewhere can have its own name resolve to this
-    machine (DNS rebinding). Adds the headers that keep the page from loading or sending anything elsewhere."""
+    """Refuses requests that use an unknown host name or come from another web page.
+
+    Without this check, a foreign web page could send requests by making its own host name resolve to this machine (DNS
+    rebinding). The class also adds the headers that keep the page from loading or sending anything elsewhere.
+    """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self._app = app
         self._names = {*_LOOPBACK, host.lower()}
-        # Bound to all addresses, the server is asked by each of them, and by the machine's name.
+        # If the server is bound to all addresses, clients use any of them, or the machine's name.
         self._takes_addresses = host in ("0.0.0.0", "::")
         if self._takes_addresses:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
@@ -168,19 +171,20 @@ def _is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name is one that only this machine reaches."""
+    """Whether only this machine can reach an address or name."""
     return host in _LOOPBACK or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that a port is taken or refused before anything slow begins.
+    """Open a socket that listens. Call this before slow work, so that an unusable port is reported at once.
 
     Args:
-      port: 0 is any free one.
+      host: an address of this machine.
+      port: the number of the port; 0 chooses any free one.
 
     Raises:
-      ValueError: a port that there is not.
-      OSError: a host that is no address of this machine, or a port that is taken or needs other rights.
+      ValueError: the port number is outside 0 to 65,535.
+      OSError: the host is not an address of this machine, or the port is taken or needs other rights.
     """
     if not 0 <= port <= 65_535:
         raise ValueError(f"`port` must be from 0 to 65,535, not {port}.")
@@ -196,7 +200,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(application: Starlette) -> uvicorn.Server:
-    """A server that logs nothing but its warnings; after Ctrl-C its `run` raises `KeyboardInterrupt`."""
+    """Make a server that logs only warnings and errors. Its `run` raises `KeyboardInterrupt` after Ctrl-C."""
     config = uvicorn.Config(
         application,
         log_level="warning",

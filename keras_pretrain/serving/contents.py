@@ -1,4 +1,4 @@
-"""`inspect_folder`: what a folder holds, and so what the page has to show. Needs no TensorFlow."""
+"""`inspect_folder`: finds out what a folder contains, and so which parts the page has. Does not import TensorFlow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,21 +6,22 @@ from pathlib import Path
 from keras_pretrain.models.loading import Checkpoint, check_checkpoint
 from keras_pretrain.runs.settings import RECORD, FinetuneSettings, Settings, read_settings
 
-HISTORY = "history{}.csv"  # of a run, or of one of its phases
-_SEED_HISTORY = "history-seed-"  # and the seed, of a fine-tuning
+HISTORY = "history{}.csv"  # the history of a run, or with a suffix, of one of its phases
+_SEED_HISTORY = "history-seed-"  # a fine-tuning has a history for each seed; the number of the seed follows
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
-      folder: the folder, absolute.
-      fills, judges, classifies: the checkpoint of the network with this head, if there is one: masked language model,
-        ELECTRA's discriminator, classifier or regressor.
+      folder: the absolute path.
+      fills: the checkpoint of a masked language model; `None` if there is none.
+      judges: the checkpoint of an ELECTRA discriminator; `None` if there is none.
+      classifies: the checkpoint of a classifier or regressor; `None` if there is none.
       encodes: the checkpoint whose encoder compares sentences; `None` for a run without a checkpoint.
-      takes_pairs: whether a fine-tuned model was trained on pairs of texts; `None` where no record states it.
-      is_run: whether a run writes, or has written, its record or its history there.
+      takes_pairs: whether a fine-tuned model was trained on pairs of texts; `None` if no record states it.
+      is_run: whether the folder has the record or the history of a run.
     """
 
     folder: Path
@@ -33,7 +34,7 @@ class Contents:
 
     @property
     def tasks(self) -> list[str]:
-        """The parts of the page, in their order."""
+        """The names of the parts of the page, in the order in which the page shows them."""
         parts = {
             "fill": self.fills,
             "judge": self.judges,
@@ -45,11 +46,12 @@ class Contents:
 
 
 def inspect_folder(folder: Path) -> Contents:
-    """Find out what a folder holds, without loading it.
+    """Find out what a folder contains, without loading any weights.
 
     Raises:
-      FileNotFoundError: no such folder, or a checkpoint in it that lacks its weights or its tokenizer.
-      ValueError: it holds neither a checkpoint nor a run, or a checkpoint that is damaged or of another model type.
+      FileNotFoundError: there is no such folder, or a checkpoint in it has no weights or no tokenizer.
+      ValueError: the folder contains neither a checkpoint nor a run; or a checkpoint is damaged or of another model
+        type.
       ModuleNotFoundError: weights that only torch can read, and torch (the extra `torch`) is missing.
     """
     folder = folder.expanduser().absolute()
@@ -76,15 +78,19 @@ def inspect_folder(folder: Path) -> Contents:
 
 
 def seed_histories(folder: Path) -> dict[int, Path]:
-    """The history of each seed of a fine-tuning: in its own folder of results, or in `run` of the folder that
-    `keras-pretrain finetune` writes."""
+    """The history file of each seed of a fine-tuning.
+
+    Args:
+      folder: the folder that `keras-pretrain finetune` wrote, with the histories in `run/`; or a folder with the
+        histories themselves.
+    """
     files = [file for place in (folder, folder / "run") for file in place.glob(f"{_SEED_HISTORY}*.csv")]
     seeds = {file.stem.removeprefix(_SEED_HISTORY): file for file in files}
     return {int(seed): seeds[seed] for seed in sorted(filter(str.isdecimal, seeds), key=int)}
 
 
 def read_record(folder: Path) -> Settings | None:
-    """The settings of the run in a folder, not checked; `None` where it has no record.
+    """Read the settings of the run in a folder, without checking them; `None` if the folder has no record.
 
     Raises:
       ValueError: a record that cannot be read.
@@ -96,6 +102,6 @@ def read_record(folder: Path) -> Settings | None:
 
 
 def _head(checkpoint: Checkpoint) -> str:
-    """What the architecture is for, as 🤗 names it: `MaskedLM`; empty where there is no head or no name."""
+    """The part of the architecture's name after "For", such as `MaskedLM`; empty if the config names no head."""
     architectures = checkpoint.config.get("architectures") or [""]
     return str(architectures[0]).partition("For")[2]

@@ -1,22 +1,22 @@
-"""What a request may ask: its body, read within limits and checked."""
+"""Reads the body of a request within limits, and checks its texts."""
 
 import json
 from typing import Any
 
 from starlette.requests import Request
 
-MAX_CHARACTERS = 5_000  # of all texts of a request together
+MAX_CHARACTERS = 5_000  # limit for all texts of a request together
 MAX_SENTENCES = 8
-MAX_BYTES = 1 << 16  # of a body; characters outside of ASCII take up to 12 bytes where JSON escapes them
+MAX_BYTES = 1 << 16  # limit for a body; a character outside of ASCII can take 12 bytes, because JSON may escape it
 
 
 class InputError(ValueError):
-    """What is wrong with a request.
+    """An error in a request.
 
     Args:
-      code: by which the page finds its own words for the message.
+      code: the name of the error, for which the page has a text of its own.
       message: what is wrong, and what to do.
-      status: of HTTP.
+      status: the HTTP status.
     """
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
@@ -25,10 +25,10 @@ class InputError(ValueError):
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """The JSON object that a request sends. Of a body that is too large, no more than `MAX_BYTES` are read.
+    """Read the JSON object that a request sends. Reading stops as soon as the body exceeds `MAX_BYTES`.
 
     Raises:
-      InputError: another type of content, a body that is too large or that is no JSON object.
+      InputError: the content type is not JSON, or the body is too large or not a JSON object.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise InputError("not_json", "The content type must be application/json.", 415)
@@ -51,10 +51,10 @@ async def read_body(request: Request) -> dict[str, Any]:
 
 
 def texts_of(body: dict[str, Any], task: str) -> list[str]:
-    """The texts of a request, checked: one, or for `classify` perhaps a pair, or for `compare` several.
+    """Return the texts of a request after checking them: several for `compare`, one or a pair for `classify`, else one.
 
     Raises:
-      InputError: texts that are missing, empty, too many or too long, or that have no `[MASK]` to fill.
+      InputError: texts are missing, empty, too many or too long, or have no `[MASK]` to fill.
     """
     texts = body.get("texts") if task == "compare" else [body.get("text")]
     if task == "classify" and body.get("pair") is not None:

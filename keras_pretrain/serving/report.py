@@ -1,4 +1,4 @@
-"""`report_run`: how a run is going, by the files that it writes."""
+"""`report_run`: reports the progress of a run from the files that it writes."""
 
 import json
 import math
@@ -16,24 +16,32 @@ from keras_pretrain.serving.contents import HISTORY, read_record, seed_histories
 from keras_pretrain.training.curves import panels_of, read_history
 from keras_pretrain.training.previews import read_previews
 
-_PREVIEWS = 3  # that are shown
+_PREVIEWS = 3  # number of previews to show
 _SPEED = ("tokens_per_second", "padding", "waiting", "learning_rate")
 
 
 def report_run(folder: Path, *, is_public: bool = False) -> dict[str, Any]:
-    """What the page shows of a run, as JSON has it.
+    """Return what the page shows of a run, as JSON values.
 
     Args:
-      folder: of the run.
-      is_public: leave out settings that are private, such as paths and names of this machine.
+      folder: the folder of the run.
+      is_public: whether to leave out private settings, such as paths and names of this machine.
 
     Returns:
-      `kind`; `step` of `steps` (`None` where no record states it; for a fine-tuning, the step of the seed that is
-      trained, or was last); `panels` of curves, each with a `title` and its `series`, of a `name` and `points`
-      `(step, value)`; `recipe`, the name of the run's recipe, and `reference`, the points of the recipe's curves by
-      name; `speed`, the last value of what `RunFigures` adds to the logs;
-      `seconds_left`, at the pace so far; `seconds_since`, since the last row of the history was written; the last
-      `previews`, the latest first; `metrics` of a run that is over; `settings`.
+      A dictionary with these keys:
+
+      - `kind`: the kind of run in its record; `None` without a record;
+      - `step`, `steps`: the steps done, and the steps of the whole run (`None` if no record states them). For a
+        fine-tuning, `step` is the step of the seed whose history was written last;
+      - `panels`: a list of `{title, series}`. Each of the `series` has a `name` and `points`, `(step, value)`;
+      - `recipe`: the name of the run's recipe;
+      - `reference`: for each curve of the recipe, its points;
+      - `speed`: the last values of the metrics that `RunFigures` adds to the logs;
+      - `seconds_left`: the time left at the pace so far;
+      - `seconds_since`: the time since the last row of the history was written;
+      - `previews`: the last previews, the latest first;
+      - `metrics`: the final metrics of a finished run;
+      - `settings`: the settings of the run.
     """
     settings = read_record(folder)
     phases = settings.plan() if isinstance(settings, PretrainingSettings) and settings.steps else []
@@ -68,13 +76,14 @@ def report_run(folder: Path, *, is_public: bool = False) -> dict[str, Any]:
 
 @dataclass
 class _History:
-    """The files of all phases as one.
+    """The histories of all phases (or seeds), joined.
 
     Attributes:
       curves: the points `(step, value)` of each column.
       step: the steps done.
-      phase: the current or last phase, if the record has phases; `phase_step`: its steps done.
-      written: when its last row was.
+      phase: the current or last phase; `None` if the record has no phases.
+      phase_step: the steps done in this phase.
+      written: the time at which the last history was written, in seconds since the epoch.
     """
 
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -88,9 +97,16 @@ class _History:
         return {name: self.curves[name][-1][1] for name in _SPEED if name in self.curves}
 
     def seconds_left(self, folder: Path, steps: int, since: float) -> float | None:
-        """By the longer of two paces: the speed of the training steps alone, and the clock since the record was
-        written, which happens whenever a phase begins or goes on. In a run that was resumed, the latter counts too many
-        steps.
+        """Estimate the time left from the larger of two estimates of the seconds per step.
+
+        The first comes from `tokens_per_second`, which covers training steps only. The second is the time since the
+        record was written, divided by the steps of the phase. The record is written whenever a phase starts or is
+        resumed, so after a resume the second estimate is too small: it also counts the steps before the resume.
+
+        Args:
+          folder: the folder of the run.
+          steps: the number of steps left.
+          since: the seconds since the history was written.
         """
         if self.phase is None or self.written is None or not self.phase_step:
             return None
@@ -103,7 +119,7 @@ class _History:
 
 
 def _parts(folder: Path) -> list[str]:
-    """Of a run without a record, what its phases append to the names of their files."""
+    """For a run without a record, the suffixes that its phases append to the names of their files."""
     return sorted(file.stem.removeprefix("history") for file in folder.glob(HISTORY.format("*")))
 
 
@@ -113,7 +129,7 @@ def _read_phases(folder: Path, parts: list[str], phases: list[Phase]) -> _Histor
         file = folder / HISTORY.format(part)
         try:
             curves, step, joined.written = *_read_curves(file, begun), file.stat().st_mtime
-        except (FileNotFoundError, ValueError):  # this phase is still to come, or another writer's file
+        except (FileNotFoundError, ValueError):  # the phase has not started, or the file is not a history
             break
         for name, points in curves.items():
             joined.curves.setdefault(name, []).extend(points)
@@ -124,12 +140,12 @@ def _read_phases(folder: Path, parts: list[str], phases: list[Phase]) -> _Histor
 
 
 def _read_seeds(seeds: dict[int, Path]) -> _History:
-    """The histories of the seeds of a fine-tuning, with curves for each seed."""
+    """Join the histories of the seeds of a fine-tuning, with separate curves for each seed."""
     shown = _History()
     for seed, file in seeds.items():
         try:
             curves, step, written = *_read_curves(file), file.stat().st_mtime
-        except (FileNotFoundError, ValueError):  # deleted by a new start, or another writer's file
+        except (FileNotFoundError, ValueError):  # a new run deleted the file, or it is not a history
             continue
         shown.curves |= {f"{name}, seed {seed}": points for name, points in curves.items()}
         if shown.written is None or written >= shown.written:
@@ -138,15 +154,16 @@ def _read_seeds(seeds: dict[int, Path]) -> _History:
 
 
 def _panels_of_seeds(curves: Iterable[str]) -> dict[str, list[str]]:
-    """As `panels_of`, but each metric has its own panel, because colours tell the seeds apart."""
-    panels: dict[str, list[str]] = {"loss": []}  # the first one
+    """Like `panels_of`, but with a panel for each metric, because the colours distinguish the seeds."""
+    panels: dict[str, list[str]] = {"loss": []}  # so that "loss" is the first panel
     for name in curves:
         panels.setdefault(name.removeprefix("val_").rpartition(", seed ")[0], []).append(name)
     return {title: names for title, names in panels.items() if names}
 
 
 def _read_curves(file: Path, begun: int = 0) -> tuple[dict[str, list[tuple[float, float]]], int]:
-    """The finite points of each column of a history, with `begun` steps before them, and its last step."""
+    """Return the finite points of each column of a history, and the last step in the file. `begun` is added to the
+    steps of the points, but not to the last step."""
     table = read_history(file)
     steps = [int(step or 0) for step in table.pop("step")]
     curves: dict[str, list[tuple[float, float]]] = {}
@@ -157,7 +174,7 @@ def _read_curves(file: Path, begun: int = 0) -> tuple[dict[str, list[tuple[float
 
 
 def _reference(settings: Settings | None) -> dict[str, list[tuple[float, float]]]:
-    """The curves of a run's recipe, over all phases, as far as the run goes."""
+    """The curves of a run's recipe over all phases, without steps beyond the end of the run's phases."""
     curves: dict[str, list[tuple[float, float]]] = {}
     if not isinstance(settings, PretrainingSettings) or not settings.recipe:
         return curves
@@ -177,7 +194,7 @@ def _previews(folder: Path, parts: list[str]) -> list[tuple[int, str]]:
 
 
 def _metrics(folder: Path) -> dict[str, float]:
-    """The numbers of a finished run's `metrics.json`."""
+    """The numbers in the `metrics.json` of a finished run; empty if there is no such file."""
     try:
         metrics = public_metrics(json.loads((folder / METRICS).read_text(encoding="utf-8")))
         return {

@@ -7,11 +7,11 @@ import tf_keras
 logger = logging.getLogger(__name__)
 
 _LEAST_AUC = 0.55  # 0.5 is chance
-_MOST_ORIGINAL = 0.75  # share of the generator's draws
+_MOST_ORIGINAL = 0.75  # the share of the chosen tokens for which the generator may draw the original
 
 
 class BalanceWatch(tf_keras.callbacks.Callback):
-    """Warns after a validation in the second half of a `fit`, once in each of two cases:
+    """Warns after a validation in the second half of a `fit`, at most once for each of two problems:
 
     - The generator is too good: it draws the original for more than three quarters of the chosen tokens, so that the
       discriminator has almost nothing to find.

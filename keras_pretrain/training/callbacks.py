@@ -50,18 +50,19 @@ def for_run(
     Args:
       directory: the folder of the run. The callbacks write `run/` (checkpoints), `history.csv` and
         `training_curves.png` there.
-      others: your own callbacks, such as a preview. They run before the metrics are written and shown. Except previews,
-        they run on all workers, because all have to stop if one of them stops the training.
+      others: your own callbacks, such as a preview. They run before the metrics are written and shown. With several
+        workers, previews run only on the chief. All other callbacks run on every worker, because a callback that stops
+        the training must stop it on every worker.
       part: a suffix for these names, such as `"-128"`, for a run with several calls of `fit`.
       checkpoint_every: steps between two checkpoints.
       resume, monitor, overwrite: as for `Checkpointing`.
       tensorboard: a folder for TensorBoard. Default: none.
-      is_chief: with several workers, whether this is the one that writes; the others only take part in checkpointing.
+      is_chief: with several workers, whether this worker is the one that writes files and shows the progress.
       reference: curves to draw behind those of the run.
 
     Returns:
-      `RunFigures`, `Checkpointing`, the others, `CSVHistory`, `TrainingCurves` (with matplotlib, the extra `plots`),
-      `Progress` and Keras' `TensorBoard`.
+      `RunFigures`, `Checkpointing` and the `others`; on the chief also `CSVHistory`, `TrainingCurves` (if matplotlib is
+      installed, the extra `plots`), `Progress` and, if `tensorboard` is given, Keras' `TensorBoard`.
     """
     directory = Path(directory).expanduser()
     checkpointing = Checkpointing(

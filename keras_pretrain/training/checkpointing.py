@@ -29,7 +29,7 @@ _BEST = "best"
 _STATE = ("state.index", "state.data-00000-of-00001", "progress.json")
 # Config fields that do not affect training.
 _IGNORED = ("transformers_version", "_name_or_path", "architectures")
-# Settings that commit b074e80 did not record yet: not compared if a run does not have them.
+# Settings that checkpoints of commit b074e80 and earlier do not record. For such a checkpoint, they are not compared.
 _NOT_RECORDED_BEFORE = (
     "optimizer_class",
     "without_weight_decay",
@@ -55,25 +55,26 @@ _MEANINGS = {
 class Checkpointing(tf_keras.callbacks.Callback):
     """Saves a run at a fixed interval of steps, and resumes it when the same script is started again.
 
-    A resumed run continues as if it had never been interrupted: weights, optimizer, learning rate, loss scale, masks,
-    dropout, the order of the data, the running averages of the progress bar and the history of earlier epochs. On a
-    CPU, the final weights are identical to the bit. On a GPU this was not tried; there, the order of sums is not fixed.
-    No step is repeated to get there: the position in the data is computed. The state of other callbacks, such as the
-    patience of `EarlyStopping`, is not saved.
+    A resumed run continues as if it had never been interrupted. This covers weights, optimizer, learning rate, loss
+    scale, masks, dropout, the order of the data, the running averages of the progress bar and the history of earlier
+    epochs. On a CPU, the final weights are identical to the bit. On a GPU, where the order of sums is not fixed, this
+    was not tested. No step is repeated, because the position in the data is computed. The state of other callbacks,
+    such as the patience of `EarlyStopping`, is not saved.
 
         checkpointing = kp.callbacks.Checkpointing("my_bert/run", every_steps=500)
         model.fit(train.repeat(), epochs=10, steps_per_epoch=1000, callbacks=[checkpointing])
 
     Every setting that affects the result must be the same when a run is resumed. There is one exception: a larger
-    `num_train_steps` (with more epochs) extends a run, even a finished one. It then continues with the learning rate of
-    the new schedule.
+    `num_train_steps` (with more epochs) extends a run, even a finished one. The run then continues with the learning
+    rate of the new schedule.
 
     A checkpoint is written to a temporary folder and then renamed, so the last complete checkpoint survives a kill at
     any moment. If a save is due at the end of an epoch, it is made before the validation. If the validation is
-    interrupted, a resumed run starts with it. Only checkpoints that this class wrote are deleted; other files in the
-    directory stay. On SIGTERM, which preempted machines receive, the run is saved after the current step, and `fit`
-    raises `SystemExit(143)`. On Ctrl-C, the run is saved in the same way, and `fit` raises `KeyboardInterrupt`. If the
-    loss is not a number or explodes (`training.divergence` has the rule), the run ends, and this state is not saved.
+    interrupted, the resumed run starts with this validation. Only checkpoints that this class wrote are deleted; other
+    files in the directory stay. On SIGTERM, which preempted machines receive, the run is saved after the current step,
+    and `fit` raises `SystemExit(143)`. On Ctrl-C, the run is saved in the same way, and `fit` raises
+    `KeyboardInterrupt`. If the loss is not a number or explodes (see `training.divergence.LossWatch`), the run ends,
+    and this state is not saved.
 
     All of this also works under `MirroredStrategy` and `MultiWorkerMirroredStrategy`. Only the chief writes, the
     directory must be visible to all workers, and a SIGTERM to one worker stops all. If a worker dies, start all workers
@@ -87,12 +88,12 @@ class Checkpointing(tf_keras.callbacks.Callback):
       mode: whether lower (`"min"`) or higher (`"max"`) values of the metric are better.
       resume: `False` starts a new run and deletes the checkpoints in the directory.
       overwrite: treat the checkpoints of a version without a manifest (0.1.0 before November 2026) as this class' own.
-        Without it, they are resumed as well, but never deleted.
+        Without it, a run can be resumed from them as well, but they are never deleted.
 
     Raises:
       ValueError: at the start of `fit`, if the model is not a pretrainer of this package, the data are not from
         `to_tf_dataset`, or the directory holds a run with other settings or another corpus.
-      FloatingPointError: in `fit`, if the loss is no longer a number, or has exploded.
+      FloatingPointError: in `fit`, if the loss is not a number, or has exploded.
       OSError: at the start of `fit`, if the directory cannot be written to, its disk has no room, or another process is
         training in it.
       FileExistsError: at the start of `fit` with `resume=False`, if `overwrite` is off and checkpoints cannot be
@@ -133,7 +134,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
         return self.directory / steps[-1] if steps else None
 
     def _steps(self) -> list[str]:
-        """Complete checkpoints by step: those that this class wrote, or if there are none, those of older versions."""
+        """The names of the complete checkpoints, by step: those that this class wrote, or if there are none, those of
+        older versions."""
         named = {name.split("/")[0] for name in self._folder.names() if name.endswith(_STATE[-1])}
         found = [path.name for path in self.directory.glob("step-*") if re.fullmatch(r"step-\d{10}", path.name)]
         whole = [name for name in sorted(found) if all((self.directory / name / file).is_file() for file in _STATE)]
@@ -149,7 +151,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._metric_values: list | None = None
         self._best: float | None = None
         self._history: dict[str, list[float]] = {}
-        # The metrics of an epoch after its last step, and then those of its end.
+        # The logs after the last step of an epoch, and the logs at the end of the epoch, which include the validation.
         self._epoch_logs: dict[str, float] | None = None
         self._end_logs: dict[str, float] | None = None
         self._is_replaying = False
@@ -174,7 +176,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
             )
 
     def _prepare_directory(self) -> None:
-        """Runs on the chief. Other workers wait, then use the directory as the chief left it, or abort if it failed."""
+        """Prepare the directory on the chief. Other workers wait for it, and raise an error if the chief failed."""
         error = None
         if self._workers.is_chief:
             try:
@@ -205,7 +207,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
             self._folder.adopt(name for name in old if (self.directory / name).is_file())
 
     def _check_best(self) -> None:
-        """Warn once, and not at each improvement, that the best epoch cannot be kept."""
+        """Find out whether the best epoch can be kept. If not, warn now instead of at each improvement."""
         best = self.directory / _BEST / _STATE[-1]
         self._keeps_best = bool(self.monitor) and (not best.exists() or self._folder.owns(f"{_BEST}/{_STATE[-1]}"))
         if self.monitor and not self._keeps_best:
@@ -234,7 +236,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
             for variable, value in zip(_metric_variables(self.model), self._metric_values, strict=True):
                 variable.assign(np.asarray(value, np.float32))
             self._metric_values = None
-        if self._epoch_logs is not None:  # the run was resumed after the epoch's last step
+        if self._epoch_logs is not None:  # the run was resumed after the last step of this epoch
             self._is_replaying = True
             self.model.replay_step(self._epoch_logs)
 
@@ -246,7 +248,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.step = self._epoch * self.params["steps"] + batch + 1
         if batch + 1 == self.params["steps"]:
             self._epoch_logs = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
-            self._epoch_metrics = self._read_metrics()  # a validation has other values
+            self._epoch_metrics = self._read_metrics()  # read now, because the validation overwrites them
         self._judge_loss(batch, logs or {})
         self._leave_if_terminated()
         if self._is_due():
@@ -297,7 +299,7 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self._is_terminated = True
 
     def _interrupt(self, *_: object) -> None:
-        """On the first Ctrl-C the run is saved after the current step; on the second one it stops at once."""
+        """On the first Ctrl-C, have the run saved after the current step. On the second one, stop at once."""
         if self._is_interrupted:
             raise KeyboardInterrupt
         logger.info("Ctrl-C: the run is saved after the current step. Press Ctrl-C again to stop at once.")
@@ -337,13 +339,13 @@ class Checkpointing(tf_keras.callbacks.Callback):
         raise SystemExit(128 + signal.SIGTERM)
 
     def _save_or_warn(self, name: str | None = None, *, state: bool = True) -> bool:
-        """Save, or warn that it was not possible: a full disk does not end the training.
+        """Save a checkpoint; if this fails, warn and return false, so that a full disk does not end the training.
 
         Args:
           name: the name of the checkpoint. Default: the name of the step.
           state: `False` if the weights are already saved, and only the progress is new.
         """
-        metrics = self._read_metrics() if self._epoch_logs is None else self._epoch_metrics  # of all workers
+        metrics = self._read_metrics() if self._epoch_logs is None else self._epoch_metrics  # on all workers
         has_failed = False
         if self._workers.is_chief:
             try:
@@ -430,8 +432,8 @@ class Checkpointing(tf_keras.callbacks.Callback):
         self.model.call_at_end(lambda: os.close(descriptor))
 
     def _make_room(self) -> None:
-        """Check now, and not after the first thousand steps, whether checkpoints can be written."""
-        with self._folder.staging():  # its error already describes what is wrong with the folder
+        """Check before training whether the directory can be written to and has room for the checkpoints."""
+        with self._folder.staging():  # its error message already says what is wrong
             pass
         variables = [*self.model.weights, *self.model.optimizer.variables]
         needed = sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)
@@ -472,7 +474,7 @@ def _check_optimizer(optimizer: tf_keras.optimizers.Optimizer) -> None:
 
 def _describe_run(model: tf_keras.Model, batches: Batches, params: dict) -> dict:
     """Every setting that affects the result, as a flat dictionary of JSON values."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # wrapper of mixed_float16's loss scaling
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # mixed_float16 wraps the optimizer
     trained = {id(variable) for variable in model.trainable_variables}
     settings = {
         "model": {"head_weights": model.head_weights} | model.description(),
@@ -523,7 +525,7 @@ def _require_same_run(theirs: dict, ours: dict, checkpoint: Path) -> dict | None
       If this run only extends the checkpoint's, the learning rate schedule of the checkpoint; else `None`.
 
     Raises:
-      ValueError: they differ in another setting.
+      ValueError: the runs differ in any other setting.
     """
     theirs = _with_implied(theirs, ours, checkpoint)
     differing = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
@@ -556,13 +558,13 @@ def _with_implied(theirs: dict, ours: dict, checkpoint: Path) -> dict:
     absent = {"data.packed": False, "glue_prob": 0.0, "glue_after": 0}
     theirs = {name: value for name in ours for end, value in absent.items() if name.endswith(end)} | theirs
     for name in (name for name in ours if name.endswith("glued_gaps")):
-        if not theirs[name.replace("glued_gaps", "glue_prob")]:  # it then differs as a consequence
+        if not theirs[name.replace("glued_gaps", "glue_prob")]:  # it differs only because `glue_prob` does
             theirs[name] = ours[name]
     if "trained" in theirs:
         return theirs
     implied = {name: value for name, value in ours.items() if name.startswith(_NOT_RECORDED_BEFORE)}
     theirs = implied | {name: value for name, value in _IMPLIED_BEFORE.items() if name in ours} | theirs
-    # A learning rate that is not a schedule was recorded as the name of its type.
+    # These versions recorded a learning rate that is not a schedule as the name of its type.
     for name, value in theirs.items():
         if name.endswith("learning_rate") and value in ("float32", "float64"):
             theirs[name] = _stored_rate(checkpoint)

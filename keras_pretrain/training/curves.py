@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingCurves(tf_keras.callbacks.Callback):
-    """Draws the run when it ends. The data are the file of a `CSVHistory`, which must be earlier in the list of
+    """Draws the curves of a run when it ends. It reads the file of a `CSVHistory`, which must be earlier in the list of
     callbacks.
 
     Args:
@@ -31,7 +31,7 @@ class TrainingCurves(tf_keras.callbacks.Callback):
       reference: curves of other runs to draw behind those of this one.
 
     Raises:
-      FileExistsError: at the start of `fit`, if there is such a picture and `overwrite` is off.
+      FileExistsError: at the start of `fit`, if the file exists, this callback does not own it, and `overwrite` is off.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TrainingCurves(tf_keras.callbacks.Callback):
         try:
             with self._folder.writing() as stage:
                 draw_training_curves(self.history, stage / self.picture.name, reference=self.reference)
-        except OSError as error:  # the steps after the training are more important
+        except OSError as error:  # must not prevent the steps after the training, such as saving
             logger.warning("The curves could not be drawn: %s", error)
 
 
@@ -121,11 +121,12 @@ def _draw(
 
 
 def panels_of(columns: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
-    """The columns for each part of the picture. Each loss has its own part, because the scales of losses differ."""
+    """The names of the columns in each panel of the picture, by title. Each loss has its own panel, because the scales
+    of losses differ."""
     drawn = [name for name, values in columns.items() if any(value is not None for value in values)]
     shares = ("accuracy", "auc", "precision", "recall", "sampled_original")
     panels: dict[str, list[str]] = {}
-    for name in sorted(drawn, key=lambda name: name.removeprefix("val_") != "loss"):  # the total leads
+    for name in sorted(drawn, key=lambda name: name.removeprefix("val_") != "loss"):  # the total loss first
         if name.endswith("loss"):
             panels.setdefault(name.removeprefix("val_"), []).append(name)
     panels["accuracy"] = [name for name in drawn if name.endswith(shares)]
@@ -134,7 +135,7 @@ def panels_of(columns: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
 
 
 def read_history(history: str | os.PathLike[str]) -> dict[str, list[float | None]]:
-    """The columns of a `CSVHistory`'s file except `epoch`; `None` where Keras wrote "NA".
+    """Read the columns of a `CSVHistory` file except `epoch`. A value is `None` where the file has "NA".
 
     Raises:
       ValueError: a file without a column `step` or without rows.

@@ -10,17 +10,18 @@ _WINDOW = 32  # steps
 class LossWatch:
     """Follows the loss of a run, step by step, and detects when it has diverged.
 
-    The rule: the losses of at least half of the last 32 steps are above a bound. The bound is the highest of:
+    The level is the median of the losses of the last 32 steps. The loss has diverged if its level is above a bound. The
+    bound is the highest of:
 
-    - one and a half times the lowest level so far; the level is the median of the losses of 32 steps;
-    - the middle between the lowest level and the level at the start of the run, so that the loss of a model that has
-      nearly memorized its data may fluctuate;
-    - the lowest level plus six standard deviations of the losses around it.
+    - one and a half times the lowest level so far;
+    - the middle between the lowest level and the first level of the run, so that the loss of a model that has nearly
+      memorized its data may fluctuate;
+    - the lowest level plus six times the standard deviation of the 32 losses that gave this level.
 
     The rule does not apply to the first 32 steps. A few steps with a high loss, for example from an outlier batch, do
-    not count, however high the loss is. Steps that loss scaling skips do not count either; their losses are normal. A
-    loss that returns to its start counts as diverged if it had decreased by a third before. A loss that is NaN or
-    infinite has diverged at once.
+    not change the median much, however high the loss is. Steps whose update loss scaling skips have normal losses, so
+    they do not matter either. A loss that returns to its first level has diverged if it had decreased by more than a
+    third before (and by more than six standard deviations). A loss that is NaN or infinite has diverged at once.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class LossWatch:
         self._start: float | None = None
         self._lowest: float | None = None
         self._spread: float | None = None
-        self._seen = (-1, 0.0)  # the last batch of the epoch so far, and Keras' mean up to it
+        self._seen = (-1, 0.0)  # the last batch, and the mean loss from the start of its epoch up to this batch
 
     @property
     def bound(self) -> float:
@@ -54,7 +55,7 @@ class LossWatch:
         Returns:
           The problem with the loss, as text, or `None`.
         """
-        last, before = self._seen if batch > self._seen[0] else (-1, 0.0)  # an epoch begins anew
+        last, before = self._seen if batch > self._seen[0] else (-1, 0.0)  # else a new epoch has begun
         self._seen = batch, mean
         if not np.isfinite(mean):
             return f"The loss is {mean}"
@@ -70,7 +71,7 @@ class LossWatch:
         return None
 
     def state(self) -> dict:
-        """For JSON."""
+        """Return the state as JSON values."""
         return {"window": list(self._window), "levels": [self._start, self._lowest, self._spread], "seen": self._seen}
 
     def restore(self, state: dict) -> None:

@@ -1,4 +1,4 @@
-"""`RunFigures`: adds the speed of a run, and the time that it waits for data, to its metrics."""
+"""`RunFigures`: adds the speed of a run, and the share of the time that it waits for data, to the logs."""
 
 from time import perf_counter
 
@@ -12,15 +12,15 @@ class RunFigures(tf_keras.callbacks.Callback):
     `CSVLogger`, `TensorBoard`. Put it first in the list of callbacks.
 
     - `learning_rate`: the rate of the last step;
-    - `tokens_per_second`: without padding, over the time of training steps, without validation and callbacks;
-    - `padding`: share of the positions that are padding;
-    - `waiting`: share of the steps' time that is spent waiting for batches (see `InputMeter`).
+    - `tokens_per_second`: tokens without padding per second of training steps (without validation and callbacks);
+    - `padding`: the share of the positions that are padding;
+    - `waiting`: the share of the time of the steps in which they wait for batches (see `InputMeter`).
 
     Except for the learning rate, values are averages over the current epoch. The first step of a `fit`, which includes
     compilation, is left out as soon as there is a second one.
 
-    All four need one of this package's pretrainers and a `tf.data.Dataset`. With several replicas, the dataset must
-    come from `to_tf_dataset`, and there is no `waiting`. For other models, only the learning rate is added.
+    All except the learning rate need a model of this package and a `tf.data.Dataset`. With several replicas, the
+    dataset must come from `to_tf_dataset`, and there is no `waiting`.
 
     After `fit`, `tokens_per_second` and `seconds_per_step` are averages over all steps except the first.
     """
@@ -56,7 +56,7 @@ class RunFigures(tf_keras.callbacks.Callback):
         passed = [0.0] * 3
         if self._meter and before:
             passed = [now - then for now, then in zip(self._meter.read(), before, strict=True)]
-        if before and not passed[1]:  # in a resumed run, a step that was not trained again, see `replay_step`
+        if before and not passed[1]:  # no batch was taken: a resumed run replays this step (`replay_step`)
             self._replayed = {name: value for name, value in self.model.replayed_logs.items() if name in _NAMES}
         else:
             self._count(seconds, batch + 1 - first_batch, passed)
@@ -88,7 +88,7 @@ class RunFigures(tf_keras.callbacks.Callback):
 
 
 class _Span:
-    """Sums over some steps."""
+    """Sums of times and counts over several steps."""
 
     def __init__(self) -> None:
         self.seconds = self.tokens = self.positions = self.seconds_waited = 0.0

@@ -21,11 +21,11 @@ from keras_pretrain.features.batching import batches_behind
 
 @dataclass(frozen=True)
 class Pace:
-    """What `measure` has measured.
+    """The results of `measure`.
 
     Attributes:
       seconds_per_step: the median time of a training step.
-      seconds_per_validation: the time for the whole validation dataset, extrapolated; 0 without one.
+      seconds_per_validation: the extrapolated time for the whole validation dataset; 0 without a validation dataset.
       seconds_to_compile: the time to compile training and validation, which the next `fit` does not repeat.
       memory: the largest amount of memory in bytes that this process has used so far.
       checkpoint_bytes: the size of a checkpoint (weights and optimizer) that `Checkpointing` writes.
@@ -52,7 +52,7 @@ def measure(
 
     Compiled functions are kept, so that a later `fit` on batches of the same shape does not compile again. Batches are
     made in advance while the first step compiles, so the measured steps hardly wait for them. With several workers, all
-    of them have to call this, and each gets its own measurement.
+    of them must call this function, and each gets its own measurement.
 
     Args:
       model: a compiled pretrainer.
@@ -111,7 +111,7 @@ class _Clock(tf_keras.callbacks.Callback):
 
 
 def _measure_training(model: tf_keras.Model, train: tf.data.Dataset, steps: int) -> tuple[float, float]:
-    """Seconds for a step, and for the compilation."""
+    """Return the seconds that a step and the compilation take."""
     clock = _Clock()
     model.fit(train.repeat(), steps_per_epoch=steps, callbacks=[clock], verbose=0)
     per_step = statistics.median(np.diff(clock.times))
@@ -121,14 +121,14 @@ def _measure_training(model: tf_keras.Model, train: tf.data.Dataset, steps: int)
 def _measure_validation(
     model: tf_keras.Model, validation: tf.data.Dataset, count: int, total: int
 ) -> tuple[float, float]:
-    """Seconds for `total` batches, extrapolated from `count` of them, and seconds for the compilation."""
+    """Return the seconds for `total` batches, extrapolated from `count` of them, and those for the compilation."""
     first = _Clock()
     model.evaluate(validation.take(1), callbacks=[first], verbose=0)
     to_first = perf_counter() - first.begun
     clock = _Clock()
     model.evaluate(validation.take(count), callbacks=[clock], verbose=0)
     seconds = perf_counter() - clock.begun
-    begin = clock.times[0] - clock.begun  # iterator and first batch
+    begin = clock.times[0] - clock.begun  # the time for the iterator and the first batch, without compilation
     per_batch = float(statistics.median(np.diff(clock.times))) if count > 1 else begin
     return seconds + (total - count) * per_batch, max(0.0, to_first - begin)
 
@@ -162,7 +162,7 @@ def _left_as_it_was(
 
 def _variables(model: tf_keras.Model) -> list[tf.Variable]:
     """The variables that `Checkpointing` saves: weights, the optimizer's variables, the loss scale."""
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)  # the view alone does not keep it alive
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)  # named: the view does not keep it alive
     found = tf.train.TrackableView(checkpoint).descendants()
     return list({id(each): each for each in found if isinstance(each, tf.Variable)}.values())
 

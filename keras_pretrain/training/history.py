@@ -1,4 +1,4 @@
-"""`CSVHistory`: writes the metrics of each epoch as a table."""
+"""`CSVHistory`: writes the metrics of each epoch to a CSV file."""
 
 import csv
 import logging
@@ -24,8 +24,8 @@ class CSVHistory(tf_keras.callbacks.Callback):
       overwrite: replace a file that this callback did not write, or that has changed since.
 
     Raises:
-      FileExistsError: at the start of `fit`, if there is such a file and `overwrite` is off. If the file is changed
-        during the training, or cannot be written, there is a warning, and training continues.
+      FileExistsError: at the start of `fit`, if there is such a file and `overwrite` is off. If someone changes the
+        file during the training, or it cannot be written, the log has a warning, and training continues.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -1,5 +1,5 @@
-"""AdamW with warm-up and decay, as in BERT's training; for fine-tuning, lower layers can have a smaller learning
-rate."""
+"""Makes AdamW optimizers with warm-up and decay, as in BERT's training. For fine-tuning, lower layers can have a
+smaller learning rate."""
 
 import contextlib
 import math
@@ -13,17 +13,17 @@ import tf_keras
 from keras_pretrain.compat.tf_keras import AdamWByVariable
 from keras_pretrain.models.sizes import ELECTRA_LEARNING_RATES, LEARNING_RATES
 
-# BERT's 1e-6 is larger than many gradients at the start of training: after clipping, the root mean square of the
-# attention's gradients in ELECTRA-small is 5e-9 in the generator and 1e-6 in the discriminator, so neither network
-# would learn where to attend. With 1e-6 (learning rate 5e-4), the AUC of "replaced" was 0.56 after 180 steps with
-# batches of 16. With 1e-12 (learning rate 1e-4), it was 0.66 after 160 steps. Rounding errors of gradients that are 0,
-# such as those of the keys' biases, are below 3e-13 in float32.
+# Adam's epsilon. BERT's 1e-6 is larger than many gradients at the start of training. In ELECTRA-small, the root mean
+# square of the clipped gradients of the attention is 5e-9 in the generator and 1e-6 in the discriminator, so with 1e-6
+# neither network would learn where to attend. With 1e-6 (learning rate 5e-4), the AUC of "replaced" was 0.56 after 180
+# steps with batches of 16. With 1e-12 (learning rate 1e-4), it was 0.66 after 160 steps. Rounding errors of gradients
+# that are 0, such as those of the keys' biases, are below 3e-13 in float32.
 _EPSILON = 1e-10
 _LEARNING_RATE = 5e-4
 _RATES = {"bert": LEARNING_RATES, "electra": ELECTRA_LEARNING_RATES}
 # Variables without weight decay, as in BERT (Devlin et al., 2019).
 _NOT_DECAYED = ["bias", "beta", "gamma", "LayerNorm"]
-# Schedules after the warm-up: the share of the peak rate, given the share of the steps that are left.
+# After the warm-up, a schedule computes the factor on the peak learning rate from the share of the steps that are left.
 _SHAPES = {
     "linear": lambda left: left,
     "cosine": lambda left: 0.5 - 0.5 * tf.cos(math.pi * left),
@@ -65,8 +65,8 @@ def create_optimizer(
       layerwise_decay: for fine-tuning, the factor by which the learning rate decreases with each lower layer (see
         `LayerwiseAdamW`). ELECTRA was fine-tuned with 0.8 (small, base) and 0.9 (large). 1 turns it off.
       beta_1, beta_2: decay rates of the two moments.
-      epsilon: the constant added to the root of the second moment. BERT's 1e-6 is larger than many gradients at the
-        start.
+      epsilon: the constant added to the root of the second moment. The default is below BERT's 1e-6, which is
+        larger than many gradients at the start of training.
       clipnorm: the maximum global norm of the gradients; `None` turns clipping off.
 
     Raises:
@@ -217,7 +217,7 @@ class LayerwiseAdamW(AdamWByVariable):
 
     @contextlib.contextmanager
     def changing(self, variable: tf.Variable) -> Iterator[None]:
-        """AdamW reads `learning_rate` for each variable; this changes the value for one variable."""
+        """Set the factor while AdamW reads `learning_rate` for `variable`."""
         self._factor = self.factor(variable)
         try:
             yield

@@ -71,7 +71,7 @@ class _Preview(tf_keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         step = int(
             tf_keras.backend.get_value(self.model.optimizer.iterations)
-        )  # a batch may be several steps (steps_per_execution)
+        )  # not `batch`, because one call may cover several steps (steps_per_execution)
         if step // self.every_steps > self._shown_at // self.every_steps:
             self._shown_at = step
             text = self.render()
@@ -88,7 +88,7 @@ class _Preview(tf_keras.callbacks.Callback):
         raise NotImplementedError
 
     def _write(self, log_dir: str | os.PathLike[str], text: str, step: int) -> None:
-        """As Markdown for TensorBoard; an indent of four blanks preserves lines and columns."""
+        """Write a text for TensorBoard, which reads Markdown: an indent of four spaces preserves lines and columns."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(os.path.join(log_dir, "preview"))
         with self._writer.as_default():
@@ -156,12 +156,12 @@ class FillMaskPreview(_Preview):
         shown = self._shown()
         predicted = tf.argmax(logits[0], axis=-1).numpy()[shown]
         ids = self._inputs["input_ids"][0].numpy()[shown]
-        labels = cast(np.ndarray, self._labels)[shown]  # `_prepared` wants them
+        labels = cast(np.ndarray, self._labels)[shown]  # never None: `_prepared` has checked that there are labels
         is_mask = ids == self.tokenizer.mask_token_id
         unglued = self._unglued[shown]
         filled = self._tokens(np.where(is_mask, predicted, unglued))
         actual = self._tokens(np.where(labels != IGNORED, labels, unglued))
-        # A mask inside a word is shown as a continuation: ##[MASK].
+        # Show a mask inside a word as a continuation, ##[MASK].
         masked = [
             ("##" if word.startswith("##") else "") + token if hidden else token
             for token, word, hidden in zip(self._tokens(unglued), actual, is_mask, strict=True)
@@ -175,8 +175,8 @@ class FillMaskPreview(_Preview):
 
 
 class ReplacedTokensPreview(_Preview):
-    """Shows one sentence, as ELECTRA's generator filled it and as the discriminator judged it, at a fixed interval of
-    steps.
+    """Shows at a fixed interval of steps how ELECTRA's generator fills one sentence, and how the discriminator judges
+    the result.
 
     The sentence, its gaps and the draws are always the same. An exclamation mark and the predicted probability of
     "replaced" show where the discriminator is wrong:
@@ -236,8 +236,9 @@ def has_colour(stream: IO[str]) -> bool:
 
 
 def in_colour(text: str) -> str:
-    """A preview in colour. Gaps are yellow. Text in «» is green if the model is right, else red. The model is right if
-    the line `actual` has the same text; on the line `judged`, if there is no exclamation mark."""
+    """Colour a preview. Gaps are yellow. Text in «» is green if the model is right, else red. On the line `judged`, an
+    exclamation mark shows that the model is wrong. On other lines, the model is right if the line `actual` has the same
+    text."""
     lines = text.split("\n")
     actual = next((_MARKED.findall(line) for line in lines if line.startswith("  actual")), [])
 
@@ -259,12 +260,13 @@ def in_colour(text: str) -> str:
 
 
 def read_previews(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
-    """The step and the lines of each preview in a file; empty if there is no such file."""
+    """Read the step and the lines of each preview in a file. The list is empty if there is no such file, or it contains
+    something else."""
     try:
         blocks = Path(path).read_text(encoding="utf-8").split("\n\n")
         found = [block.partition("\n") for block in blocks if block.startswith("step ")]
         return [(int(first.removeprefix("step ")), lines) for first, _, lines in found]
-    except (FileNotFoundError, ValueError):  # not a preview's: refused in `on_train_begin`, or may be replaced
+    except (FileNotFoundError, ValueError):  # a file without previews: `on_train_begin` allows it only with `overwrite`
         return []
 
 
@@ -282,8 +284,8 @@ def require_tensorboard() -> None:
 
 
 def _first_batch(batches: tf.data.Dataset | tuple | dict) -> tuple[tuple[dict, dict], dict]:
-    """`(inputs, labels)` of the first batch with one example per row, and the inputs with rests of words as `##`
-    pieces."""
+    """Return `(inputs, labels)` of the first batch, with one example per row, and the inputs of the same batch without
+    gluing (`glue_prob=0`), if the dataset comes from `to_tf_dataset`."""
     behind = batches_behind(batches)[0] if isinstance(batches, tf.data.Dataset) else None
     if behind is not None:
         found = [behind.batch(0), behind.with_glue(0.0).batch(0)]
@@ -297,7 +299,8 @@ def _first_batch(batches: tf.data.Dataset | tuple | dict) -> tuple[tuple[dict, d
 def _choose_row(
     input_ids: np.ndarray, token_type_ids: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> int:
-    """The row whose first sentence has a mask and is the longest one within `max_tokens`."""
+    """Choose the row with the longest first segment that has a mask and at most `max_tokens` tokens. If there is none,
+    the mask is more important than the length."""
 
     def rank(row: int) -> tuple[bool, bool, bool, int]:
         shown = _first_sentence(input_ids[row], token_type_ids[row], tokenizer)
@@ -311,7 +314,7 @@ def _choose_row(
 def _first_sentence(
     input_ids: np.ndarray, token_type_ids: np.ndarray, tokenizer: PreTrainedTokenizerBase
 ) -> np.ndarray:
-    """The positions of A, without the special tokens around it."""
+    """The positions of the first segment (A), without `[CLS]`, `[SEP]` and padding."""
     around = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
     return np.flatnonzero((token_type_ids == 0) & ~np.isin(input_ids, around))
 
@@ -321,7 +324,7 @@ def _mark(chosen: np.ndarray) -> list:
 
 
 def _verdict(is_replaced: bool, probability: float) -> tuple[str, str] | None:
-    """The marks around a token that was replaced or was judged to be replaced."""
+    """The text before and after a token that was replaced or is judged to be replaced; `None` for other tokens."""
     wrong = "" if is_replaced == (probability > 0.5) else "!"
     if is_replaced:
         return "«", f" {probability:.0%}{wrong}»"
@@ -329,7 +332,7 @@ def _verdict(is_replaced: bool, probability: float) -> tuple[str, str] | None:
 
 
 def _join_wordpieces(tokens: list[str], marks: list | None = None) -> str:
-    """Wordpieces as readable text; for each piece, `marks` has the text before and after it, or `None`."""
+    """Join wordpieces to readable text. `marks` has for each piece the text to put before and after it, or `None`."""
     text, glue = "", True
     for token, mark in zip(tokens, marks or [None] * len(tokens), strict=True):
         continues = token.startswith("##") and len(token) > 2

@@ -16,11 +16,11 @@ _WRITTEN = {
     "padding": ("padding", "{:.0%}"),
     "waiting": ("waiting", "{:.0%}"),
 }
-_TIMES = 22  # columns that Keras' " - ETA: 12:34:56" or " - 1234s 1234ms/step" may take
+_TIMES = 22  # columns to reserve for Keras' " - ETA: 12:34:56" or " - 1234s 1234ms/step"
 
 
 class Progress(TextProgressBar):
-    """Shows the progress of a run, in a form that suits the output. It replaces Keras' own bar.
+    """Shows the progress of a run, as a bar or as lines. It replaces Keras' own bar.
 
     A terminal shows Keras' bar with as many metrics as fit into one line; the loss, the metrics of `RunFigures` and
     accuracies come first. Above each epoch are the steps done and the time left, and below it the other metrics.
@@ -31,7 +31,7 @@ class Progress(TextProgressBar):
     The time left is extrapolated from the pace since the start of `fit`, including validation and everything else.
 
     Args:
-      every_seconds: seconds between two lines. The first step, which compiles, has a line, too.
+      every_seconds: seconds between two lines. The first line comes after the first step, which compiles.
       live: a bar (`True`) or lines (`False`). Default: a bar in a terminal or notebook.
 
     Raises:
@@ -55,7 +55,7 @@ class Progress(TextProgressBar):
         super().on_test_begin(logs)
         if self.is_in_fit and self.live and self.verbose == 1 and not self._has_validated:
             self._has_validated = True
-            print(flush=True)  # the first validation compiles, which is logged; not in the bar's line
+            print(flush=True)  # the first validation logs that it compiles; this must not be in the line of the bar
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
@@ -66,7 +66,7 @@ class Progress(TextProgressBar):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now, step = perf_counter(), self._epoch * (self.target or 0) + batch + 1
-        if self._first_step is None:  # the very first step compiles, so it does not show the pace
+        if self._first_step is None:  # the first step compiles, so measure the pace from its end
             self._first_step, self._begun = step, now
         if self.live or self.verbose != 1:
             super().on_train_batch_end(batch, logs)
@@ -81,7 +81,7 @@ class Progress(TextProgressBar):
             super().on_epoch_end(epoch, logs)
             return
         self._said_at = perf_counter()
-        self.target = self.target or self.seen  # unknown to Keras in the first epoch of some datasets
+        self.target = self.target or self.seen  # in the first epoch, Keras may not know the length
         figures = [_text(name, value) for name, value in (logs or {}).items()]
         print(
             " - ".join([f"epoch {epoch + 1} of {self.epochs}", *self._place((epoch + 1) * self.target), *figures]),
@@ -101,7 +101,7 @@ class Progress(TextProgressBar):
             print(f"  {line}")
 
     def _chosen_texts(self, logs: dict) -> dict[str, str]:
-        """The metrics that fit into the bar's line, `{label: value}`. Also sets the bar's width."""
+        """Set the bar's width, and return the metrics that fit into its line, `{label: value}`."""
         columns = _columns()
         self.progbar.width = 30 if columns >= 100 else 10
         count = len(str(self.target or 0))
@@ -115,7 +115,7 @@ class Progress(TextProgressBar):
         return chosen
 
     def _place(self, step: int) -> list[str]:
-        """Steps done and time left, if they are known."""
+        """Texts for the steps done and the time left, as far as they are known."""
         if not self.target:
             return [f"step {step:,}"] if step else []
         total = self.epochs * self.target
@@ -131,7 +131,7 @@ def _columns() -> int:
 
 
 def _fitting(texts: list[str], columns: int) -> str:
-    """As many of the texts as fit, but at least one."""
+    """Join as many of the texts as fit into the columns, but at least one."""
     line = texts[0]
     for text in texts[1:]:
         if len(line) + 3 + len(text) > columns:
@@ -162,7 +162,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Such as 2 days 3:04:05 or 4:05."""
+    """Format a duration: 183,845 s as `2 days 3:04:05`, 245 s as `4:05`."""
     days, rest = divmod(round(seconds), 86_400)
     hours, rest = divmod(rest, 3600)
     clock = f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours or days else f"{rest // 60}:{rest % 60:02d}"

@@ -1,4 +1,4 @@
-"""`Reference`: the curves of earlier runs with the same settings; `ReferenceWatch` compares a run with them."""
+"""`Reference`: holds the curves of earlier runs with the same settings. `ReferenceWatch` compares a run with them."""
 
 import csv
 import logging
@@ -15,7 +15,7 @@ from keras_pretrain.training.curves import read_history
 logger = logging.getLogger(__name__)
 
 _SPREAD = "_spread"  # ending of the column with the standard deviation between seeds
-_TOLERANCE = 3.0  # spreads
+_TOLERANCE = 3.0  # number of spreads by which a run may differ
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Reference:
     """The mean curves of runs that differ only in their seed.
 
     Attributes:
-      name: shown in legends and messages.
+      name: the name in legends and messages.
       curves: for each metric, the points `(step, mean)`.
-      spreads: for each metric of several runs, the standard deviation between them, pooled over all steps.
+      spreads: for each validation metric, the standard deviation between the runs, pooled over all steps; empty if the
+        curves come from a single run.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Reference:
     spreads: dict[str, float]
 
     def at(self, metric: str, step: int) -> float | None:
-        """The value at a step, or `None` if there is none."""
+        """The value of a metric's curve at a step; `None` if the curve has no point there."""
         return dict(self.curves.get(metric, ())).get(step)
 
 
@@ -42,7 +43,7 @@ def read_reference(file: str | os.PathLike[str], name: str | None = None) -> Ref
 
     Args:
       file: a CSV file.
-      name: the name for legends. Default: the file's.
+      name: the name for legends. Default: the file's name without its ending.
 
     Raises:
       FileNotFoundError: no such file.
@@ -69,7 +70,7 @@ def write_reference(histories: Sequence[str | os.PathLike[str]], file: str | os.
       file: the file to write; an existing file is replaced.
 
     Raises:
-      ValueError: no histories, or histories with other steps, metrics or validated epochs than the first one.
+      ValueError: no histories are given, or one differs from the first in its steps, metrics or validated epochs.
     """
     tables = [read_history(history) for history in histories]
     if not tables:
@@ -105,8 +106,8 @@ def _filled(table: dict[str, list[float | None]]) -> dict[str, list[bool]]:
 
 class ReferenceWatch(tf_keras.callbacks.Callback):
     """Warns if the validation loss of a run differs from the reference by more than three times the standard deviation
-    between the seeds of the reference, at two validations in a row. After a warning, there is no other one until the
-    loss was inside again.
+    between the seeds of the reference, at two validations in a row. After a warning, it warns again only after a
+    validation within this range.
 
     The standard deviation of few seeds is itself uncertain, so a warning is a reason to look, not a proof.
 
@@ -117,7 +118,7 @@ class ReferenceWatch(tf_keras.callbacks.Callback):
     def __init__(self, reference: Reference) -> None:
         super().__init__()
         self.reference = reference
-        self._outside = 0  # validations in a row
+        self._outside = 0  # number of successive validations outside the range
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         step, name = (epoch + 1) * (self.params["steps"] or 0), "val_loss"

@@ -22,17 +22,18 @@ logger = logging.getLogger(__name__)
 class PushToHub(tf_keras.callbacks.Callback):
     """Saves the model at the end of epochs and uploads it in the background.
 
-    Training never waits for an upload, and never ends because of one. If an upload is still running at the end of an
-    epoch, that epoch is skipped. If an upload fails, there is a warning, and it is tried again at the end of the next
-    epoch. At the end of training, the last model is uploaded; this waits for at most `wait_seconds`.
+    Until its end, training never waits for an upload. No failed upload ends the training. If an upload is still running
+    at the end of an epoch, that epoch is skipped. If an upload fails, the log has a warning, and a new upload
+    starts at the next epoch that is due for one. At the end of training, `fit` uploads the last model and waits for it,
+    for at most `wait_seconds`.
 
         model.fit(train, epochs=10, callbacks=[kp.callbacks.PushToHub("my_bert", tokenizer, "me/my_bert")])
 
     The token is never written to a log, message or file.
 
     Args:
-      directory: the folder to which the checkpoint is written, as by `save_checkpoint`, and from which it is uploaded.
-      tokenizer: the model's.
+      directory: the folder to which `save_checkpoint` writes the model, and from which it is uploaded.
+      tokenizer: the model's tokenizer.
       repo_id: `"name"` or `"owner/name"`; created if it does not exist.
       private, token: as for `push_to_hub`.
       every_epochs: epochs between two uploads.
@@ -72,13 +73,13 @@ class PushToHub(tf_keras.callbacks.Callback):
         self.tries = tries
         self.retry_seconds = retry_seconds
         self.overwrite = overwrite
-        self.url: str | None = None  # of the last commit
+        self.url: str | None = None  # the URL of the last commit
         self._private, self._token = private, check_target(repo_id, token)
         self._upload: threading.Thread | None = None
         self._uploaded_step: int | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        require_vocabulary(self.model.config, self.tokenizer)  # checked now instead of after an epoch
+        require_vocabulary(self.model.config, self.tokenizer)  # here, so that an error comes before the first epoch
         require_writable(self.directory, overwrite=self.overwrite)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -120,7 +121,7 @@ class PushToHub(tf_keras.callbacks.Callback):
         except OSError as error:
             logger.warning("The model could not be saved for the Hub: %s.", error)
             return
-        # A daemon thread, so that an upload that hangs does not keep the process from ending.
+        # A daemon thread, because an upload that hangs must not keep the process from ending.
         self._upload = threading.Thread(target=self._push, args=(kept, taken, message, self._step()), daemon=True)
         self._upload.start()
 

@@ -4,10 +4,9 @@ import tensorflow as tf
 
 
 class Workers:
-    """The workers of a `tf.distribute` strategy, and the values on which they have to agree. A strategy for one machine
-    has one worker.
+    """Exchanges values between the workers of a `tf.distribute` strategy. A strategy for one machine has one worker.
 
-    Every method with several workers waits until all of them have called it.
+    With several workers, every method waits until all of them have called it.
 
     Args:
       strategy: the strategy of the model.
@@ -23,7 +22,7 @@ class Workers:
         self._mean = tf.function(self._mean_over_replicas, autograph=False)
 
     def mean(self, value: float) -> float:
-        """The mean of the workers' values; every worker has the same number of replicas."""
+        """The mean of the workers' values. It is computed over replicas, of which each worker has the same number."""
         if self.count == 1:
             return value
         return float(self._mean(tf.constant(value, tf.float64)))
@@ -38,9 +37,10 @@ class Workers:
         return not self.any(abs(mean - value) > 1e-9 * max(1.0, abs(mean)))
 
     def copy_from_chief(self, variables: list[tf.Variable]) -> None:
-        """Give every worker the chief's values.
+        """Give the variables of every worker the values that they have on the chief.
 
-        Values that each worker computes itself, such as co-occurrence embeddings, differ by 2e-6 between machines.
+        This is needed because values that each worker computes itself, such as co-occurrence embeddings, differ between
+        machines (by 2e-6).
         """
         if self.count == 1:
             return

@@ -14,7 +14,13 @@ from soynlp.normalizer import repeat_normalize
 from keras_pretrain import clean_text, load_sample
 from keras_pretrain.corpus import cleaning
 from keras_pretrain.corpus import cleaning as module
-from keras_pretrain.corpus.cleaning import CLEANINGS, choose_cleaning, cut_at_blanks, describe_cleaning
+from keras_pretrain.corpus.cleaning import (
+    CLEANINGS,
+    choose_cleaning,
+    cut_at_blanks,
+    describe_cleaning,
+    warn_of_language,
+)
 
 
 def clean_as_kcbert(line):
@@ -242,3 +248,20 @@ def test_a_text_cut_at_blanks_loses_nothing_but_blanks(characters):
     parts = list(cut_at_blanks(text, characters))
     assert " ".join(parts) == text
     assert all(" " not in part[characters:] for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("sample", "language", "is_warned"),
+    [("ko", "ko", False), ("en", "en", False), ("ko", "en", True), ("en", "ko", True)],
+)
+def test_text_of_the_other_language_is_noticed(sample, language, is_warned, package_log):
+    warn_of_language(load_sample(sample)["text"], language)
+    assert len(package_log.records) == is_warned
+    assert all(f"set language to {sample}" in message for message in package_log.messages)
+
+
+@pytest.mark.parametrize("texts", [["a few words"], ["12 34 " * 1000], [], ["단어 " * 300 + "word " * 700]])
+def test_few_letters_and_mixed_text_tell_no_language(texts, package_log):
+    for language in ("ko", "en"):
+        warn_of_language(texts, language)
+    assert not package_log.records
