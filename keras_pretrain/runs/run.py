@@ -152,10 +152,7 @@ class Run:
         """Prepare, train and save. Returns the last value of each metric, and `tokens_per_second`."""
         self.settings = with_precision(self.settings)
         if self.settings.glue_prob is None:
-            name = self.settings.init_from
-            masks_itself = name is not None and find_checkpoint(name).model_type == "electra"
-            share = GLUE_PROB if masks_itself else self.settings.default_glue_prob
-            self.settings = dataclasses.replace(self.settings, glue_prob=share)
+            self.settings = dataclasses.replace(self.settings, glue_prob=GLUE_PROB)
         logger.info("%s", self._summary())
         ignored = [name for name in ("size", "vocab_size") if name in self.settings.unused()]
         if self.settings.init_from and ignored:

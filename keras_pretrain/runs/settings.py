@@ -239,7 +239,7 @@ class PretrainingSettings(CorpusSettings):
       block_size: The maximum number of tokens of an example. Default: 128.
       phases: Block sizes in their order, each with its share of the steps: 64:0.3 128:0.6 512:0.1.
       mask_prob: Share of the tokens to predict.
-      glue_prob: Probability that the rest of a word after a gap is shown as in pipelines. Default: 1; 0.75 for ELECTRA.
+      glue_prob: Probability that the rest of a word after a gap is shown as in pipelines. Default: 0.75.
       glue_after: Number of steps before glue_prob takes effect. Default: half of the steps; 0 for ELECTRA.
       dropout: Dropout rate of hidden states and attention. Default: 0 for a new model, else the given model's.
       batch_size: Rows of a batch, summed over all replicas.
@@ -428,15 +428,9 @@ class PretrainingSettings(CorpusSettings):
             steps=steps,
             learning_rate=self.learning_rate or self.default_learning_rate,
             precision=self.precision or "auto",
-            glue_prob=self.default_glue_prob if self.glue_prob is None else self.glue_prob,
+            glue_prob=GLUE_PROB if self.glue_prob is None else self.glue_prob,
             glue_after=glue_after if self.glue_after is None else self.glue_after,
         )
-
-    @property
-    def default_glue_prob(self) -> float:
-        """The default of `glue_prob`: 1 for BERT, whose first half of the steps does not use it (see `glue_after`);
-        `features.masking.GLUE_PROB` for ELECTRA, where all steps use it."""
-        return GLUE_PROB if self.kind == "electra" else 1.0
 
     @property
     def default_learning_rate(self) -> float:
