@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 IGNORED = -100  # a label with no loss, as in 🤗 transformers
 
 
-# The default probability of a glued gap (see `GluedRests`). Measured with `mini` on reviews, 3,000 steps
-# (benchmarks/README.md): in a pipeline, the token of a gap is then among the five likeliest about as often as with a `##`
-# rest in the same model; with 0, it is 0.4 times as often. The loss of other masks is higher by 0.06 if gaps are glued
-# from the first step on, and by 0.012 if only in the second half of the steps (`glue_after`), as in runs of BERT.
+# The default probability of gluing (see `GluedRests`). Measured with `mini` on reviews, 3,000 steps
+# (benchmarks/README.md): with 0.75, a pipeline has the right token among the five likeliest about as often as the same
+# model has it if it sees the rest as a `##` piece; with 0, only 0.4 times as often. The loss of other masks is higher
+# by 0.06 with gluing from the first step on, and by 0.012 in only the second half (`glue_after`), as in runs of BERT.
 GLUE_PROB = 0.75
 
 
