@@ -13,7 +13,7 @@ _PACKAGE = "keras_pretrain"
 
 
 def enable_logging(level: int | str = "INFO", stream: TextIO | None = None) -> None:
-    """Show the reports of this package: counts, choices, forecasts and warnings. Each is a line without a prefix.
+    """Show the reports of this package: counts, choices, forecasts and warnings. The lines have no prefix.
 
     Importing the package sets up no logging. Without this call, its loggers (`keras_pretrain` and those below it)
     follow the application's configuration; without one, Python shows only warnings. The commands and the examples make

@@ -191,7 +191,9 @@ def _has_label(labels: list, wanted: set[str], where: str) -> list[bool]:
     others = Counter({label: count for label, count in counts.items() if label not in wanted})
     absent = wanted - set(counts)
     if absent:
-        raise ValueError(f"{where} has no example with the label {sort_labels(absent)[0]!r}; it has {sorted(others)}.")
+        raise ValueError(
+            f"{where} has no example with the label {sort_labels(absent)[0]!r}; it has {sort_labels(counts)}."
+        )
     if others:
         shown = ", ".join(f"{label} {count}" for label, count in others.most_common(5))
         logger.info("%s: %d examples with other labels left out (%s).", where, others.total(), shown)

@@ -123,7 +123,7 @@ def _on_cells(function: Callable[[object], Iterable]) -> Callable[[dict], Iterat
     """Make a function of rows from a function of tasks; an error becomes the value of a cell."""
 
     def call(row: dict) -> Iterator[dict]:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each worker has one processor
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each worker has one processor or half of one
         if isinstance(row["cell"].value, Exception):
             yield row
             return

@@ -27,8 +27,8 @@ def evaluate_checkpoints(
 
     Args:
       models: folders or names on the Hub: all of them masked language models, or all of them classifiers.
-      corpus: a source for `load_corpus`, or a file of labelled texts for classifiers. Default: the validation split of
-        the run that made the first model; its record (`run.yaml`) names the corpus.
+      corpus: a source for `load_corpus`, or a file of labelled texts for classifiers. Default, for masked language
+        models: the validation split of the run that made the first model; its record (`run.yaml`) names the corpus.
       text_column, pair_column, label_column: the columns of the corpus.
       block_size: the maximum number of tokens of an example. Default: the run's, or 128 without a run.
       seed: the seed for the masks.

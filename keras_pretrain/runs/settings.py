@@ -547,7 +547,7 @@ class AdaptSettings(PretrainingSettings):
 
     Args:
       model: The BERT or ELECTRA checkpoint to adapt: a folder or a name on the Hub.
-      objective: The training objective. Default: mlm if most documents are one sentence.
+      objective: The training objective of a BERT. Default: mlm if most documents are a single sentence, else mlm+nsp.
       add_tokens: A file of new words or pieces of words (##), one per line.
       new_tokens: Add this number of new wordpieces, the most frequent ones of the corpus.
       task_train: Labelled texts on which a classifier is trained, from the model before and after, to compare both.

@@ -174,7 +174,9 @@ def evaluate_suite(
     if len(set(models)) < len(models) or not models:
         raise ValueError("`model`: give at least one, each once.")
     if untrained and "untrained" in models:
-        raise ValueError("`untrained`: a model has this name. Give its folder as ./untrained.")
+        raise ValueError(
+            "`untrained`: one of the models has the name of the untrained encoder. Write its folder as ./untrained."
+        )
     found = {name: check_checkpoint(name) for name in models}
     files = _find_files(chosen, Path(data).expanduser())
     texts = None if chosen.text is None else _load_text(chosen.text, files)
