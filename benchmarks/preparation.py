@@ -195,7 +195,7 @@ def write_corpus(texts: list[str], megabytes: int, path: Path) -> Path:
     return path
 
 
-def measure_memory(corpus: Path, folder: Path, num_proc: int, language: str) -> tuple[float, float, float]:
+def measure_memory(corpus: Path, folder: Path, num_proc: int, language: str) -> tuple[float, float, float, float]:
     """Run `prepare_corpus`. Returns the peak resident memory in MiB of the parent, of the largest worker and of all
     processes together, and the seconds that it took."""
     command = [
