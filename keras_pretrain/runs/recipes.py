@@ -32,7 +32,7 @@ def curves_file(name: str, part: str = "") -> Path | None:
 
 
 def recipe_results(name: str) -> dict[str, Any]:
-    """The results of a recipe: `data`, `documents` (their number), `machine`, times, memory and metrics."""
+    """The results of a recipe: `data`, `documents` (their number), `machine`, `seconds`, memory and metrics."""
     return yaml.safe_load((_folder() / _RESULTS).read_text(encoding="utf-8"))[name]
 
 
