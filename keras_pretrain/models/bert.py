@@ -12,7 +12,7 @@ from keras_pretrain.compat.tf_keras import initializers_drawing_from
 from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.masking import IGNORED
 from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
-from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
+from keras_pretrain.models.initialization import attend_to_neighbours, cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.loading import find_checkpoint, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, gather_labels, masked_crossentropy
 from keras_pretrain.models.pretraining import (
@@ -107,6 +107,8 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
     ) -> "BertPretrainer":
         """Make a new model; `seed` determines its weights.
 
+        The heads of the first two layers start with attention to neighbouring tokens (`models.initialization`).
+
         GELU has its tanh form, which is cheaper than the exact one. There is no dropout, because dropout slows
         pretraining down if the data are seen only a few times (Geiping and Goldstein, 2022, "Cramming"). For many
         epochs, pass `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1`.
@@ -134,6 +136,7 @@ class BertPretrainer(PretrainingStep, TFBertForPreTraining):  # type: ignore[mis
                 seed=seed,
             )
             model.build_in_name_scope()
+        attend_to_neighbours(model.bert, seed=seed)
         if features is not None:
             vocab_size = model.config.vocab_size
             model.mlm.predictions.bias.assign(token_log_frequencies(features, tokenizer, vocab_size))

@@ -19,7 +19,7 @@ from keras_pretrain.compat.tf_keras import initializers_drawing_from
 from keras_pretrain.features.batching import Batches
 from keras_pretrain.features.masking import GLUE_PROB, IGNORED, GluedRests, describe_gluing
 from keras_pretrain.models.encoder import Dropout, activation, as_rows, dense, encode, layer_norm
-from keras_pretrain.models.initialization import cooccurrence_embeddings, token_log_frequencies
+from keras_pretrain.models.initialization import attend_to_neighbours, cooccurrence_embeddings, token_log_frequencies
 from keras_pretrain.models.judgements import Figure, Judgements, logit_histogram
 from keras_pretrain.models.loading import Checkpoint, find_electra, take_download
 from keras_pretrain.models.objectives import TotalLoss, count_labels, masked_crossentropy
@@ -150,7 +150,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
     ) -> "ElectraPretrainer":
         """Make new networks; `seed` determines their weights.
 
-        As in `BertPretrainer.from_size`, GELU has its tanh form and there is no dropout. For many epochs, pass
+        As in `BertPretrainer.from_size`, the first layers start with attention to neighbouring tokens, GELU has its
+        tanh form, and there is no dropout. For many epochs, pass
         `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1`.
 
         Args:
@@ -173,6 +174,8 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         )
         with initializers_drawing_from(own["seed"]):
             model = cls(smaller, larger, tokenizer, **own)
+        for network in (model.generator, model.discriminator):
+            attend_to_neighbours(network.electra, seed=model.seed)
         if features is not None:
             vocab_size = model.config.vocab_size
             frequencies = token_log_frequencies(features, tokenizer, vocab_size)

@@ -1,4 +1,5 @@
-"""Initializes a new model's weights from statistics of the text, so that the model does not have to learn these."""
+"""Initializes a new model from statistics of the text and with attention to neighbouring tokens, so that the model does
+not have to learn these."""
 
 import logging
 from time import perf_counter
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    import tf_keras
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +19,11 @@ _TOKENS = 4_000_000  # for counting co-occurrence; larger corpora are sampled at
 _CONTEXTS = 4096  # number of contexts, the most frequent tokens; the matrix is (vocabulary, contexts)
 _WINDOW = 10  # maximum distance between a token and its context
 _SMOOTHING = 0.75
+
+_FREQUENCIES = 32  # the maximum number of sinusoids of the position embeddings, half of a head's usual width
+_HIGHEST_FREQUENCY = 2.4  # radians per position
+_LAYERS = 2  # the number of layers whose heads attend to neighbours
+_SCORE = 5.0  # of the neighbour of a head, which then gets about a quarter of the attention among 100 tokens
 
 
 def token_log_frequencies(features: "Dataset", tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> np.ndarray:
@@ -79,6 +86,58 @@ def cooccurrence_embeddings(
         f"{len(tokens):,}", perf_counter() - begun,
     )  # fmt: skip
     return np.where(known[:, None], vectors, random).astype(np.float32)
+
+
+def attend_to_neighbours(encoder: "tf_keras.layers.Layer", *, seed: int = 42) -> None:
+    """Set the position embeddings and the queries and keys of the first two layers so that each head attends to a
+    neighbour.
+
+    Trained encoders have such heads (Clark et al., 2019, "What Does BERT Look At?"). With random weights, a small BERT
+    first learns for a long time without them, and its loss decreases slowly; `docs/experiments.md` has the figures.
+
+    Position embeddings are sinusoids, as in the first Transformer (Vaswani et al., 2017), in a random subspace of at
+    most a quarter of the embeddings' width. They are as long as random word embeddings. The frequencies lie between 0
+    and 2.4, denser at the lower end, so that no two distances look alike. Keys read the sinusoids out of the hidden
+    states, and queries read them out and shift them. The score of tokens i and j is then highest at `j = i + offset`.
+    The heads have the offsets -1, 1, -2, 2 and so on; a single head has -1 and 1. Nothing is frozen.
+
+    Args:
+      encoder: the `bert` or `electra` layer of a new model. Networks that share their embeddings need the same seed.
+      seed: the seed for the subspace.
+    """
+    config, embeddings = encoder.config, encoder.embeddings
+    positions, width = embeddings.position_embeddings.shape
+    heads, depth = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    count = max(1, min(_FREQUENCIES, width // 8))
+    frequencies = _HIGHEST_FREQUENCY * (np.arange(1, count + 1) / count) ** 1.5
+    # Orthonormal rows: the first half holds the cosine of each frequency, the second half the sine.
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((width, 2 * count)))[0].T
+    angles = np.arange(positions)[:, None] * frequencies
+    table = np.hstack([np.cos(angles), np.sin(angles)]) @ basis
+    embeddings.position_embeddings.assign(table * config.initializer_range * np.sqrt(width / count))
+
+    seen = basis @ encoder.embeddings_project.kernel.numpy() if hasattr(encoder, "embeddings_project") else basis
+    read = np.linalg.pinv(seen)  # (hidden, 2 * count)
+    kept = np.linspace(0, count - 1, min(count, depth // 2)).round().astype(int)  # a narrow head has room for fewer
+    read, frequencies = read[:, np.concatenate([kept, count + kept])], frequencies[kept]
+    # After the layer norm, a word and its position share the squared length, `width`, so that the squared amplitude of
+    # each sinusoid is width / (2 * count).
+    scale = np.sqrt(_SCORE * np.sqrt(depth) * 2 * count / (width * len(kept)))
+    queries, keys = (np.zeros((heads, config.hidden_size, depth)) for _ in range(2))
+    for head in range(heads):
+        offsets = (-1, 1) if heads == 1 else ((-1) ** (head + 1) * (head // 2 + 1),)
+        queries[head, :, : 2 * len(kept)] = scale * read @ sum(_shift(frequencies * offset) for offset in offsets)
+        keys[head, :, : 2 * len(kept)] = scale * read
+    for layer in encoder.encoder.layer[:_LAYERS]:
+        attention = layer.attention.self_attention
+        for dense, values in ((attention.query, queries), (attention.key, keys)):
+            dense.kernel.assign(np.moveaxis(values, 0, 1).reshape(dense.kernel.shape))
+
+
+def _shift(angles: np.ndarray) -> np.ndarray:
+    """The matrix that adds an angle to each pair `(cos, sin)` of a row vector: first all cosines, then all sines."""
+    cosines, sines = np.diag(np.cos(angles)), np.diag(np.sin(angles))
+    return np.block([[cosines, sines], [-sines, cosines]])
 
 
 def positive_mutual_information(tokens: np.ndarray, segments: np.ndarray, vocabulary: int) -> np.ndarray:

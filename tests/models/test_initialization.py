@@ -1,4 +1,4 @@
-"""Starting weights against plain loops and a plain singular value decomposition."""
+"""Starting weights against plain loops, a plain singular value decomposition, and the stock attention."""
 
 import numpy as np
 import pytest
@@ -144,3 +144,47 @@ def test_new_weights_follow_from_the_seed_alone(tokenizer, kind):
     np.testing.assert_array_equal(first, again)
     assert np.mean(first != other) > 0.5
     assert after == after_other  # the global generator is not touched
+
+
+def attention_of(network, tokens):
+    """For each layer (heads, tokens, tokens): the attention of the stock network to random tokens."""
+    ids = np.random.default_rng(0).integers(5, network.config.vocab_size, (1, tokens))
+    return [each.numpy()[0] for each in network({"input_ids": ids}, output_attentions=True).attentions]
+
+
+def test_heads_of_the_first_two_layers_attend_to_neighbours(tokenizer):
+    bert = kp.BertPretrainer.from_size("mini", tokenizer, vocab_size=512, num_hidden_layers=3)
+    electra = kp.ElectraPretrainer.from_size("small", tokenizer, vocab_size=512, num_hidden_layers=3)
+    inside = np.arange(2, 98)
+    for network in (bert.bert, electra.discriminator.electra):
+        *first, last = attention_of(network, 100)
+        for attention in first:
+            for weights, offset in zip(attention, (-1, 1, -2, 2), strict=True):
+                assert np.mean(weights[inside].argmax(axis=-1) == inside + offset) > 0.9
+                assert 0.15 < weights[inside, inside + offset].mean() < 0.7
+        assert last.max() < 0.05
+    for (weights,) in attention_of(electra.generator.electra, 100)[:2]:  # a single head attends to both
+        for offset in (-1, 1):
+            assert np.diagonal(weights, offset).mean() > 0.05
+
+
+def test_position_embeddings_are_sinusoids_as_long_as_words(tokenizer):
+    model = kp.BertPretrainer.from_size("mini", tokenizer, vocab_size=512, num_hidden_layers=2)
+    positions, words = (getattr(model.bert.embeddings, name).numpy() for name in ("position_embeddings", "weight"))
+    length = 0.02 * np.sqrt(256)
+    np.testing.assert_allclose(np.linalg.norm(positions, axis=1), length, rtol=1e-5)
+    assert np.linalg.norm(words, axis=1).mean() == pytest.approx(length, rel=0.15)  # truncated at two deviations
+    similarity = positions @ positions.T / length**2
+    frequencies = 2.4 * (np.arange(1, 33) / 32) ** 1.5
+    for distance in (1, 2, 10, 300):  # depends on the distance alone
+        expected = np.cos(frequencies * distance).mean()
+        np.testing.assert_allclose(np.diagonal(similarity, distance), expected, atol=1e-4)
+    far = similarity - np.triu(np.tril(similarity, 4), -4)
+    assert far.max() < 0.35
+
+
+@pytest.mark.parametrize("cls", [kp.BertPretrainer, kp.ElectraPretrainer])
+@pytest.mark.parametrize(("hidden", "heads"), [(6, 3), (64, 16), (32, 1)])
+def test_narrow_heads_have_fewer_frequencies(tokenizer, cls, hidden, heads):
+    model = cls.from_size("tiny", tokenizer, hidden_size=hidden, num_attention_heads=heads, num_hidden_layers=1)
+    assert all(np.isfinite(weight.numpy()).all() for weight in model.weights)
