@@ -155,9 +155,9 @@ class ElectraPretrainer(PretrainingStep, tf_keras.Model):
         `hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1`.
 
         Args:
-          size: the discriminator's size: `"tiny"` (2 layers of 128), `"small"` (12 of 256), `"base"` (12 of 768) or
-            `"large"` (24 of 1024). The generator has the same number of layers. Its width is a quarter of the
-            discriminator's, as in the paper; for `base` a third, for `tiny` a half.
+          size: the discriminator's size: `"tiny"` (2 layers of 128), `"mini"` (4 of 256), `"small"` (12 of 256),
+            `"base"` (12 of 768) or `"large"` (24 of 1024). The generator has the same number of layers. Its width is a
+            quarter of the discriminator's, as in the paper; for `base` a third, for `tiny` a half.
           tokenizer: the tokenizer; the networks get its vocabulary size and special tokens.
           features: the examples that the networks will be trained on. If given, the generator's bias starts from token
             frequencies and the embeddings from co-occurrence, as in `BertPretrainer.from_size`.

@@ -17,9 +17,10 @@ BERT_SIZES = {
 }
 
 # Layers, hidden size, embedding size, attention heads, and the generator's share of the width: small, base and large
-# come from Clark et al. (2020), table 6; tiny is for tests and first steps.
+# come from Clark et al. (2020), table 6; mini is small with fewer layers; tiny is for tests and first steps.
 ELECTRA_SIZES = {
     "tiny": (2, 128, 64, 2, 1 / 2),
+    "mini": (4, 256, 128, 4, 1 / 4),
     "small": (12, 256, 128, 4, 1 / 4),
     "base": (12, 768, 768, 12, 1 / 3),
     "large": (24, 1024, 1024, 16, 1 / 4),
@@ -31,7 +32,7 @@ LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "base": 1e-4, "larg
 # For `small`, 1e-4 was measured: the AUC of "replaced" was 0.66 after 160 of 600 steps of 16 sequences; 2e-4 gave 0.62,
 # and 4e-4 0.57. Base and large have half of the paper's rates, which are for batches of 256 and 2,048. Tiny, base and
 # large were not measured.
-ELECTRA_LEARNING_RATES = {"tiny": 1e-3, "small": 1e-4, "base": 1e-4, "large": 1e-4}
+ELECTRA_LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 1e-4, "base": 1e-4, "large": 1e-4}
 
 # Peak learning rates for fine-tuning, each with the largest hidden size for which it holds.
 _FINETUNING_LEARNING_RATES = {256: 3e-4, 512: 1e-4, 768: 5e-5, 1024: 3e-5}

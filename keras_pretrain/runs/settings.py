@@ -42,7 +42,7 @@ _DEFAULTS_OF_OLD_RUNS = {"packed": False, "glue_prob": 0.0, "glue_after": 0}
 # For type checkers; a test compares these literals with the tables that they come from.
 Objective = Literal["mlm+nsp", "mlm"]
 BertSize = Literal["tiny", "mini", "small", "base", "large"]
-ElectraSize = Literal["tiny", "small", "base", "large"]
+ElectraSize = Literal["tiny", "mini", "small", "base", "large"]
 Cleaning = Literal["comments", "prose", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "mixed_bfloat16", "mixed_float16"]
 _Own = TypeVar("_Own", bound="PretrainingSettings")  # Python 3.10 has no `typing.Self`

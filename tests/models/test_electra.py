@@ -351,6 +351,7 @@ def test_sizes_are_those_of_the_paper():
     }
     assert widths == {
         "tiny": ((2, 128, 64, 2), (2, 64, 64, 1)),
+        "mini": ((4, 256, 128, 4), (4, 64, 128, 1)),
         "small": ((12, 256, 128, 4), (12, 64, 128, 1)),
         "base": ((12, 768, 768, 12), (12, 256, 768, 4)),
         "large": ((24, 1024, 1024, 16), (24, 256, 1024, 4)),
@@ -367,8 +368,8 @@ def test_from_size_takes_features_settings_and_config(tokenizer, features):
     np.testing.assert_allclose(np.exp(model.generator.generator_lm_head.bias.numpy()).sum(), 1.0, rtol=1e-5)
     row = model.discriminator.electra.embeddings.weight.numpy()[5]
     assert np.linalg.norm(row) == pytest.approx(0.02 * 8, rel=1e-5)
-    with pytest.raises(ValueError, match=r"size 'mini'.*tiny, small, base, large"):
-        kp.ElectraPretrainer.from_size("mini", tokenizer)
+    with pytest.raises(ValueError, match=r"size 'huge'.*tiny, mini, small, base, large"):
+        kp.ElectraPretrainer.from_size("huge", tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,9 @@ def test_training_validation_and_a_batch_in_parts(dataset, tokenizer, objective)
         histories.append(model.fit(dataset, epochs=2, validation_data=dataset.take(2), verbose=0).history)
     for name, values in histories[0].items():
         assert np.isfinite(values).all(), name
-        np.testing.assert_allclose(histories[1][name], values, rtol=2e-4, atol=1e-4, err_msg=name)
+        # Rounding may change the judgement of a token whose probability is close to a half; there are about 200.
+        atol = 0.006 if name.endswith(("accuracy", "precision", "recall")) else 1e-4
+        np.testing.assert_allclose(histories[1][name], values, rtol=2e-4, atol=atol, err_msg=name)
 
 
 def test_previews_show_single_examples(dataset, tokenizer, objective):
