@@ -5,9 +5,10 @@
 torch (`torch_pretraining.py`) trains for `--torch-seconds` with each of `--torch-rates`, then again at the best rate
 with logits only for the masked tokens. After that, this package trains for `--seconds`, which include compilation and
 the computation of word embeddings from co-occurrence. A short run of 60 steps determines how many steps fit into this
-time. Both use the same tokenizer, examples and masked validation examples. They differ in three things: this package
-packs several examples into a row of a batch, starts from embeddings and an output bias computed from the corpus, and
-uses an epsilon of 1e-10 in AdamW. Each run is a new process with one seed; losses are measured after the training.
+time. Both use the same tokenizer, examples and masked validation examples. This package differs in five things: it packs
+several examples into a row of a batch, may have smaller batches, starts from embeddings and an output bias computed from
+the corpus, starts with attention to neighbouring tokens, and uses an epsilon of 1e-10 in AdamW. Each run is a new process
+with one seed; losses are measured after the training.
 """
 
 import argparse
@@ -80,12 +81,14 @@ def train_ours(options: argparse.Namespace) -> dict:
     initialization = time.perf_counter() - begun
     rate = options.learning_rate or LEARNING_RATES[options.size]
     model.compile(kp.create_optimizer(num_train_steps=options.steps, learning_rate=rate), precision="auto")
-    batching = {"batch_size": options.batch_size, "glue_prob": 0.0, "seed": _SEED}
-    train = kp.to_tf_dataset(features["train"], tokenizer, packed=True, **batching).repeat()
+    batching = {"glue_prob": 0.0, "seed": _SEED}
+    rows = options.our_batch_size or options.batch_size
+    train = kp.to_tf_dataset(features["train"], tokenizer, packed=True, batch_size=rows, **batching).repeat()
     begun = time.perf_counter()
     model.fit(train, steps_per_epoch=options.steps, verbose=0, callbacks=[Clock()])
     seconds = time.perf_counter() - begun
-    validation = kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching | {"seed": 42})
+    batching |= {"batch_size": options.batch_size, "seed": 42}
+    validation = kp.to_tf_dataset(features["validation"], tokenizer, training=False, **batching)
     loss = model.evaluate(validation, verbose=0, return_dict=True)["mlm_loss"]
     return {
         "steps": options.steps, "seconds": initialization + seconds, "mlm_loss": loss, "initialization": initialization,
@@ -129,6 +132,7 @@ def main():
     parser.add_argument("--learning-rate", type=float, help="ours; default: that of the size")
     parser.add_argument("--size", choices=list(BERT_SIZES), default="mini")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--our-batch-size", type=int, help="rows of a batch in this package; default: --batch-size")
     parser.add_argument("--block-size", type=int, default=128)
     parser.add_argument("--vocab-size", type=int, default=8000)
     options = parser.parse_args()

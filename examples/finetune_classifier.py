@@ -10,8 +10,8 @@ from keras_pretrain.commands import parse
 
 TAKES = (
     "model", "train", "validation", "text_column", "pair_column", "label_column", "group_column", "keep_labels",
-    "regression", "data_name", "epochs", "batch_size", "learning_rate", "layerwise_decay", "class_weight", "patience",
-    "max_length", "seeds", "seed", "cleaning", "output", "resume", "overwrite",
+    "regression", "data_name", "epochs", "batch_size", "learning_rate", "layerwise_decay", "token_dropout",
+    "class_weight", "patience", "max_length", "seeds", "seed", "cleaning", "output", "resume", "overwrite",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def main(argv=None):
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         layerwise_decay=args.layerwise_decay,
+        token_dropout=args.token_dropout,
         class_weight=args.class_weight,
         patience=args.patience,
         max_length=args.max_length,

@@ -262,6 +262,7 @@ def to_tf_dataset(
     batch_size: int = 32,
     packed: bool = False,
     class_weight: Mapping[int, float] | None = None,
+    token_dropout: float = 0.0,
     multiple: int = 1,
     seed: int = 42,
 ) -> "tf.data.Dataset":
@@ -278,6 +279,7 @@ def to_tf_dataset(
         number of examples or one fewer, at most `batch_size`. If not packed, each example has its own row, and the
         last examples of an epoch are left out if they do not fill a batch.
       class_weight: maps the index of a class to the weight of its examples in the loss.
+      token_dropout: the probability that an ordinary token is replaced by `[MASK]`, drawn anew in each epoch.
       multiple: the model's `gradient_accumulation_steps`. The number of packed rows is a multiple of this number and of
         the number of replicas.
       seed: the same seed gives the same batches in each epoch.
@@ -291,7 +293,7 @@ def to_tf_dataset(
 
     Raises:
       ValueError: no examples, or, if they are not packed, fewer than one batch; a class without a weight; a
-        `batch_size` or `multiple` below 1.
+        `batch_size` or `multiple` below 1; a `token_dropout` outside its range, or a tokenizer without a mask token.
     """
     import tensorflow as tf
 
@@ -304,7 +306,9 @@ def to_tf_dataset(
         raise ValueError(f"{len(encoded)} examples do not fill one batch of {batch_size}. Give a smaller batch_size.")
     if packed:
         plan = plan_batches(encoded.lengths, batch_size, multiple * tf.distribute.get_strategy().num_replicas_in_sync)
-        return packed_dataset(encoded, tokenizer, plan, class_weight=class_weight, seed=seed)
+        return packed_dataset(
+            encoded, tokenizer, plan, class_weight=class_weight, token_dropout=token_dropout, seed=seed
+        )
     columns = _columns(encoded, class_weight)
     count, length = len(encoded) // batch_size, round_up(encoded.lengths.max())
 
@@ -316,7 +320,7 @@ def to_tf_dataset(
 
     names = ("input_ids", "token_type_ids", "attention_mask")
     shapes = dict.fromkeys(names, (batch_size, length)), *((batch_size,) for _ in columns)
-    return _dataset(draw, make, count, shapes, columns, seed)
+    return _dataset(draw, make, count, shapes, columns, _TokenDropout(tokenizer, token_dropout), seed)
 
 
 def packed_dataset(
@@ -325,6 +329,7 @@ def packed_dataset(
     plan: BatchPlan,
     *,
     class_weight: Mapping[int, float] | None = None,
+    token_dropout: float = 0.0,
     seed: int = 42,
 ) -> "tf.data.Dataset":
     """Like `to_tf_dataset(packed=True)`, but with an existing plan for these examples."""
@@ -337,7 +342,28 @@ def packed_dataset(
     row, of_examples = (plan.rows, plan.row_length), (plan.rows, plan.most_examples)
     names = ("packed_ids", "token_type_ids", "position_ids", "example_ids")
     shapes = dict.fromkeys(names, row) | {"first_positions": of_examples}, *(of_examples for _ in columns)
-    return _dataset(plan.draw, make, plan.batch_count, shapes, columns, seed)
+    return _dataset(plan.draw, make, plan.batch_count, shapes, columns, _TokenDropout(tokenizer, token_dropout), seed)
+
+
+class _TokenDropout:
+    """Replaces random ordinary tokens by `[MASK]`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"token_dropout must be a share, at least 0 and below 1, not {rate}.")
+        if rate and tokenizer.mask_token_id is None:
+            raise ValueError("token_dropout needs a tokenizer with a mask token. Leave token_dropout at 0.")
+        self._rate, self._mask = rate, tokenizer.mask_token_id
+        self._special = np.array(tokenizer.all_special_ids)
+
+    def __call__(self, inputs: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return the inputs with other ids; the given arrays do not change."""
+        if not self._rate:
+            return inputs
+        name = "packed_ids" if "packed_ids" in inputs else "input_ids"
+        ids = inputs[name]
+        is_dropped = (rng.random(ids.shape) < self._rate) & ~np.isin(ids, self._special)
+        return inputs | {name: np.where(is_dropped, np.int32(self._mask), ids)}
 
 
 def _dataset(
@@ -346,6 +372,7 @@ def _dataset(
     count: int,
     shapes: tuple,
     columns: list[np.ndarray],
+    drop_tokens: _TokenDropout,
     seed: int,
 ) -> "tf.data.Dataset":
     """Make a dataset of batches that are drawn anew in each epoch.
@@ -356,6 +383,7 @@ def _dataset(
       count: number of batches of an epoch.
       shapes: the shapes of the result of `make`: the inputs, all int32, and the columns.
       columns: labels and weights, for their dtypes.
+      drop_tokens: changes the inputs of each batch.
       seed: the seed for the draws.
     """
     import tensorflow as tf
@@ -363,7 +391,9 @@ def _dataset(
     epoch = iter(range(1 << 62))
 
     def batches() -> Iterator[tuple]:
-        yield from map(make, draw(np.random.default_rng([seed, next(epoch)])))
+        rng = np.random.default_rng([seed, next(epoch)])
+        for inputs, *others in map(make, draw(rng)):
+            yield drop_tokens(inputs, rng), *others
 
     inputs = {name: tf.TensorSpec(shape, tf.int32, name=name) for name, shape in shapes[0].items()}
     others = (tf.TensorSpec(shape, each.dtype) for shape, each in zip(shapes[1:], columns, strict=True))

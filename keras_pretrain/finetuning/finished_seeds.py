@@ -18,6 +18,7 @@ from keras_pretrain.training.history import CSVHistory
 logger = logging.getLogger(__name__)
 
 _RESULTS, _WEIGHTS, _HISTORY = "finetuning.json", "best.npz", "history-seed-{}.csv"
+_ADDED = {"token_dropout": 0.0}  # settings that results of older versions lack, with the value that these versions had
 _CHECKSUMS = {
     "train": "the training examples differ",
     "validation": "the validation examples differ",
@@ -122,7 +123,7 @@ class FinishedSeeds:
         if not (path / _RESULTS).exists():
             return
         stored = json.loads((path / _RESULTS).read_text(encoding="utf-8"))
-        theirs, ours = stored["settings"], self._settings
+        theirs, ours = _ADDED | stored["settings"], self._settings
         differing = [
             _CHECKSUMS.get(name) or f"{name} is {ours.get(name)} and was {theirs.get(name)}"
             for name in sorted(theirs.keys() | ours.keys())

@@ -43,6 +43,7 @@ _RANGES = {
     "warmup_ratio": (lambda share: 0 <= share <= 1, "a share, from 0 to 1"),
     "weight_decay": (lambda decay: 0 <= decay < math.inf, "at least 0 and finite"),
     "dropout": (lambda share: 0 <= share < 1, "a share, at least 0 and below 1"),
+    "token_dropout": (lambda share: 0 <= share < 1, "a share, at least 0 and below 1"),
 }
 _SMALLEST = {"epochs": 1, "batch_size": 1, "patience": 1, "max_length": 4}
 
@@ -98,6 +99,7 @@ def finetune(
     warmup_ratio: float = 0.1,
     weight_decay: float = 0.01,
     dropout: float = 0.1,
+    token_dropout: float = 0.0,
     max_length: int = 128,
     cleaning: str | None = None,
     class_weight: str | dict | None = None,
@@ -137,6 +139,9 @@ def finetune(
         (ELECTRA's paper: 0.8 to 0.9). With 1.0, all layers have the same rate.
       warmup_ratio, weight_decay: as for `create_optimizer`.
       dropout: dropout rate of hidden states and attention.
+      token_dropout: the probability that a token of `train` is replaced by `[MASK]`, drawn anew in each epoch ("word
+        dropout"; Iyyer et al., 2015). It helps if the model is much better on `train` than on `validation`, and needs
+        more epochs.
       max_length: longer examples are truncated; the log says how many.
       cleaning: how to clean the texts, as in `clean_text`. Default: the cleaning of the pretraining text, if it is
         recorded with the tokenizer, else `"none"`. It is recorded with the returned tokenizer, so `predict` and
@@ -173,7 +178,7 @@ def finetune(
     settings: dict[str, Any] = {
         "learning_rate": learning_rate, "layerwise_decay": layerwise_decay, "warmup_ratio": warmup_ratio,
         "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "dropout": dropout,
-        "max_length": max_length, "patience": patience,
+        "token_dropout": token_dropout, "max_length": max_length, "patience": patience,
     }  # fmt: skip
     _check_settings(settings, seeds, class_weight, regression, cleaning)
     if precision == "auto" and resume and directory is not None:  # all seeds of a directory use the same precision
@@ -217,7 +222,7 @@ def finetune(
         model.seed.assign(seed)
         model.stop_training = False
         history = model.fit(
-            packed_dataset(encoded, tokenizer, plan, class_weight=class_weight, seed=seed),
+            packed_dataset(encoded, tokenizer, plan, class_weight=class_weight, token_dropout=token_dropout, seed=seed),
             epochs=epochs,
             callbacks=[judge, *recording, *_early_stopping(regression, patience), *callbacks],
             verbose=verbose,

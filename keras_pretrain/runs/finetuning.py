@@ -42,7 +42,7 @@ def run_finetuning(settings: FinetuneSettings) -> FineTuned:
     )
     names = (
         "regression", "epochs", "batch_size", "learning_rate", "layerwise_decay", "warmup_ratio", "weight_decay",
-        "dropout", "class_weight", "patience", "max_length", "cleaning", "resume",
+        "dropout", "token_dropout", "class_weight", "patience", "max_length", "cleaning", "resume",
     )  # fmt: skip
     record = output / RECORD
     if settings.resume and settings.precision == "auto" and record.exists():  # finished seeds keep their precision

@@ -623,6 +623,7 @@ class FinetuneSettings(Settings):
       warmup_ratio: Share of the steps in which the learning rate rises.
       weight_decay: Weight decay per step, multiplied by the learning rate.
       dropout: Dropout rate of hidden states and attention.
+      token_dropout: Probability that a token of train is replaced by [MASK].
       class_weight: Weights of the classes in the loss.
       patience: Stop after this number of epochs without improvement.
       max_length: The maximum number of tokens; longer examples are truncated.
@@ -656,6 +657,7 @@ class FinetuneSettings(Settings):
     warmup_ratio: float = setting(0.1, least=0, most=1)
     weight_decay: float = setting(0.01, least=0)
     dropout: float = setting(0.1, least=0, below=1)
+    token_dropout: float = setting(0.0, least=0, below=1)
     class_weight: Literal["balanced"] | None = setting(None)
     patience: int | None = setting(None, least=1)
     max_length: int = setting(128, least=4)

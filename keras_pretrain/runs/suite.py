@@ -53,7 +53,7 @@ class Task:
       metric: the metric in the table: `accuracy`, `f1_macro` or `f1`; `spearman` or `pearson` for regression.
       train: `file`, and arguments of `load_examples`.
       validation: `file`, or the share of `train` for validation.
-      epochs, batch_size, max_length, learning_rate, layerwise_decay: as for `finetune`.
+      epochs, batch_size, max_length, learning_rate, layerwise_decay, token_dropout: as for `finetune`.
     """
 
     metric: str
@@ -64,6 +64,7 @@ class Task:
     max_length: int = 128
     learning_rate: float | None = None
     layerwise_decay: float = 1.0
+    token_dropout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ def evaluate_suite(
     return figures
 
 
-_FINETUNING = ("epochs", "batch_size", "max_length", "learning_rate", "layerwise_decay")
+_FINETUNING = ("epochs", "batch_size", "max_length", "learning_rate", "layerwise_decay", "token_dropout")
 
 
 def suite_table(figures: dict[str, dict[str, Any]]) -> str:

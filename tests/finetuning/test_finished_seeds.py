@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,12 +132,26 @@ def test_seeds_are_added_and_left_out(bert, signs, whole, tmp_path):
     assert_same(tuned, finetune(bert, *signs, seeds=others, **FEW))
 
 
+def test_results_of_older_versions_are_continued(bert, signs, run, tmp_path):
+    """These versions had no `token_dropout`."""
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "finetuning.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    assert stored["settings"].pop("token_dropout") == 0
+    with OwnedFolder(tmp_path / "run", "finetuning").writing() as stage:
+        (stage / file.name).write_text(json.dumps(stored), encoding="utf-8")
+    starts = Starts()
+    finetune(bert, *signs, seeds=(0, 1), directory=tmp_path / "run", callbacks=[starts], **FEW)
+    assert starts.count == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"epochs": 1}, "epochs is 1 and was 2"),
         ({"learning_rate": 2e-3, "patience": 1}, "learning_rate is 0.002 and was 0.001; patience is 1 and was None"),
         ({"dropout": 0.2}, "dropout is 0.2 and was 0.1"),
+        ({"token_dropout": 0.2}, "token_dropout is 0.2 and was 0.0"),
         ({"class_weight": {"긍정": 1, "부정": 2}}, "class_weight is"),
         ({"max_length": 4}, "training examples differ.*validation examples differ"),
     ],

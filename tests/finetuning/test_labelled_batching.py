@@ -146,6 +146,38 @@ def lengths_and_labels(inputs, labels):
     return list(zip(lengths, labels.numpy()[rows, places].tolist(), strict=True))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_share_of_the_ordinary_tokens_is_masked(tokenizer, packed):
+    encoded = encode(tokenizer, [60] * 400)
+    name = "packed_ids" if packed else "input_ids"
+
+    def epochs(rate, seed=1):
+        dataset = to_tf_dataset(encoded, tokenizer, batch_size=40, packed=packed, token_dropout=rate, seed=seed)
+        return [np.concatenate([inputs[name].numpy() for inputs, _ in dataset]) for _ in range(2)]
+
+    plain, dropped, again, other = epochs(0.0), epochs(0.2), epochs(0.2), epochs(0.2, seed=2)
+    np.testing.assert_array_equal(dropped, again)
+    is_ordinary = ~np.isin(plain[0], tokenizer.all_special_ids)
+    assert is_ordinary.sum() == 400 * 60
+    for before, after in zip(plain, dropped, strict=True):  # the seed draws the same batches with and without
+        is_masked = after == tokenizer.mask_token_id
+        np.testing.assert_array_equal(after[~is_masked], before[~is_masked])
+        assert not is_masked[~is_ordinary].any()
+        assert is_masked.sum() == pytest.approx(0.2 * 24_000, abs=4 * np.sqrt(0.16 * 24_000))
+    first, second = (each == tokenizer.mask_token_id for each in dropped)
+    for masked in (second, other[0] == tokenizer.mask_token_id):  # drawn anew
+        assert (first & masked).sum() == pytest.approx(0.04 * 24_000, abs=4 * np.sqrt(0.04 * 24_000))
+
+
+def test_token_dropout_needs_a_mask_token(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.mask_token = None
+    encoded = encode(tokenizer, [3] * 8)
+    with pytest.raises(ValueError, match=r"token_dropout .*mask token.*token_dropout at 0"):
+        to_tf_dataset(encoded, tokenizer, batch_size=8, token_dropout=0.1)
+    assert len(to_tf_dataset(encoded, tokenizer, batch_size=8)) == 1
+
+
 def test_weights_are_those_of_the_classes(tokenizer):
     encoded = encode(tokenizer, list(range(3, 19)))
     how = {"batch_size": 8, "class_weight": {0: 0.5, 1: 2.0}}
@@ -163,6 +195,8 @@ def test_weights_are_those_of_the_classes(tokenizer):
         ([], {"packed": False}, "no examples"),
         ([2], {"batch_size": 0}, "batch_size .*at least 1, not 0"),
         ([2], {"packed": True, "multiple": 0}, "multiple .*at least 1, not 0"),
+        ([2], {"packed": True, "token_dropout": 1.0}, "token_dropout .*below 1, not 1.0"),
+        ([2], {"batch_size": 1, "token_dropout": -0.1}, "token_dropout .*at least 0.*not -0.1"),
     ],
 )
 def test_batches_that_cannot_be_made_are_refused(tokenizer, counts, how, message):

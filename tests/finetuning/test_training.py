@@ -154,6 +154,7 @@ def test_class_weights_and_layerwise_decay_reach_the_training(bert, signs):
         ({"learning_rate": -1.0}, "learning_rate .*above 0 .*not -1.0"),
         ({"learning_rate": math.nan}, "learning_rate .*above 0 .*not nan"),
         ({"learning_rate": math.inf}, "learning_rate .*finite, not inf"),
+        ({"token_dropout": 1.0}, "token_dropout .*below 1, not 1.0"),
         ({"layerwise_decay": 1.5}, "layerwise_decay .*above 0 and at most 1, not 1.5"),
         ({"layerwise_decay": math.nan}, "layerwise_decay .*above 0 and at most 1, not nan"),
         ({"warmup_ratio": -0.1}, "warmup_ratio .*from 0 to 1, not -0.1"),
