@@ -5,10 +5,10 @@
 torch (`torch_pretraining.py`) trains for `--torch-seconds` with each of `--torch-rates`, then again at the best rate
 with logits only for the masked tokens. After that, this package trains for `--seconds`, which include compilation and
 the computation of word embeddings from co-occurrence. A short run of 60 steps determines how many steps fit into this
-time. Both use the same tokenizer, examples and masked validation examples. This package differs in five things: it packs
-several examples into a row of a batch, may have smaller batches, starts from embeddings and an output bias computed from
-the corpus, starts with attention to neighbouring tokens, and uses an epsilon of 1e-10 in AdamW. Each run is a new process
-with one seed; losses are measured after the training.
+time. Both use the same tokenizer, examples and masked validation examples. This package differs in five things: it
+packs several examples into a row of a batch, may have smaller batches, starts from embeddings and an output bias
+computed from the corpus, starts with attention to neighbouring tokens, and uses an epsilon of 1e-10 in AdamW. Each
+run is a new process with one seed; losses are measured after the training.
 """
 
 import argparse
