@@ -53,7 +53,7 @@ bert --steps                         | --steps
 bort                                 | bert
 bert 5                               | 5
 electra --disc-weight 0              | --disc-weight
-electra --size mini                  | --size
+electra --size huge                  | --size
 prepare                              | --corpus
 prepare --corpus texts.txt           | --output
 prepare --corpus texts.txt --output o --validation 1   | --validation
