@@ -25,7 +25,7 @@ def make(tokenizer, objective, **settings):
     tf.keras.utils.set_random_seed(0)
     kind = kp.ElectraPretrainer if objective == "rtd" else kp.BertPretrainer
     model = kind.from_size("tiny", tokenizer, **SIZE, **settings)
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(2)  # no probability of "replaced" is so close to a half that rounding decides
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(0, 0.05, variable.shape))
     model.compile(tf.keras.optimizers.SGD(1e-4 if objective == "rtd" else 0.1))  # its loss is weighted by 50
@@ -93,9 +93,7 @@ def test_training_validation_and_a_batch_in_parts(dataset, tokenizer, objective)
         histories.append(model.fit(dataset, epochs=2, validation_data=dataset.take(2), verbose=0).history)
     for name, values in histories[0].items():
         assert np.isfinite(values).all(), name
-        # Rounding may change the judgement of a token whose probability is close to a half; there are about 200.
-        atol = 0.006 if name.endswith(("accuracy", "precision", "recall")) else 1e-4
-        np.testing.assert_allclose(histories[1][name], values, rtol=2e-4, atol=atol, err_msg=name)
+        np.testing.assert_allclose(histories[1][name], values, rtol=2e-4, atol=1e-4, err_msg=name)
 
 
 def test_previews_show_single_examples(dataset, tokenizer, objective):
