@@ -33,6 +33,7 @@ def main(argv=None):
         vocab_size=args.vocab_size,
         objective=args.objective,
         block_size=args.block_size,
+        line_by_line=args.line_by_line,
         dupe_factor=args.passes,
         seed=args.seed,
         num_proc=args.num_proc,

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from keras_pretrain.features.blocks import divide, draw_blocks
 from keras_pretrain.features.next_sentence import SentencePairs, check_pairable, pair_sentences
-from keras_pretrain.features.segments import pack_segments
+from keras_pretrain.features.segments import pack_segments, separate_sentences
 from keras_pretrain.features.tokenizing import TokenizedCorpus, tokenize_sentences
 from keras_pretrain.settings import attach, settings_of
 from keras_pretrain.tokenization import keep_cleaning
@@ -33,6 +33,7 @@ def build_features(
     *,
     objective: str = "mlm+nsp",
     block_size: int = 128,
+    line_by_line: bool = False,
     short_seq_prob: float = 0.1,
     dupe_factor: int = 1,
     seed: int = 42,
@@ -46,6 +47,10 @@ def build_features(
         and for documents with a single sentence); `"mlm"` or `"rtd"`: single segments `[CLS] A [SEP]` packed from the
         sentences of one document.
       block_size: the maximum number of tokens of an example, with special tokens.
+      line_by_line: each line of the text (with another `backend` than `"lines"`: each sentence) is an example of its
+        own, and a line that is too long is divided. It is for documents whose lines are texts of their own, such as
+        reviews, comments or messages. Not for pairs. Nothing is drawn at random, so `short_seq_prob`, `dupe_factor` and
+        `seed` have no effect.
       short_seq_prob: the probability that an example gets a random target length, from 2 tokens to the maximum.
       dupe_factor: number of passes over the corpus, each with other random choices (BERT's code: 10).
         If training sees the same pairs in each epoch, it memorizes their labels; about one pass per epoch is enough. In
@@ -63,10 +68,10 @@ def build_features(
       ValueError: an unknown objective, a block size that is too small, or larger than the tokenizer's
         `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
     """
-    check_settings(tokenizer, objective, block_size, short_seq_prob, dupe_factor)
+    check_settings(tokenizer, objective, block_size, line_by_line, short_seq_prob, dupe_factor)
     for part in sentences.values() if isinstance(sentences, dict) else (sentences,):
         keep_cleaning(tokenizer, settings_of(part).get("cleaning"))
-    settings = (tokenizer, objective, block_size, short_seq_prob, seed)
+    settings = (tokenizer, objective, block_size, line_by_line, short_seq_prob, seed)
     if isinstance(sentences, dict):
         return DatasetDict(
             {
@@ -129,6 +134,7 @@ def _build(
     tokenizer: PreTrainedTokenizerBase,
     objective: str,
     block_size: int,
+    line_by_line: bool,
     short_seq_prob: float,
     seed: int,
     dupe_factor: int,
@@ -152,7 +158,7 @@ def _build(
     for number, block in enumerate(blocks):
         drawn = draw_blocks(number, len(blocks), seed) if objective == "mlm+nsp" else []
         parts = [corpus.part(*each) for each in [block, *(blocks[other] for other in drawn if other != number)]]
-        settings = (objective, block_size, short_seq_prob, seed, dupe_factor)
+        settings = (objective, block_size, short_seq_prob, seed, dupe_factor, line_by_line)
         columns, counts = build_block(number, parts, number in drawn, tokenizer, *settings)
         tables.append(pa.table(columns))
         figures.append(counts)
@@ -171,6 +177,7 @@ def build_block(
     short_seq_prob: float,
     seed: int,
     passes: int,
+    line_by_line: bool = False,
 ) -> tuple[dict[str, pa.ChunkedArray], dict]:
     """Build the examples of one block of a corpus.
 
@@ -179,13 +186,16 @@ def build_block(
       blocks: the block, followed for pairs by the other blocks from which random sentences are taken.
       is_drawn: whether random sentences are also taken from the block itself.
       passes: number of passes over the block, each with other random choices.
+      line_by_line: as for `build_features`.
 
     Returns:
       The columns of `build_features`, and counts, which `add_figures` sums over the blocks.
     """
     corpus, own = TokenizedCorpus.join(blocks), blocks[0]
+    passes = 1 if line_by_line else passes  # all would be the same
     seeds = [(seed, each, number) for each in range(passes)]
-    settings: dict[str, Any] = {"max_tokens": block_size - _num_special(objective), "short_seq_prob": short_seq_prob}
+    max_tokens = block_size - _num_special(objective)
+    settings: dict[str, Any] = {"max_tokens": max_tokens, "short_seq_prob": short_seq_prob}
     figures = {
         "passes": passes,
         "documents": own.num_documents,
@@ -202,7 +212,10 @@ def build_block(
         figures["one_sentence_documents"] = pairs.one_sentence_documents
         figures["leftover_sentences"] = pairs.leftover_sentences
     else:
-        segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
+        if line_by_line:
+            segments = [separate_sentences(corpus, max_tokens=max_tokens)]
+        else:
+            segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
         starts, ends = map(np.concatenate, zip(*segments, strict=True))
         columns = _join(corpus.ids, [(starts, ends)], tokenizer)
     figures["examples"] = len(columns["input_ids"])
@@ -227,11 +240,21 @@ def _num_special(objective: str) -> int:
 
 
 def check_settings(
-    tokenizer: PreTrainedTokenizerBase, objective: str, block_size: int, short_seq_prob: float, dupe_factor: int
+    tokenizer: PreTrainedTokenizerBase,
+    objective: str,
+    block_size: int,
+    line_by_line: bool,
+    short_seq_prob: float,
+    dupe_factor: int,
 ) -> None:
     """Raise an error for settings with which no examples can be built."""
     if objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
+    if line_by_line and objective == "mlm+nsp":
+        raise ValueError(
+            "line_by_line makes examples of one line, but the objective mlm+nsp needs pairs. Choose the objective mlm "
+            "(BERT) or rtd (ELECTRA), or leave line_by_line out."
+        )
     missing = [name for name in ("cls", "sep", "pad", "mask") if getattr(tokenizer, f"{name}_token_id", None) is None]
     if missing:
         raise ValueError(f"The tokenizer has no {', '.join(missing)} token; a BERT or ELECTRA tokenizer is needed.")

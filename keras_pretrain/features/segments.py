@@ -35,6 +35,23 @@ def pack_segments(
     return np.concatenate([[0], ends])[:-1].astype(np.int64), ends  # a segment starts at the end of the one before it
 
 
+def separate_sentences(corpus: TokenizedCorpus, *, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make each sentence a segment of its own; one with more than `max_tokens` tokens is divided into several.
+
+    Args:
+      corpus: the documents.
+      max_tokens: maximum number of tokens of a segment, without special tokens.
+
+    Returns:
+      `(start, end)`, each (segments,) int64, as `pack_segments` returns them.
+    """
+    starts, ends = corpus.sentence_starts[:-1], corpus.sentence_starts[1:]
+    counts = -(-(ends - starts) // max_tokens)  # of segments in each sentence; 0 for one without tokens
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    begin = np.repeat(starts, counts) + within * max_tokens
+    return begin, np.minimum(begin + max_tokens, np.repeat(ends, counts))
+
+
 def _pack_document(
     corpus: TokenizedCorpus, document: int, max_tokens: int, short_seq_prob: float, rng: random.Random, ends: array
 ) -> None:

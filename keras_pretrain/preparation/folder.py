@@ -125,6 +125,7 @@ class PreparationArguments(TypedDict, total=False):
     vocab_size: int
     objective: str
     block_size: int
+    line_by_line: bool
     short_seq_prob: float
     dupe_factor: int
     seed: int
@@ -172,6 +173,7 @@ def prepare_corpus(
     vocab_size: int = 25_000,
     objective: str = "mlm+nsp",
     block_size: int = 128,
+    line_by_line: bool = False,
     short_seq_prob: float = 0.1,
     dupe_factor: int = 1,
     seed: int = 42,
@@ -200,7 +202,7 @@ def prepare_corpus(
         the default.
       tokenizer: a fast tokenizer, or its name or folder. Default: train one on the training documents.
       vocab_size: vocabulary size of the trained tokenizer.
-      objective, block_size, short_seq_prob, dupe_factor, seed: as in `build_features`.
+      objective, block_size, line_by_line, short_seq_prob, dupe_factor, seed: as in `build_features`.
       num_proc: number of worker processes. Default: one for each processor that this process may use.
       engine: a `RayEngine`, to use a cluster instead of processes of this machine.
       overwrite: take over a folder that was prepared by a version without a manifest (0.1.0 before November 2026), and
@@ -232,10 +234,12 @@ def prepare_corpus(
         raise ValueError(f"The tokenizer is a slow one ({type(given).__name__}, in Python); a fast one is needed.")
     recorded = cleaning_of(given) if given is not None and clean is None else None
     cleaning = choose_cleaning(language, cleaning or recorded, clean)
-    check_settings(given or empty_tokenizer(vocab_size), objective, block_size, short_seq_prob, dupe_factor)
+    check_settings(
+        given or empty_tokenizer(vocab_size), objective, block_size, line_by_line, short_seq_prob, dupe_factor
+    )
     settings = Settings(
         text_column, validation_fraction, language, cleaning, backend, vocab_size, objective, block_size,
-        short_seq_prob, dupe_factor, seed, drop_duplicates,
+        line_by_line, short_seq_prob, dupe_factor, seed, drop_duplicates,
     )  # fmt: skip
     # `find_source` reads a streaming dataset, so first check that the output can be written.
     opened = None if isinstance(source, (str, os.PathLike)) else _open_folder(directory, overwrite)

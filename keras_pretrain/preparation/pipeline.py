@@ -60,6 +60,7 @@ class Settings:
     vocab_size: int
     objective: str
     block_size: int
+    line_by_line: bool
     short_seq_prob: float
     dupe_factor: int
     seed: int
@@ -232,6 +233,7 @@ class Preparation:
             others = [blocks[other] for other in drawn if other != number]
             tasks.append((number, [block, *others], number in drawn, passes))
         shared = {name: getattr(settings, name) for name in ("objective", "block_size", "short_seq_prob", "seed")}
+        shared |= {"line_by_line": True} if settings.line_by_line else {}  # else the names of older files stay valid
         stage = partial(build_examples, self._shelf(split), self.tokenizer, digest, shared)
         return self._collect(stage, tasks, f"Building {split}")
 

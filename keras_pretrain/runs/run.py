@@ -228,7 +228,7 @@ class Run:
                 raise ValueError("The corpus has no validation split: it needs at least four documents.")
         if self.model is not None and self.objective is None:
             self.settings = settings = dataclasses.replace(
-                cast(AdaptSettings, settings), objective=cast(Objective, choose_objective(self.corpus["train"]))
+                cast(AdaptSettings, settings), objective=cast(Objective, self._choose_objective())
             )
         with self._clock("sentences"):
             names = ("language", "cleaning", "backend", "num_proc")
@@ -241,6 +241,7 @@ class Run:
         with self._clock("examples"):
             building: dict[str, Any] = {
                 "objective": self.objective,
+                "line_by_line": settings.line_by_line,
                 "dupe_factor": settings.passes,
                 "seed": settings.seed,
             }
@@ -248,6 +249,9 @@ class Run:
                 build_features(self.sentences, self.tokenizer, block_size=block, **building)
                 for block, _ in settings.shapes
             ]
+
+    def _choose_objective(self) -> str:
+        return "mlm" if self.settings.line_by_line else choose_objective(self.corpus["train"])
 
     def _change_tokenizer(self) -> None:
         """Does nothing; a subclass that adds tokens overrides it. It is called before examples are built."""

@@ -27,7 +27,7 @@ _SOURCES = ("corpus", "tokenizer", "model", "init_from", "init_generator_from")
 # Settings for making examples from a corpus. They cannot be given with a prepared folder, which was made with its own.
 _OF_CORPUS = (
     "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "cleaning", "backend",
-    "vocab_size", "passes",
+    "vocab_size", "passes", "line_by_line",
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
 # Settings in which a run may differ from its recipe and still have the same losses, apart from chance.
@@ -146,11 +146,17 @@ class CorpusSettings(Settings):
       cleaning: How to clean texts. Default: as recorded with a given tokenizer; else comments for ko, prose for en.
       backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines if no sentences are needed.
       vocab_size: The number of tokens of a new tokenizer.
+      line_by_line: Make each line of a text an example of its own, for reviews, comments and messages.
       passes: Number of sets of examples to make from the corpus, each with other cuts and pairs.
       seed: The seed for every random choice.
       num_proc: Worker processes. Default: one for each processor.
       overwrite: Replace files in the output that this version did not write.
     """
+
+    if TYPE_CHECKING:  # a field or property of the records below
+
+        @property
+        def objective(self) -> str | None: ...
 
     corpus: str | None = setting(None, private=True)
     text_column: str = setting("text", private=True)
@@ -163,6 +169,7 @@ class CorpusSettings(Settings):
     cleaning: Cleaning | None = setting(None)
     backend: str | None = setting(None)
     vocab_size: int = setting(25_000, least=6)
+    line_by_line: bool = setting(False)
     seed: int = setting(42, least=0, most=2**31 - 1)
     num_proc: int | None = setting(None, free=True, least=1)
     overwrite: bool = setting(False, free=True)
@@ -171,6 +178,11 @@ class CorpusSettings(Settings):
         _check_encoding(self.encoding)
         if self.corpus is not None:
             require_source("corpus", self.corpus)
+        if self.line_by_line and self.objective == "mlm+nsp":
+            raise ValueError(
+                "`line_by_line` makes examples of one line, but the `objective` mlm+nsp needs pairs. Set the objective "
+                "to mlm (for an ELECTRA, prepare rtd), or leave `line_by_line` out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,8 +287,6 @@ class PretrainingSettings(CorpusSettings):
         def init_from(self) -> str | None: ...
         @property
         def size(self) -> str: ...
-        @property
-        def objective(self) -> str | None: ...
     else:
         init_from: ClassVar[str | None] = None
 
@@ -392,6 +402,7 @@ class PretrainingSettings(CorpusSettings):
         """As `Settings.unused`."""
         unused = set(_OF_CORPUS) if self.prepared is not None else set()
         unused |= {"size", "vocab_size"} if self.init_from else set()
+        unused |= {"passes"} if self.line_by_line else set()
         follows = self.recipe in recipe_names() and not self.differences_from_recipe()
         return unused if follows else unused | {"recipe"}
 

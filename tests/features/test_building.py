@@ -46,6 +46,19 @@ def test_segments_keep_every_token_in_order(sentences, tokenizer, objective):
     assert not any(any(types) for types in features["token_type_ids"])
 
 
+@pytest.mark.parametrize("objective", ["mlm", "rtd"])
+def test_line_by_line_makes_an_example_of_each_line(tokenizer, objective, package_log):
+    long = ["다 라 마 바 사 아"]
+    sentences = Dataset.from_dict({"sentences": [["가 나", "다"], [], long, ["라 마 바", "가 나"]]})
+    settings = {"objective": objective, "block_size": 6, "line_by_line": True}
+    features = kp.build_features(sentences, tokenizer, **settings)
+    lines = ["가 나", "다", "다 라 마 바", "사 아", "라 마 바", "가 나"]
+    assert features["input_ids"][:] == tokenizer(lines)["input_ids"]
+    assert "6 segments" in package_log.text
+    again = kp.build_features(sentences, tokenizer, **settings, dupe_factor=3, short_seq_prob=1.0, seed=1)
+    assert again.data.table.equals(features.data.table)
+
+
 def test_the_same_seed_gives_the_same_bytes(sentences, tokenizer):
     first, again, other = (kp.build_features(sentences, tokenizer, block_size=32, seed=seed) for seed in (1, 1, 2))
     assert first.data.table.equals(again.data.table)
@@ -101,6 +114,7 @@ def test_examples_that_lost_their_objective_are_asked_about(sentences, tokenizer
         ({"block_size": 1024}, "block_size 1024 .*model_max_length, 512"),
         ({"short_seq_prob": 1.5}, "short_seq_prob .*from 0 to 1, not 1.5"),
         ({"dupe_factor": 0}, "dupe_factor .*at least 1, not 0"),
+        ({"line_by_line": True}, r"line_by_line .*mlm\+nsp.*objective mlm"),
     ],
 )
 def test_wrong_settings_are_refused(sentences, tokenizer, settings, message):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_pretrain.features.segments import pack_segments
+from keras_pretrain.features.segments import pack_segments, separate_sentences
 from keras_pretrain.features.tokenizing import TokenizedCorpus
 
 
@@ -27,6 +27,19 @@ def test_a_segment_never_crosses_a_document():
 
 def test_a_sentence_that_is_too_long_goes_on_in_the_next_segment():
     assert segments(corpus_of([2, 11, 2]), max_tokens=5) == [(0, 2), (2, 7), (7, 12), (12, 15)]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 5, 126])
+def test_separate_sentences_are_those_of_a_loop_over_them(max_tokens):
+    rng = np.random.default_rng(0)
+    lengths = [rng.integers(0, 20, rng.integers(0, 9)).tolist() for _ in range(200)]
+    corpus = corpus_of(*lengths, [126, 127, 252, 253])
+    expected = []
+    for first, last in zip(corpus.sentence_starts[:-1].tolist(), corpus.sentence_starts[1:].tolist(), strict=True):
+        expected += [(at, min(at + max_tokens, last)) for at in range(first, last, max_tokens)]
+    start, end = separate_sentences(corpus, max_tokens=max_tokens)
+    assert list(zip(start.tolist(), end.tolist(), strict=True)) == expected
+    assert (start.dtype, end.dtype) == (np.int64, np.int64)
 
 
 @pytest.mark.parametrize("short_seq_prob", [0.0, 0.1, 1.0])

@@ -342,6 +342,7 @@ def test_a_slow_tokenizer_is_refused(corpus, prepared, tmp_path):
         ({"num_proc": 0}, "num_proc .*at least 1, not 0"),
         ({"dupe_factor": 0}, "dupe_factor .*at least 1, not 0"),
         ({"language": "de"}, "'ko' and 'en'.*'de'"),
+        ({"line_by_line": True, "objective": "mlm+nsp"}, r"line_by_line .*mlm\+nsp.*objective mlm"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_read(settings, message, corpus, tmp_path):
@@ -404,12 +405,13 @@ def test_rows_that_cannot_be_read_are_counted_or_refused(corpus, small_blocks, p
 
 def in_memory(source, cache, **changed):
     """What `prepare` gives, by the other way."""
-    settings = SETTINGS | {"objective": "mlm+nsp", "dupe_factor": 1, "drop_duplicates": False} | changed
+    settings = SETTINGS | {"objective": "mlm+nsp", "dupe_factor": 1, "drop_duplicates": False, "line_by_line": False}
+    settings |= changed
     corpus = kp.load_corpus(source, drop_duplicates=settings["drop_duplicates"])
     how = {name: settings[name] for name in ("language", "backend", "cleaning", "objective")}
     sentences = kp.prepare_sentences(corpus, **how, cache_dir=cache, num_proc=1)
     tokenizer = kp.train_tokenizer(sentences["train"], vocab_size=settings["vocab_size"])
-    how = {name: settings[name] for name in ("objective", "block_size", "dupe_factor")}
+    how = {name: settings[name] for name in ("objective", "block_size", "dupe_factor", "line_by_line")}
     return corpus, tokenizer, kp.build_features(sentences, tokenizer, **how)
 
 
@@ -419,8 +421,9 @@ def in_memory(source, cache, **changed):
         {"dupe_factor": 3},
         {"objective": "rtd", "backend": None},
         {"objective": "mlm", "cleaning": "prose", "drop_duplicates": True},
+        {"objective": "mlm", "line_by_line": True, "dupe_factor": 2},
     ],
-    ids=lambda settings: settings.get("objective", "mlm+nsp"),
+    ids=lambda settings: "lines" if "line_by_line" in settings else settings.get("objective", "mlm+nsp"),
 )
 def test_both_ways_give_the_same_split_vocabulary_and_examples(corpus, small_blocks, tmp_path, settings):
     write_corpus(corpus, count=130)

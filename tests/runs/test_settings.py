@@ -7,7 +7,14 @@ import sys
 import pytest
 import yaml
 
-from keras_pretrain.runs import AdaptSettings, BertSettings, ElectraSettings, FinetuneSettings, read_settings
+from keras_pretrain.runs import (
+    AdaptSettings,
+    BertSettings,
+    ElectraSettings,
+    FinetuneSettings,
+    PrepareSettings,
+    read_settings,
+)
 from keras_pretrain.runs.settings import public_name
 
 
@@ -107,6 +114,15 @@ def test_what_has_no_effect_is_refused_or_not_published(tmp_path):
     public = BertSettings(prepared=tmp_path).completed().public()
     assert not {"passes", "vocab_size", "sample_by"} & public.keys()
     assert not {"vocab_size", "prepared"} & {field.name for field in dataclasses.fields(AdaptSettings)}
+
+
+def test_lines_are_not_examples_of_a_run_with_pairs(tmp_path):
+    for kind, given in ((BertSettings, {}), (PrepareSettings, {"corpus": str(tmp_path), "output": tmp_path})):
+        with pytest.raises(ValueError, match=r"`line_by_line` .*`objective`.*mlm\b.*leave"):
+            kind(line_by_line=True, **given)
+        public = kind(line_by_line=True, objective="mlm", **given).public()
+        assert public["line_by_line"] is True
+    assert "passes" not in ElectraSettings(line_by_line=True).public()
 
 
 def test_what_is_not_given_is_chosen():
