@@ -7,8 +7,9 @@ import math
 import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
@@ -180,7 +181,8 @@ def finetune(
         "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "dropout": dropout,
         "token_dropout": token_dropout, "max_length": max_length, "patience": patience,
     }  # fmt: skip
-    _check_settings(settings, seeds, class_weight, regression, cleaning)
+    check_settings(settings)
+    _check_arguments(seeds, class_weight, regression, cleaning)
     if precision == "auto" and resume and directory is not None:  # all seeds of a directory use the same precision
         stored = stored_settings(directory).get("precision")
         precision = stored if stored in ("float32", "bfloat16") else precision  # only these two are possible here
@@ -320,7 +322,7 @@ def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list
     """Map the index of each class to its weight; `None` if there are no weights."""
     if class_weight is None:
         return None
-    if isinstance(class_weight, str):  # "balanced", see `_check_settings`
+    if isinstance(class_weight, str):  # "balanced", see `_check_arguments`
         counts = Counter(map(str, train["label"][:]))
         return {i: len(train) / (len(labels) * counts[label]) for i, label in enumerate(labels)}
     given = {str(label): weight for label, weight in class_weight.items()}
@@ -332,15 +334,21 @@ def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list
     return {i: float(given[label]) for i, label in enumerate(labels)}
 
 
-def _check_settings(
-    settings: dict, seeds: list[int], class_weight: str | dict | None, regression: bool, cleaning: str | None
-) -> None:
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Check numbers that are arguments of `finetune`.
+
+    Raises:
+      ValueError: a setting is no number, or outside its range.
+    """
     given = {name: value for name, value in settings.items() if value is not None or name not in _OPTIONAL}
     for name, value in given.items():
-        if name in _RANGES and not _RANGES[name][0](value):
-            raise ValueError(f"{name} must be {_RANGES[name][1]}, not {value}.")
-        if name in _SMALLEST and not (isinstance(value, (int, np.integer)) and value >= _SMALLEST[name]):
+        if name in _RANGES and not (isinstance(value, Real) and _RANGES[name][0](value)):
+            raise ValueError(f"{name} must be {_RANGES[name][1]}, not {value!r}.")
+        if name in _SMALLEST and not (isinstance(value, Integral) and value >= _SMALLEST[name]):
             raise ValueError(f"{name} must be at least {_SMALLEST[name]} and a whole number, not {value!r}.")
+
+
+def _check_arguments(seeds: list[int], class_weight: str | dict | None, regression: bool, cleaning: str | None) -> None:
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed <= _LARGEST_SEED for seed in seeds):
         raise ValueError(f"Give at least one seed, each once, from 0 to {_LARGEST_SEED}, not {seeds}.")
     if class_weight is not None and regression:

@@ -30,6 +30,7 @@ from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.export.privacy import public_metrics
 from keras_pretrain.finetuning import finetune, load_examples
 from keras_pretrain.finetuning.metrics import require_metrics
+from keras_pretrain.finetuning.training import check_settings
 from keras_pretrain.models.loading import Checkpoint, check_checkpoint, find_checkpoint
 from keras_pretrain.models.precision import precision_of_products
 from keras_pretrain.preparation import prepare_sentences
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 _SUITES = resources.files("keras_pretrain") / "suites"
 _METRICS = {False: ("accuracy", "f1_macro", "f1"), True: ("spearman", "pearson")}
 _OF_TEXT = ("file", "part", *(name for name in inspect.signature(load_corpus).parameters if name != "source"))
+_FINETUNING = ("epochs", "batch_size", "max_length", "learning_rate", "layerwise_decay", "token_dropout")
 _PASSED_ON = ("text_column", "pair_column", "label_column", "group_column", "keep_labels", "regression", "seed",
               "encoding", "dialect")  # fmt: skip
 
@@ -93,7 +95,7 @@ def read_suite(name: str | os.PathLike[str]) -> Suite:
 
     Raises:
       FileNotFoundError: no such suite.
-      ValueError: an entry is unknown or missing.
+      ValueError: an entry is unknown or missing, or a setting of a task is outside its range.
     """
     known = sorted(each.name.removesuffix(".yaml") for each in _SUITES.iterdir() if each.name.endswith(".yaml"))
     if str(name) not in known and not Path(name).is_file():
@@ -122,6 +124,10 @@ def read_suite(name: str | os.PathLike[str]) -> Suite:
             raise ValueError(
                 f"{name}: the task {task!r} has the metric {each.metric!r}. Choose {' or '.join(allowed)}."
             )
+        try:
+            check_settings({setting: getattr(each, setting) for setting in _FINETUNING})
+        except ValueError as error:
+            raise ValueError(f"{name}: the task {task!r}: {error}") from None
     return suite
 
 
@@ -213,9 +219,6 @@ def evaluate_suite(
             )
             figures[label][task] = {"metric": settings.metric, **tuned.metrics[settings.metric]}
     return figures
-
-
-_FINETUNING = ("epochs", "batch_size", "max_length", "learning_rate", "layerwise_decay", "token_dropout")
 
 
 def suite_table(figures: dict[str, dict[str, Any]]) -> str:
