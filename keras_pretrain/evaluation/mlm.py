@@ -39,6 +39,7 @@ def evaluate_mlm(
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     block_size: int = 128,
+    line_by_line: bool = False,
     batch_size: int = 32,
     mask_prob: float = 0.15,
     seed: int = 42,
@@ -49,8 +50,8 @@ def evaluate_mlm(
     """Mask a corpus and let a model fill the gaps.
 
     The masked positions, and the tokens that replace them, depend only on the corpus, its cleaning, the tokenizer,
-    `block_size`, `batch_size`, `mask_prob` and `seed`. Two models with the same tokenizer are therefore asked exactly
-    the same questions.
+    `block_size`, `line_by_line`, `batch_size`, `mask_prob` and `seed`. Two models with the same tokenizer are therefore
+    asked exactly the same questions.
 
     If the tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared, because a vocabulary of
     long words has fewer and harder gaps. `loss_per_character` can be compared with care: it is the total loss of all
@@ -61,9 +62,11 @@ def evaluate_mlm(
       model: a folder or a name on the Hub (BERT, or an ELECTRA generator; from a checkpoint of an `ElectraPretrainer`,
         the generator is loaded), or a model object with an MLM head, together with its `tokenizer`.
       sentences: a dataset with column `sentences` (list[str]), as `prepare_sentences` returns it, or `text` (str); one
-        document per row. The result does not depend on how the documents were split into sentences.
+        document per row. Except with `line_by_line`, the result does not depend on how the documents were split into
+        sentences.
       tokenizer: the tokenizer. Default: the checkpoint's.
       block_size: the maximum number of tokens of an example.
+      line_by_line: each sentence of `sentences`, or line of `text`, is an example of its own, as in `build_features`.
       batch_size: rows of a batch; a row holds as many examples as fit.
       mask_prob: share of the ordinary tokens that are predicted.
       seed: the seed for examples and masks.
@@ -91,8 +94,9 @@ def evaluate_mlm(
     """
     model, tokenizer = load_model(model, tokenizer, download)
     require_fit(model.config, tokenizer, block_size)
-    documents = whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning))
-    features = build_features(documents, tokenizer, objective="mlm", block_size=block_size, short_seq_prob=0, seed=seed)
+    documents = whole_documents(sentences, choose_text_cleaning(tokenizer, cleaning), keep_lines=line_by_line)
+    building: dict[str, Any] = {"block_size": block_size, "line_by_line": line_by_line, "seed": seed}
+    features = build_features(documents, tokenizer, objective="mlm", short_seq_prob=0, **building)
     masking = {"mask_prob": mask_prob, "glue_prob": 0.0}
     plain = Batches(features, tokenizer, batch_size, masking, seed, False, block_size, packed=True)
     glued = plain.with_glue(1.0)
@@ -178,15 +182,19 @@ def compare_mlm(
     return figures
 
 
-def whole_documents(corpus: Dataset, cleaning: str) -> Dataset:
-    """Clean each document and make it one sentence, so that the masked blocks do not depend on a sentence splitter."""
+def whole_documents(corpus: Dataset, cleaning: str, *, keep_lines: bool = False) -> Dataset:
+    """Clean each document and make it one sentence, so that the masked blocks do not depend on a sentence splitter.
+
+    Args:
+      keep_lines: each sentence (of a text: each line) stays a sentence of its own.
+    """
     column = "sentences" if "sentences" in corpus.column_names else "text"
     if column not in corpus.column_names:
         raise ValueError(f"The corpus needs a column 'sentences' or 'text'; its columns are {corpus.column_names}.")
     rows = (row for batch in corpus.select_columns([column]).iter(1000) for row in batch[column])
     documents = (row.splitlines() if column == "text" else row for row in rows)
     cleaned = (filter(None, (clean_text(part, cleaning) for part in document)) for document in documents)
-    return Dataset.from_dict({"sentences": [[" ".join(parts)] for parts in cleaned]})
+    return Dataset.from_dict({"sentences": [[*parts] if keep_lines else [" ".join(parts)] for parts in cleaned]})
 
 
 def _perplexity(loss: float) -> float:

@@ -45,7 +45,7 @@ def build_features(
       tokenizer: a fast tokenizer with `[CLS]`, `[SEP]`, `[PAD]` and `[MASK]`.
       objective: `"mlm+nsp"`: pairs `[CLS] A [SEP] B [SEP]` (see `features.next_sentence.pair_sentences` for the rule,
         and for documents with a single sentence); `"mlm"` or `"rtd"`: single segments `[CLS] A [SEP]` packed from the
-        sentences of one document.
+        sentences of one document, or with `line_by_line` from one line.
       block_size: the maximum number of tokens of an example, with special tokens.
       line_by_line: each line of the text (with another `backend` than `"lines"`: each sentence) is an example of its
         own, and a line that is too long is divided. It is for documents whose lines are texts of their own, such as
@@ -65,8 +65,8 @@ def build_features(
       balance of the labels, and the parts of the corpus that were left out.
 
     Raises:
-      ValueError: an unknown objective, a block size that is too small, or larger than the tokenizer's
-        `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
+      ValueError: an unknown objective, `line_by_line` with `"mlm+nsp"`, a block size that is too small, or larger than
+        the tokenizer's `model_max_length`, no column `sentences`, no text, or a corpus that gives no pairs.
     """
     check_settings(tokenizer, objective, block_size, line_by_line, short_seq_prob, dupe_factor)
     for part in sentences.values() if isinstance(sentences, dict) else (sentences,):
@@ -192,7 +192,7 @@ def build_block(
       The columns of `build_features`, and counts, which `add_figures` sums over the blocks.
     """
     corpus, own = TokenizedCorpus.join(blocks), blocks[0]
-    passes = 1 if line_by_line else passes  # all would be the same
+    passes = 1 if line_by_line else passes  # more would only repeat the examples
     seeds = [(seed, each, number) for each in range(passes)]
     max_tokens = block_size - _num_special(objective)
     settings: dict[str, Any] = {"max_tokens": max_tokens, "short_seq_prob": short_seq_prob}

@@ -46,7 +46,7 @@ def separate_sentences(corpus: TokenizedCorpus, *, max_tokens: int) -> tuple[np.
       `(start, end)`, each (segments,) int64, as `pack_segments` returns them.
     """
     starts, ends = corpus.sentence_starts[:-1], corpus.sentence_starts[1:]
-    counts = -(-(ends - starts) // max_tokens)  # of segments in each sentence; 0 for one without tokens
+    counts = -(-(ends - starts) // max_tokens)  # of segments in each sentence
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     begin = np.repeat(starts, counts) + within * max_tokens
     return begin, np.minimum(begin + max_tokens, np.repeat(ends, counts))

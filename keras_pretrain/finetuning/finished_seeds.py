@@ -26,6 +26,16 @@ _CHECKSUMS = {
 }
 
 
+class OtherSettings(ValueError):
+    """A directory holds seeds that were trained with other settings. `found` names it and the settings."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"{found} Choose another directory, or pass resume=False, which deletes the results of fine-tuning there."
+        )
+
+
 class FinishedSeeds:
     """The results of the finished seeds, and the weights of one seed: in memory, and on disk if there is a folder.
 
@@ -54,7 +64,7 @@ class FinishedSeeds:
           resume: `False` deletes the results that fine-tuning stored there.
 
         Raises:
-          ValueError: the directory holds results of other settings.
+          OtherSettings: the directory holds results of other settings.
           FileExistsError: a file that fine-tuning did not write has the name of a file that it writes.
           OSError: the directory cannot be written to, or (`BlockingIOError`) another process is training in it.
         """
@@ -130,10 +140,7 @@ class FinishedSeeds:
             if theirs.get(name) != ours.get(name)
         ]
         if differing:
-            raise ValueError(
-                f"{path} holds seeds that were trained with other settings: {'; '.join(differing)}. Choose another "
-                "directory, or pass resume=False, which deletes the results of fine-tuning there."
-            )
+            raise OtherSettings(f"{path} holds seeds that were trained with other settings: {'; '.join(differing)}.")
         self.results = {int(seed): result for seed, result in stored["results"].items()}
         self.weights_seed = stored["weights_seed"] if (path / _WEIGHTS).exists() else None
 

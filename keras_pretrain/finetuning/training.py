@@ -181,7 +181,7 @@ def finetune(
         "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "dropout": dropout,
         "token_dropout": token_dropout, "max_length": max_length, "patience": patience,
     }  # fmt: skip
-    check_settings(settings)
+    check_finetuning_settings(settings)
     _check_arguments(seeds, class_weight, regression, cleaning)
     if precision == "auto" and resume and directory is not None:  # all seeds of a directory use the same precision
         stored = stored_settings(directory).get("precision")
@@ -334,17 +334,18 @@ def _weigh_classes(class_weight: str | dict | None, train: Dataset, labels: list
     return {i: float(given[label]) for i, label in enumerate(labels)}
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
+def check_finetuning_settings(settings: Mapping[str, Any]) -> None:
     """Check numbers that are arguments of `finetune`.
 
     Raises:
-      ValueError: a setting is no number, or outside its range.
+      ValueError: a setting is not a number, or outside its range.
     """
     given = {name: value for name, value in settings.items() if value is not None or name not in _OPTIONAL}
     for name, value in given.items():
-        if name in _RANGES and not (isinstance(value, Real) and _RANGES[name][0](value)):
+        is_bool = isinstance(value, bool)
+        if name in _RANGES and (is_bool or not isinstance(value, Real) or not _RANGES[name][0](value)):
             raise ValueError(f"{name} must be {_RANGES[name][1]}, not {value!r}.")
-        if name in _SMALLEST and not (isinstance(value, Integral) and value >= _SMALLEST[name]):
+        if name in _SMALLEST and (is_bool or not isinstance(value, Integral) or value < _SMALLEST[name]):
             raise ValueError(f"{name} must be at least {_SMALLEST[name]} and a whole number, not {value!r}.")
 
 

@@ -226,7 +226,7 @@ class Preparation:
         starts = (document_starts(self.folder.path / name) for name in names)
         divided = divide(starts, _total(tokens, "tokens"))
         blocks = [[(names[part], first, end) for part, first, end in block] for block in divided]
-        passes = settings.dupe_factor if split == "train" else 1
+        passes = settings.dupe_factor if split == "train" and not settings.line_by_line else 1
         tasks = []
         for number, block in enumerate(blocks):
             drawn = draw_blocks(number, len(blocks), settings.seed) if settings.objective == "mlm+nsp" else []

@@ -73,7 +73,8 @@ class AdaptationRun(Run):
             logger.info("The tokenizer has new words, so the gaps are not the same: compare loss_per_character.")
 
     def _evaluate(self, checkpoint: str | Path) -> dict[str, float]:
-        return evaluate_mlm(checkpoint, self.sentences["validation"], block_size=self.settings.shapes[0][0])
+        block_size, lines = self.settings.shapes[0][0], self.settings.line_by_line
+        return evaluate_mlm(checkpoint, self.sentences["validation"], block_size=block_size, line_by_line=lines)
 
     def _judge(self, checkpoint: str | Path, name: str) -> dict[str, dict]:
         """Fine-tune a checkpoint on the task. After a kill, finished seeds are not trained again."""

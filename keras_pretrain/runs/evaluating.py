@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
@@ -30,7 +31,8 @@ def evaluate_checkpoints(
       corpus: a source for `load_corpus`, or a file of labelled texts for classifiers. Default, for masked language
         models: the validation split of the run that made the first model; its record (`run.yaml`) names the corpus.
       text_column, pair_column, label_column: the columns of the corpus.
-      block_size: the maximum number of tokens of an example. Default: the run's, or 128 without a run.
+      block_size: the maximum number of tokens of an example. Default: that of the run that made the first model, or 128
+        without a run. If the run was trained line by line, so is the text divided here.
       seed: the seed for the masks.
 
     Returns:
@@ -68,9 +70,11 @@ def evaluate_checkpoints(
         documents = _validation_of(record)
     else:
         raise ValueError(f"`corpus` is missing, and {models[0]} has no {RECORD} that names one.")
-    if block_size is None:
-        block_size = max(block for block, _ in record.shapes) if isinstance(record, PretrainingSettings) else 128
-    return compare_mlm(dict(zip(models, models, strict=True)), documents, block_size=block_size, seed=seed)
+    how: dict[str, Any] = {"block_size": block_size or 128, "seed": seed}
+    if isinstance(record, PretrainingSettings):
+        how["block_size"] = block_size or max(block for block, _ in record.shapes)
+        how["line_by_line"] = record.line_by_line
+    return compare_mlm(dict(zip(models, models, strict=True)), documents, **how)
 
 
 def table(metrics: dict[str, dict[str, float]]) -> str:

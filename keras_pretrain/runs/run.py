@@ -527,9 +527,10 @@ def _for_what_is_installed(settings: PretrainingSettings) -> PretrainingSettings
     if settings.prepared is not None:
         return settings
     found: dict[str, Any] = {}
+    unchosen = "mlm" if settings.line_by_line else "mlm+nsp"
     try:
         if settings.objective is not None or settings.corpus is None:
-            choose_backend(settings.language, settings.backend, settings.objective or "mlm+nsp")
+            choose_backend(settings.language, settings.backend, settings.objective or unchosen)
     except ModuleNotFoundError as error:
         if settings.corpus is not None or settings.backend is not None:
             raise

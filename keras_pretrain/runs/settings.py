@@ -146,8 +146,8 @@ class CorpusSettings(Settings):
       cleaning: How to clean texts. Default: as recorded with a given tokenizer; else comments for ko, prose for en.
       backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines if no sentences are needed.
       vocab_size: The number of tokens of a new tokenizer.
-      line_by_line: Make each line of a text an example of its own, for reviews, comments and messages.
-      passes: Number of sets of examples to make from the corpus, each with other cuts and pairs.
+      line_by_line: Make each line of a text an example of its own, for reviews and messages. Not for mlm+nsp.
+      passes: Number of sets of examples to make, each with other cuts and pairs. No effect with line_by_line.
       seed: The seed for every random choice.
       num_proc: Worker processes. Default: one for each processor.
       overwrite: Replace files in the output that this version did not write.
@@ -178,11 +178,16 @@ class CorpusSettings(Settings):
         _check_encoding(self.encoding)
         if self.corpus is not None:
             require_source("corpus", self.corpus)
-        if self.line_by_line and self.objective == "mlm+nsp":
+        if self.line_by_line and self.objective == "mlm+nsp" and getattr(self, "prepared", None) is None:
+            possible = "mlm (BERT) or rtd (ELECTRA)" if self.kind == "prepare" else "mlm"
             raise ValueError(
-                "`line_by_line` makes examples of one line, but the `objective` mlm+nsp needs pairs. Set the objective "
-                "to mlm (for an ELECTRA, prepare rtd), or leave `line_by_line` out."
+                "`line_by_line` makes examples of one line, but the `objective` mlm+nsp needs pairs. Set `objective` "
+                f"to {possible}, or leave `line_by_line` out."
             )
+
+    def unused(self) -> set[str]:
+        """As `Settings.unused`."""
+        return {"passes"} if self.line_by_line else set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,9 +405,8 @@ class PretrainingSettings(CorpusSettings):
 
     def unused(self) -> set[str]:
         """As `Settings.unused`."""
-        unused = set(_OF_CORPUS) if self.prepared is not None else set()
+        unused = super().unused() | (set(_OF_CORPUS) if self.prepared is not None else set())
         unused |= {"size", "vocab_size"} if self.init_from else set()
-        unused |= {"passes"} if self.line_by_line else set()
         follows = self.recipe in recipe_names() and not self.differences_from_recipe()
         return unused if follows else unused | {"recipe"}
 

@@ -29,8 +29,9 @@ from keras_pretrain.evaluation.heads import MissingHead, require_pairs
 from keras_pretrain.export.checkpoint import save_checkpoint
 from keras_pretrain.export.privacy import public_metrics
 from keras_pretrain.finetuning import finetune, load_examples
+from keras_pretrain.finetuning.finished_seeds import OtherSettings
 from keras_pretrain.finetuning.metrics import require_metrics
-from keras_pretrain.finetuning.training import check_settings
+from keras_pretrain.finetuning.training import check_finetuning_settings
 from keras_pretrain.models.loading import Checkpoint, check_checkpoint, find_checkpoint
 from keras_pretrain.models.precision import precision_of_products
 from keras_pretrain.preparation import prepare_sentences
@@ -125,7 +126,7 @@ def read_suite(name: str | os.PathLike[str]) -> Suite:
                 f"{name}: the task {task!r} has the metric {each.metric!r}. Choose {' or '.join(allowed)}."
             )
         try:
-            check_settings({setting: getattr(each, setting) for setting in _FINETUNING})
+            check_finetuning_settings({setting: getattr(each, setting) for setting in _FINETUNING})
         except ValueError as error:
             raise ValueError(f"{name}: the task {task!r}: {error}") from None
     return suite
@@ -170,8 +171,8 @@ def evaluate_suite(
 
     Raises:
       FileNotFoundError: a model, the suite or one of its files is missing; raised before anything is computed.
-      ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, a damaged checkpoint, or
-        `pairs` whose documents all have a single sentence.
+      ValueError: a suite that cannot be read, an unknown task, a negative number of seeds, a damaged checkpoint,
+        `pairs` whose documents all have a single sentence, or an `output` with results of other settings of a task.
       ModuleNotFoundError: there are tasks, but the extra `finetune` is not installed.
     """
     chosen = _choose(read_suite(suite), tasks, seeds)
@@ -205,18 +206,21 @@ def evaluate_suite(
             figures[label] |= _unless_missing(evaluate_next_sentences, name, sentences, checkpoint, how)
         for task, settings in chosen.tasks.items():
             logger.info("%s: %d seeds of %s", label, seeds, task)
-            tuned = finetune(
-                name,
-                examples[task]["train"],
-                examples[task]["validation"],
-                regression=bool(settings.train.get("regression")),
-                cleaning=chosen.cleaning,
-                seeds=range(seeds),
-                directory=folder / _key(checkpoint) / task,
-                precision=precision,  # "auto" keeps the precision of finished seeds
-                verbose=2,
-                **{each: getattr(settings, each) for each in _FINETUNING},
-            )
+            try:
+                tuned = finetune(
+                    name,
+                    examples[task]["train"],
+                    examples[task]["validation"],
+                    regression=bool(settings.train.get("regression")),
+                    cleaning=chosen.cleaning,
+                    seeds=range(seeds),
+                    directory=folder / _key(checkpoint) / task,
+                    precision=precision,  # "auto" keeps the precision of finished seeds
+                    verbose=2,
+                    **{each: getattr(settings, each) for each in _FINETUNING},
+                )
+            except OtherSettings as error:
+                raise ValueError(f"`output`: {error.found} Choose another output.") from None
             figures[label][task] = {"metric": settings.metric, **tuned.metrics[settings.metric]}
     return figures
 

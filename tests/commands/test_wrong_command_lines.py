@@ -161,6 +161,9 @@ adapt --model bert --corpus texts.txt --output bert     | --output
 electra --init-from electra --output electra            | --output
 finetune --model bert --train labelled.csv --output begun | bert
 bert --prepared empty_folder --passes 3                 | --passes
+bert --line-by-line                                     | --objective
+prepare --corpus texts.txt --output o --line-by-line    | --objective
+bert --prepared empty_folder --line-by-line             | --prepared
 evaluate --model bert --corpus texts.txt --label-column x | --label-column
 adapt --model bert --strategy multiworker --output o    | --strategy
 push --model prepared --repo me/x                       | texts

@@ -136,6 +136,18 @@ def test_how_a_text_was_split_makes_no_difference(bert, few, tokenizer, figures)
     assert kp.evaluation.evaluate_mlm(bert, texts, tokenizer, **SETTINGS) == pytest.approx(figures, rel=1e-4)
 
 
+@pytest.mark.usefixtures("without_xla")
+def test_line_by_line_is_as_if_each_line_were_a_document(bert, few, tokenizer, figures):
+    lines = [sentence for document in few["sentences"] for sentence in document]
+    apart = Dataset.from_dict({"sentences": [[line] for line in lines]})
+    expected = kp.evaluation.evaluate_mlm(bert, apart, tokenizer, **SETTINGS)
+    assert expected["masked_tokens"] != figures["masked_tokens"]
+    texts = Dataset.from_dict({"text": ["\n".join(document) for document in few["sentences"]]})
+    for corpus in (few, texts):
+        found = kp.evaluation.evaluate_mlm(bert, corpus, tokenizer, line_by_line=True, **SETTINGS)
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_text_that_cleaning_empties_is_refused(bert, tokenizer):
     with pytest.raises(ValueError, match="the corpus is empty"):
         kp.evaluation.evaluate_mlm(

@@ -99,6 +99,17 @@ def test_finished_seeds_are_not_trained_again(models, data, figures, package_log
     assert "not trained again: 0, 1" in package_log.text
 
 
+def test_results_of_other_settings_are_kept_and_refused(models, data, figures, tmp_path):
+    _, settings = figures
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(with_task(epochs=1), allow_unicode=True))
+    results = [path for path in settings["output"].rglob("[!.]*") if path.is_file()]
+    before = [path.read_bytes() for path in results]
+    with pytest.raises(ValueError, match=r"`output`.*epochs is 1 and was 3.*another output"):
+        kp.runs.evaluate_suite(models[:1], data, tmp_path / "other.yaml", **settings)
+    assert len(results) > 5
+    assert [path.read_bytes() for path in results] == before
+
+
 def test_the_command_prints_a_table_and_writes_json(models, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--model", models[0], "--data", data, "--suite", data / "suite.yaml", "--tasks", "halves", "--seeds", "1"]
@@ -227,6 +238,7 @@ def with_pairs(**changes):
         (with_task(metric="spearman"), {}, r"sign.*spearman.*accuracy"),
         (with_task(epoch=3), {}, r"sign.*epoch.*epochs"),
         (with_task(epochs=0), {}, r"sign.*epochs .*at least 1.*\b0\b"),
+        (with_task(epochs=True), {}, r"sign.*epochs .*whole number.*True"),
         (with_task(learning_rate="low"), {}, r"sign.*learning_rate .*above 0.*'low'"),
         (with_task(token_dropout=1.0), {}, r"sign.*token_dropout .*below 1.*1\.0"),
         (with_task(train={"file": "signs", "texts": "a"}), {}, r"sign.*texts"),

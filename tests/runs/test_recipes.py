@@ -63,10 +63,11 @@ def test_the_results_of_a_recipe_belong_to_its_settings(name, capsys):
     [
         {"steps": 9900}, {"dropout": 0.3}, {"glue_prob": 0.0}, {"glue_after": 0}, {"packed": False},
         {"cleaning": "none"}, {"backend": "rules"}, {"learning_rate": 1e-5}, {"beta_2": 0.5}, {"validation_every": 9},
+        {"line_by_line": True},
     ],
 )  # fmt: skip
 def test_a_run_follows_its_recipe_only_with_the_same_settings(change):
-    name = NAMES[0]
+    name = "korean-minutes"
     record = dataclasses.replace(
         read_settings(recipes.recipe_file(name)), recipe=name, seed=7, precision="float32", num_proc=3, hours=9.0
     )

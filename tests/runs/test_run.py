@@ -12,6 +12,7 @@ import pytest
 from conftest import no_xla
 from safetensors.numpy import load_file
 
+import keras_pretrain as kp
 from keras_pretrain.commands import main
 from keras_pretrain.runs import read_settings
 from keras_pretrain.runs import run as run_module
@@ -199,6 +200,30 @@ def test_phases_and_electra(tmp_path):
     assert {path.name for path in tmp_path.glob("run-*")} == {"run-16", "run-32"}
     assert (tmp_path / "generator" / "model.safetensors").exists()
     assert read_settings(tmp_path / "run.yaml").glue_after == 0
+
+
+def test_line_by_line_from_the_text_to_the_evaluation(tmp_path, package_log):
+    documents = [[f"{i}번 글의 {j}번 줄을 읽는다. 좋다." for j in range(2 + i % 3)] for i in range(40)]
+    corpus, output = tmp_path / "lines.txt", tmp_path / "bert"
+    corpus.write_text("\n\n".join(map("\n".join, documents)), encoding="utf-8")
+    given = ["--corpus", corpus, "--line-by-line"]
+    assert command("bert", *TINY, *given, "--objective", "mlm", "--steps", 2, "--output", output) == 0
+    parts = kp.load_corpus(corpus)
+    counts = {name: sum(text.count("\n") + 1 for text in part["text"]) for name, part in parts.items()}
+    for name, count in counts.items():
+        assert f"{name}: {count} segments, from {len(parts[name])} documents" in package_log.text
+    assert command("evaluate", "--model", output, "--json-file", tmp_path / "m.json") == 0
+    found = json.loads((tmp_path / "m.json").read_text())[str(output)]
+    settings = {"block_size": 32, "line_by_line": True}
+    assert found == pytest.approx(kp.evaluation.evaluate_mlm(output, parts["validation"], **settings))
+    tiny = [each for each in TINY if each not in ("--vocab-size", "600")]
+    assert command("adapt", *tiny, *given, "--steps", 2, "--model", output, "--output", tmp_path / "adapted") == 0
+    assert read_settings(tmp_path / "adapted" / "run.yaml").objective == "mlm"  # though documents have sentences
+    assert metrics_of(tmp_path / "adapted")["before"] == pytest.approx(found)
+    prepared = tmp_path / "prepared"
+    given += ["--objective", "rtd", "--vocab-size", 600, "--passes", 3, "--num-proc", 1]
+    assert command("prepare", *given, "--output", prepared) == 0
+    assert kp.load_prepared(prepared).report["train"]["examples"] == counts["train"]
 
 
 def test_a_finished_model_is_evaluated_asked_and_adapted(finished, tmp_path, capsys):
