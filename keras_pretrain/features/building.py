@@ -71,6 +71,7 @@ def build_features(
     check_settings(tokenizer, objective, block_size, line_by_line, short_seq_prob, dupe_factor)
     for part in sentences.values() if isinstance(sentences, dict) else (sentences,):
         keep_cleaning(tokenizer, settings_of(part).get("cleaning"))
+    dupe_factor = 1 if line_by_line else dupe_factor  # more passes would only repeat the examples
     settings = (tokenizer, objective, block_size, line_by_line, short_seq_prob, seed)
     if isinstance(sentences, dict):
         return DatasetDict(
@@ -192,7 +193,6 @@ def build_block(
       The columns of `build_features`, and counts, which `add_figures` sums over the blocks.
     """
     corpus, own = TokenizedCorpus.join(blocks), blocks[0]
-    passes = 1 if line_by_line else passes  # more would only repeat the examples
     seeds = [(seed, each, number) for each in range(passes)]
     max_tokens = block_size - _num_special(objective)
     settings: dict[str, Any] = {"max_tokens": max_tokens, "short_seq_prob": short_seq_prob}
@@ -212,10 +212,12 @@ def build_block(
         figures["one_sentence_documents"] = pairs.one_sentence_documents
         figures["leftover_sentences"] = pairs.leftover_sentences
     else:
-        if line_by_line:
-            segments = [separate_sentences(corpus, max_tokens=max_tokens)]
-        else:
-            segments = [pack_segments(corpus, **settings, seed=each) for each in seeds]
+        segments = [
+            separate_sentences(corpus, max_tokens=max_tokens)
+            if line_by_line
+            else pack_segments(corpus, **settings, seed=each)
+            for each in seeds
+        ]
         starts, ends = map(np.concatenate, zip(*segments, strict=True))
         columns = _join(corpus.ids, [(starts, ends)], tokenizer)
     figures["examples"] = len(columns["input_ids"])

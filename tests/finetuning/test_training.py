@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 from datasets import Dataset
 from tasks import SETTINGS, WIDTHS, save_bert, with_a_number, with_a_sign, with_a_sign_on_either_side
-from transformers import ElectraConfig, pipeline
+from transformers import BertConfig, ElectraConfig, pipeline
 
 import keras_pretrain as kp
 from keras_pretrain.finetuning.metrics import spread
+from keras_pretrain.models.sizes import finetuning_learning_rate
 from keras_pretrain.tokenization import cleaning_of, record_cleaning
 
 finetune = kp.finetuning.finetune
@@ -170,6 +171,15 @@ def test_class_weights_and_layerwise_decay_reach_the_training(bert, signs):
 def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(settings, message):
     with pytest.raises(ValueError, match=message):
         finetune("there/is/no/such/checkpoint", None, None, **(SETTINGS | settings))
+
+
+def test_the_default_rate_is_lower_for_wider_encoders():
+    widths = (128, 256, 768, 1024, 2048)
+    of_bert, of_electra = (
+        [finetuning_learning_rate(kind(hidden_size=width)) for width in widths] for kind in (BertConfig, ElectraConfig)
+    )
+    assert of_bert == [3e-4, 1e-4, 5e-5, 3e-5, 1e-5]
+    assert of_electra == [3e-4, 3e-4, 5e-5, 3e-5, 1e-5]  # its paper's rate for a width of 256
 
 
 def test_workers_on_several_machines_are_refused(monkeypatch):
