@@ -31,6 +31,7 @@ def main(argv=None):
         backend=args.backend,
         tokenizer=args.tokenizer,
         vocab_size=args.vocab_size,
+        lowercase=args.lowercase,
         objective=args.objective,
         block_size=args.block_size,
         line_by_line=args.line_by_line,

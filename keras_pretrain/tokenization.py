@@ -5,7 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias, overload
+from typing import Literal, TypeAlias, overload
 
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -28,7 +28,7 @@ Texts: TypeAlias = Iterable[str | Iterable[str]] | Dataset
 
 @overload
 def train_tokenizer(
-    texts: Texts, *, vocab_size: int = 25_000, base: None = None, cleaning: str | None = None
+    texts: Texts, *, vocab_size: int = 25_000, base: None = None, lowercase: bool = False, cleaning: str | None = None
 ) -> BertTokenizerFast: ...
 @overload
 def train_tokenizer(
@@ -36,6 +36,7 @@ def train_tokenizer(
     *,
     vocab_size: int = 25_000,
     base: str | os.PathLike[str] | PreTrainedTokenizerBase,
+    lowercase: Literal[False] = False,
     cleaning: str | None = None,
 ) -> PreTrainedTokenizerBase: ...
 def train_tokenizer(
@@ -43,13 +44,14 @@ def train_tokenizer(
     *,
     vocab_size: int = 25_000,
     base: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
+    lowercase: bool = False,
     cleaning: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """Train a BERT WordPiece tokenizer.
 
-    Without a `base`, the tokenizer is cased and keeps accents (stripping them would split Hangul syllables). With a
-    `base`, its normalisation, pre-tokenization and special tokens are kept and only the vocabulary is new, as with
-    `train_new_from_iterator`. Special tokens come first, `[PAD]` = 0.
+    Without a `base`, the tokenizer keeps accents (stripping them would split Hangul syllables), and case unless
+    `lowercase` is set. With a `base`, its normalisation, pre-tokenization and special tokens are kept and only the
+    vocabulary is new, as with `train_new_from_iterator`. Special tokens come first, `[PAD]` = 0.
 
     The same texts give the same vocabulary. The Rust trainer would number characters in the order of a hash table,
     which differs between runs. So this function numbers them first, by their frequency. If the vocabulary is too small
@@ -61,6 +63,8 @@ def train_tokenizer(
         because more text changes the vocabulary little, and counting its words takes memory.
       vocab_size: number of tokens, with the special ones; the result has fewer if the texts have too few words.
       base: a tokenizer with a WordPiece model, or its name or folder.
+      lowercase: the tokenizer turns all letters into lower case, so that `The` and `the` are one token. A model then
+        cannot tell or predict capital letters. Not with a `base`, which has its own rule.
       cleaning: how the texts were cleaned, one of the names of `clean_text`. It is recorded with the tokenizer (see
         `record_cleaning`); the texts are not cleaned here. Default: the cleaning that a `Dataset` from
         `prepare_sentences` records; without such a record, none, even if the `base` records one.
@@ -70,15 +74,17 @@ def train_tokenizer(
       those of the base.
 
     Raises:
-      ValueError: there is no text, the vocabulary is too small for the special tokens, the base is not WordPiece, or
-        the cleaning is unknown or not the cleaning of the texts.
+      ValueError: there is no text, the vocabulary is too small for the special tokens, the base is not WordPiece,
+        `lowercase` is set with a base, or the cleaning is unknown or not the cleaning of the texts.
 
     >>> tokenizer = train_tokenizer(["데이터를 모은다", "데이터를 쓴다"], vocab_size=60)
     >>> tokenizer.tokenize("데이터를 모은다")
     ['데이터를', '모', '##은', '##다']
     """
     cleaning = _choose_recorded(cleaning, settings_of(texts).get("cleaning"))
-    tokenizer = empty_tokenizer(vocab_size) if base is None else _empty_copy(base)
+    if base is not None and lowercase:
+        raise ValueError("lowercase is for a tokenizer without a base. Leave it out: the base has its own rule.")
+    tokenizer = empty_tokenizer(vocab_size, lowercase) if base is None else _empty_copy(base)
     special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
     _check_room(vocab_size, len(special_tokens))
     if "sentences" in (getattr(texts, "column_names", None) or ()):
@@ -154,8 +160,8 @@ def _choose_recorded(given: str | None, known: str | None) -> str | None:
     return given
 
 
-def empty_tokenizer(vocab_size: int) -> BertTokenizerFast:
-    """Make BERT's cased tokenizer with only the special tokens. Training adds tokens up to `vocab_size`.
+def empty_tokenizer(vocab_size: int, lowercase: bool = False) -> BertTokenizerFast:
+    """Make BERT's tokenizer with only the special tokens. Training adds tokens up to `vocab_size`.
 
     Raises:
       ValueError: `vocab_size` has no room for more than the special tokens.
@@ -163,12 +169,14 @@ def empty_tokenizer(vocab_size: int) -> BertTokenizerFast:
     _check_room(vocab_size, len(SPECIAL_TOKENS))
     vocabulary = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=_CONTINUING)
     cls, sep = ("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])
     backend.post_processor = processors.BertProcessing(sep, cls)
-    return BertTokenizerFast(tokenizer_object=backend, do_lower_case=False, strip_accents=False, model_max_length=512)
+    return BertTokenizerFast(
+        tokenizer_object=backend, do_lower_case=lowercase, strip_accents=False, model_max_length=512
+    )
 
 
 def _check_room(vocab_size: int, special_tokens: int) -> None:

@@ -65,6 +65,21 @@ def test_special_tokens_come_first_in_the_order_of_bert(sample_tokenizer):
     assert pair["token_type_ids"] == [0, 0, 0, 1, 1]
 
 
+def test_a_lower_casing_tokenizer_is_the_cased_one_of_lower_case_texts(tmp_path):
+    texts = [" ".join([word.capitalize(), word.upper(), word] * count) for word, count in NO_TIES.items()]
+    texts.append("Café 학교 CAFÉ")
+    lower = train_tokenizer(texts, vocab_size=60, lowercase=True)
+    assert lower.get_vocab() == train_tokenizer([text.lower() for text in texts], vocab_size=60).get_vocab()
+    lower.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    slow = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=True, strip_accents=False)
+    for text in ("THE Café 학교", "the café 학교"):
+        expected = lower("the café 학교")["input_ids"]
+        assert lower(text)["input_ids"] == loaded(text)["input_ids"] == slow(text)["input_ids"] == expected
+        assert lower.unk_token_id not in expected
+    assert loaded.do_lower_case is True
+
+
 @pytest.mark.parametrize("merges", range(11))
 def test_the_pieces_are_those_of_the_plain_trainer(merges):
     texts = [" ".join([word] * count) for word, count in NO_TIES.items()]
@@ -170,6 +185,11 @@ def test_a_base_that_is_not_wordpiece_is_refused(tmp_path):
     for base, kind in ((slow, r"slow \(Python\)"), (byte_pairs, "BPE")):
         with pytest.raises(ValueError, match=f"base tokenizer .*{kind}.*fast WordPiece"):
             train_tokenizer(["가"], base=base)
+
+
+def test_a_base_has_its_own_rule_for_case():
+    with pytest.raises(ValueError, match=r"lowercase .*without a base.*Leave it out"):
+        train_tokenizer(["가"], base=make_base(), lowercase=True)
 
 
 def test_a_base_with_special_tokens_in_another_order_is_refused():

@@ -46,8 +46,8 @@ def prepare(settings: PrepareSettings) -> None:
     begin()
     names = (
         "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "language", "cleaning",
-        "backend", "tokenizer", "vocab_size", "objective", "block_size", "line_by_line", "seed", "num_proc",
-        "overwrite", "dry_run",
+        "backend", "tokenizer", "vocab_size", "lowercase", "objective", "block_size", "line_by_line", "seed",
+        "num_proc", "overwrite", "dry_run",
     )  # fmt: skip
     prepared = kp.prepare_corpus(
         settings.corpus,

@@ -123,6 +123,7 @@ class PreparationArguments(TypedDict, total=False):
     backend: str | None
     tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None
     vocab_size: int
+    lowercase: bool
     objective: str
     block_size: int
     line_by_line: bool
@@ -171,6 +172,7 @@ def prepare_corpus(
     backend: str | None = None,
     tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
     vocab_size: int = 25_000,
+    lowercase: bool = False,
     objective: str = "mlm+nsp",
     block_size: int = 128,
     line_by_line: bool = False,
@@ -201,7 +203,7 @@ def prepare_corpus(
       language, cleaning, clean, backend: as in `prepare_sentences`; the cleaning recorded with a given `tokenizer` is
         the default.
       tokenizer: a fast tokenizer, or its name or folder. Default: train one on the training documents.
-      vocab_size: vocabulary size of the trained tokenizer.
+      vocab_size, lowercase: of the trained tokenizer, as in `train_tokenizer`.
       objective, block_size, line_by_line, short_seq_prob, dupe_factor, seed: as in `build_features`.
       num_proc: number of worker processes. Default: one for each processor that this process may use.
       engine: a `RayEngine`, to use a cluster instead of processes of this machine.
@@ -232,14 +234,16 @@ def prepare_corpus(
     given = as_tokenizer(tokenizer)
     if given is not None and not getattr(given, "is_fast", False):
         raise ValueError(f"The tokenizer is a slow one ({type(given).__name__}, in Python); a fast one is needed.")
+    if given is not None and lowercase:
+        raise ValueError("lowercase is for a new tokenizer. Leave it out: the given tokenizer has its own rule.")
     recorded = cleaning_of(given) if given is not None and clean is None else None
     cleaning = choose_cleaning(language, cleaning or recorded, clean)
     check_settings(
         given or empty_tokenizer(vocab_size), objective, block_size, line_by_line, short_seq_prob, dupe_factor
     )
     settings = Settings(
-        text_column, validation_fraction, language, cleaning, backend, vocab_size, objective, block_size,
-        line_by_line, short_seq_prob, dupe_factor, seed, drop_duplicates,
+        text_column, validation_fraction, language, cleaning, backend, vocab_size, lowercase, objective,
+        block_size, line_by_line, short_seq_prob, dupe_factor, seed, drop_duplicates,
     )  # fmt: skip
     # `find_source` reads a streaming dataset, so first check that the output can be written.
     opened = None if isinstance(source, (str, os.PathLike)) else _open_folder(directory, overwrite)

@@ -58,6 +58,7 @@ class Settings:
     cleaning: str
     backend: str
     vocab_size: int
+    lowercase: bool
     objective: str
     block_size: int
     line_by_line: bool
@@ -164,6 +165,7 @@ class Preparation:
         """Save the given tokenizer, or a newly trained one, to its folder; returns its digest."""
         settings, folder = self.settings, self.folder
         made_of = [settings.vocab_size, settings.seed, bound, [result.name for result in sentences]]
+        made_of += ["lowercase"] if settings.lowercase else []  # else the tokenizers of older versions stay valid
         if self.given is not None:
             made_of = [digest_tokenizer(self.given)]
         mark = json.dumps({"made_of": digest_content([settings.cleaning, made_of])})
@@ -171,7 +173,8 @@ class Preparation:
         if not (is_current and all(map(folder.owns, folder.names("tokenizer")))):
             tokenizer = copy.deepcopy(self.given)
             if tokenizer is None:
-                tokenizer = train_tokenizer(self._sample(sentences, bound), vocab_size=settings.vocab_size)
+                sample, size = self._sample(sentences, bound), settings.vocab_size
+                tokenizer = train_tokenizer(sample, vocab_size=size, lowercase=settings.lowercase)
             record_cleaning(tokenizer, settings.cleaning)
             tokenizer.save_pretrained(self.stage / "tokenizer")
             (self.stage / MADE_OF).write_text(mark)

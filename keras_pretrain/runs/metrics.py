@@ -54,14 +54,15 @@ def write_metrics(
 
     Args:
       settings: the settings of the run; `metrics.json` contains only `settings.public()`.
-      metrics: the result of `model.fit`, whose last values are used, or a dictionary of metrics.
+      metrics: the result of `model.fit`, whose last values are used, or a dictionary of metrics. Its `"settings"`, if
+        any, are added to those of the run.
       documents: the corpus or the labelled examples, as a `DatasetDict`; or the number of documents in each split.
       seconds: the seconds of each stage.
       **more: further metrics. NaN and infinity, which JSON does not have, become `null`.
     """
     history = getattr(metrics, "history", None)
     metrics = metrics if history is None else {name: values[-1] for name, values in history.items()}
-    chosen = metrics.get("settings", {})  # the settings that `finetune` chose
+    chosen = metrics.get("settings", {})  # those that `finetune` chose, or with which a folder was prepared
     base = getattr(settings, "init_from", None) or getattr(settings, "model", None)
     report = (
         metrics

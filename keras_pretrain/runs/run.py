@@ -236,7 +236,8 @@ class Run:
             self.sentences = prepare_sentences(self.corpus, objective=self.objective, **how)
         with self._clock("tokenizer"):
             if self.tokenizer is None:
-                self.tokenizer = train_tokenizer(self.sentences["train"], vocab_size=settings.vocab_size)
+                how = {name: getattr(settings, name) for name in ("vocab_size", "lowercase")}
+                self.tokenizer = train_tokenizer(self.sentences["train"], **how)
             self._change_tokenizer()
         with self._clock("examples"):
             building: dict[str, Any] = {
@@ -507,8 +508,19 @@ class Run:
     def save(self, figures: dict) -> None:
         """Write metrics, checkpoint and card, in this order, because the card takes its facts from the metrics."""
         self.seconds["total"] = time.perf_counter() - self._begun
-        write_metrics(self.settings, figures, documents=self.documents, seconds=self.seconds)
+        settings = self._preparation_settings()
+        write_metrics(self.settings, figures | settings, documents=self.documents, seconds=self.seconds)
         save_checkpoint(self.model, self.tokenizer, self.settings.output, overwrite=self.settings.overwrite)
+
+    def _preparation_settings(self) -> dict[str, dict]:
+        """How the examples of a prepared folder were made, for `write_metrics`."""
+        if self.prepared is None:
+            return {}
+        made = self.prepared.report["settings"]
+        names = {name: name for name in ("backend", "drop_duplicates", "line_by_line")} | {"passes": "dupe_factor"}
+        if made.get("line_by_line"):
+            del names["passes"]
+        return {"settings": {name: made.get(key) for name, key in names.items()}}
 
     @contextlib.contextmanager
     def _clock(self, stage: str) -> Iterator[None]:

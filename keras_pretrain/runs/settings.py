@@ -27,7 +27,7 @@ _SOURCES = ("corpus", "tokenizer", "model", "init_from", "init_generator_from")
 # Settings for making examples from a corpus. They cannot be given with a prepared folder, which was made with its own.
 _OF_CORPUS = (
     "text_column", "sample_by", "encoding", "dialect", "on_bad_rows", "drop_duplicates", "cleaning", "backend",
-    "vocab_size", "passes", "line_by_line",
+    "vocab_size", "lowercase", "passes", "line_by_line",
 )  # fmt: skip
 _ASKED_EACH_TIME = ("resume", "overwrite", "dry_run")
 # Settings in which a run may differ from its recipe and still have the same losses, apart from chance.
@@ -146,6 +146,7 @@ class CorpusSettings(Settings):
       cleaning: How to clean texts. Default: as recorded with a given tokenizer; else comments for ko, prose for en.
       backend: The sentence splitter. Default: kiwi for ko, punkt for en, lines if no sentences are needed.
       vocab_size: The number of tokens of a new tokenizer.
+      lowercase: Let a new tokenizer turn all letters into lower case; the model then predicts no capital letters.
       line_by_line: Make each line of a text an example of its own, for reviews and messages. Not for mlm+nsp.
       passes: Number of sets of examples to make, each with other cuts and pairs. No effect with line_by_line.
       seed: The seed for every random choice.
@@ -169,6 +170,7 @@ class CorpusSettings(Settings):
     cleaning: Cleaning | None = setting(None)
     backend: str | None = setting(None)
     vocab_size: int = setting(25_000, least=6)
+    lowercase: bool = setting(False)
     line_by_line: bool = setting(False)
     seed: int = setting(42, least=0, most=2**31 - 1)
     num_proc: int | None = setting(None, free=True, least=1)
@@ -178,6 +180,9 @@ class CorpusSettings(Settings):
         _check_encoding(self.encoding)
         if self.corpus is not None:
             require_source("corpus", self.corpus)
+        given = next((name for name in ("tokenizer", "init_from") if getattr(self, name, None)), None)
+        if self.lowercase and given:
+            raise ValueError(f"`lowercase` is for a new tokenizer, and `{given}` has its own. Leave `lowercase` out.")
         if self.line_by_line and self.objective == "mlm+nsp" and getattr(self, "prepared", None) is None:
             possible = "mlm (BERT) or rtd (ELECTRA)" if self.kind == "prepare" else "mlm"
             raise ValueError(
@@ -406,7 +411,7 @@ class PretrainingSettings(CorpusSettings):
     def unused(self) -> set[str]:
         """As `Settings.unused`."""
         unused = super().unused() | (set(_OF_CORPUS) if self.prepared is not None else set())
-        unused |= {"size", "vocab_size"} if self.init_from else set()
+        unused |= {"size", "vocab_size", "lowercase"} if self.init_from else set()
         follows = self.recipe in recipe_names() and not self.differences_from_recipe()
         return unused if follows else unused | {"recipe"}
 
@@ -581,6 +586,7 @@ class AdaptSettings(PretrainingSettings):
     model: str = setting(private=True)
     prepared: ClassVar[None] = None  # type: ignore[misc]  # no setting of this record
     vocab_size: ClassVar[None] = None  # type: ignore[misc]
+    lowercase: ClassVar[bool] = False  # type: ignore[misc]
     strategy: Literal["one", "mirrored"] = setting("one", free=True)
     objective: Objective | None = setting(None)
     add_tokens: Path | None = setting(None, private=True)

@@ -18,7 +18,11 @@ NOISE = [
     "中文", "é", "e\u0301", "\U0001faa8", "\uffff", "ﷺ", "\u1112\u1161\u11ab", "a" * 120, "가" * 40, "", "새단어",
     "x\u302e\u08d4\u1b44",
 ]  # fmt: skip
-SETTINGS = {"cased": {"do_lower_case": False, "strip_accents": False}, "uncased": {"do_lower_case": True}}
+SETTINGS = {
+    "cased": {"do_lower_case": False, "strip_accents": False},
+    "uncased": {"do_lower_case": True},
+    "lower-cased, with accents": {"do_lower_case": True, "strip_accents": False},
+}
 
 
 @pytest.fixture(scope="module")

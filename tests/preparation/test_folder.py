@@ -22,6 +22,7 @@ from keras_pretrain.features import blocks
 from keras_pretrain.folders import LOCK, MANIFEST
 from keras_pretrain.preparation import LocalEngine, documents
 from keras_pretrain.preparation.stages import digest_tokenizer
+from keras_pretrain.tokenization import empty_tokenizer
 
 WORDS = [
     "the",
@@ -342,6 +343,7 @@ def test_a_slow_tokenizer_is_refused(corpus, prepared, tmp_path):
         ({"num_proc": 0}, "num_proc .*at least 1, not 0"),
         ({"dupe_factor": 0}, "dupe_factor .*at least 1, not 0"),
         ({"language": "de"}, "'ko' and 'en'.*'de'"),
+        ({"lowercase": True, "tokenizer": empty_tokenizer(100)}, "lowercase .*given tokenizer"),
         ({"line_by_line": True, "objective": "mlm+nsp"}, r"line_by_line .*mlm\+nsp.*objective mlm"),
     ],
 )
@@ -406,11 +408,12 @@ def test_rows_that_cannot_be_read_are_counted_or_refused(corpus, small_blocks, p
 def in_memory(source, cache, **changed):
     """What `prepare` gives, by the other way."""
     settings = SETTINGS | {"objective": "mlm+nsp", "dupe_factor": 1, "drop_duplicates": False, "line_by_line": False}
-    settings |= changed
+    settings |= {"lowercase": False} | changed
     corpus = kp.load_corpus(source, drop_duplicates=settings["drop_duplicates"])
     how = {name: settings[name] for name in ("language", "backend", "cleaning", "objective")}
     sentences = kp.prepare_sentences(corpus, **how, cache_dir=cache, num_proc=1)
-    tokenizer = kp.train_tokenizer(sentences["train"], vocab_size=settings["vocab_size"])
+    how = {name: settings[name] for name in ("vocab_size", "lowercase")}
+    tokenizer = kp.train_tokenizer(sentences["train"], **how)
     how = {name: settings[name] for name in ("objective", "block_size", "dupe_factor", "line_by_line")}
     return corpus, tokenizer, kp.build_features(sentences, tokenizer, **how)
 
@@ -419,7 +422,7 @@ def in_memory(source, cache, **changed):
     "settings",
     [
         {"dupe_factor": 3},
-        {"objective": "rtd", "backend": None},
+        {"objective": "rtd", "backend": None, "lowercase": True},
         {"objective": "mlm", "cleaning": "prose", "drop_duplicates": True},
         {"objective": "mlm", "line_by_line": True, "dupe_factor": 2},
     ],

@@ -155,13 +155,15 @@ def test_an_english_prepared_run_is_resumed_and_its_card_has_what_was_used(tmp_p
     texts = (f"Text {i} has cats. They sleep. The cats eat fish. Nobody knows why." for i in range(60))
     corpus.write_text("\n\n".join(texts), encoding="utf-8")
     arguments = ["--corpus", corpus, "--output", tmp_path / "prepared", "--language", "en", "--vocab-size", "200"]
-    assert command("prepare", *arguments, "--block-size", "32", "--num-proc", "1") == 0
+    assert command("prepare", *arguments, "--block-size", "32", "--passes", "2", "--num-proc", "1") == 0
     run = ["bert", "--prepared", tmp_path / "prepared", "--steps-per-epoch", 2, "--batch-size", 4]
     for steps in (2, 2, 4):
         assert command(*run, "--steps", steps, "--output", tmp_path / "out") == 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "English" in card
-    assert "| passes |" not in card
+    assert "| passes | 2 |" in card  # those of the prepared folder
+    assert "| backend | punkt |" in card
+    assert "| line by line | False |" in card
     assert "| vocab size |" not in card
     assert "| steps | 4 |" in card
 

@@ -113,7 +113,7 @@ def test_what_has_no_effect_is_refused_or_not_published(tmp_path):
         BertSettings(prepared=tmp_path, passes=3)
     public = BertSettings(prepared=tmp_path).completed().public()
     assert not {"passes", "vocab_size", "sample_by"} & public.keys()
-    assert not {"vocab_size", "prepared"} & {field.name for field in dataclasses.fields(AdaptSettings)}
+    assert not {"vocab_size", "lowercase", "prepared"} & {field.name for field in dataclasses.fields(AdaptSettings)}
 
 
 def test_lines_are_not_examples_of_a_run_with_pairs(tmp_path):
@@ -123,6 +123,15 @@ def test_lines_are_not_examples_of_a_run_with_pairs(tmp_path):
         public = kind(line_by_line=True, objective="mlm", **given).public()
         assert public["line_by_line"] is True
     assert "passes" not in ElectraSettings(line_by_line=True).public()
+
+
+def test_lower_case_is_for_a_new_tokenizer(tmp_path):
+    (tmp_path / "texts.jsonl").touch()
+    required = {"corpus": str(tmp_path / "texts.jsonl"), "output": tmp_path / "out"}
+    for kind, name, given in ((BertSettings, "init_from", {}), (PrepareSettings, "tokenizer", required)):
+        assert kind(lowercase=True, **given).public()["lowercase"] is True
+        with pytest.raises(ValueError, match=rf"`lowercase` .*`{name}`.*[Ll]eave"):
+            kind(lowercase=True, **given | {name: "klue/bert-base"})
 
 
 def test_what_is_not_given_is_chosen():
