@@ -83,8 +83,8 @@ def train_tokenizer(
     """
     cleaning = _choose_recorded(cleaning, settings_of(texts).get("cleaning"))
     if base is not None and lowercase:
-        raise ValueError("lowercase is for a tokenizer without a base. Leave it out: the base has its own rule.")
-    tokenizer = empty_tokenizer(vocab_size, lowercase) if base is None else _empty_copy(base)
+        raise ValueError("lowercase cannot be set with a base, which has its own rule. Leave it out.")
+    tokenizer = empty_tokenizer(vocab_size, lowercase=lowercase) if base is None else _empty_copy(base)
     special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
     _check_room(vocab_size, len(special_tokens))
     if "sentences" in (getattr(texts, "column_names", None) or ()):
@@ -160,7 +160,7 @@ def _choose_recorded(given: str | None, known: str | None) -> str | None:
     return given
 
 
-def empty_tokenizer(vocab_size: int, lowercase: bool = False) -> BertTokenizerFast:
+def empty_tokenizer(vocab_size: int, *, lowercase: bool = False) -> BertTokenizerFast:
     """Make BERT's tokenizer with only the special tokens. Training adds tokens up to `vocab_size`.
 
     Raises:

@@ -47,7 +47,8 @@ def evaluate_hidden_words(
 
     The hidden words depend only on the text (`hide_words`), so all models are asked for the same characters, even if
     their tokenizers differ. All pieces of a hidden word become `[MASK]`, and each piece is predicted independently. The
-    number of pieces stays visible; only in this way do the metrics still depend on the tokenizer.
+    number of pieces stays visible. With a lower-casing tokenizer, they are predicted in lower case, which is easier.
+    Only in these two ways do the metrics still depend on the tokenizer.
 
     Args:
       model, tokenizer, precision, **download: as for `evaluate_mlm`.

@@ -56,7 +56,7 @@ def evaluate_mlm(
     If the tokenizers differ, `mlm_loss`, `perplexity` and `mlm_accuracy` cannot be compared, because a vocabulary of
     long words has fewer and harder gaps. `loss_per_character` can be compared with care: it is the total loss of all
     gaps, divided by the number of hidden characters. It still favours a tokenizer with smaller pieces, because more of
-    a word stays visible when one piece is masked.
+    a word stays visible when one piece is masked, and one that lower-cases.
 
     Args:
       model: a folder or a name on the Hub (BERT, or an ELECTRA generator; from a checkpoint of an `ElectraPretrainer`,

@@ -508,19 +508,19 @@ class Run:
     def save(self, figures: dict) -> None:
         """Write metrics, checkpoint and card, in this order, because the card takes its facts from the metrics."""
         self.seconds["total"] = time.perf_counter() - self._begun
-        settings = self._preparation_settings()
-        write_metrics(self.settings, figures | settings, documents=self.documents, seconds=self.seconds)
+        made = {"settings": self._preparation_settings()}
+        write_metrics(self.settings, figures | made, documents=self.documents, seconds=self.seconds)
         save_checkpoint(self.model, self.tokenizer, self.settings.output, overwrite=self.settings.overwrite)
 
-    def _preparation_settings(self) -> dict[str, dict]:
-        """How the examples of a prepared folder were made, for `write_metrics`."""
+    def _preparation_settings(self) -> dict[str, object]:
+        """How the examples of a prepared folder were made. (The model card describes the tokenizer elsewhere.) A folder
+        of an older version records fewer settings."""
         if self.prepared is None:
             return {}
         made = self.prepared.report["settings"]
-        names = {name: name for name in ("backend", "drop_duplicates", "line_by_line")} | {"passes": "dupe_factor"}
-        if made.get("line_by_line"):
-            del names["passes"]
-        return {"settings": {name: made.get(key) for name, key in names.items()}}
+        names = ("backend", "drop_duplicates", "line_by_line")
+        passes = {} if made.get("line_by_line") else {"passes": made["dupe_factor"]}
+        return {name: made[name] for name in names if name in made} | passes
 
     @contextlib.contextmanager
     def _clock(self, stage: str) -> Iterator[None]:

@@ -182,7 +182,9 @@ class CorpusSettings(Settings):
             require_source("corpus", self.corpus)
         given = next((name for name in ("tokenizer", "init_from") if getattr(self, name, None)), None)
         if self.lowercase and given:
-            raise ValueError(f"`lowercase` is for a new tokenizer, and `{given}` has its own. Leave `lowercase` out.")
+            raise ValueError(
+                f"`lowercase` cannot be set with `{given}`, whose tokenizer has its own rule. Leave `lowercase` out."
+            )
         if self.line_by_line and self.objective == "mlm+nsp" and getattr(self, "prepared", None) is None:
             possible = "mlm (BERT) or rtd (ELECTRA)" if self.kind == "prepare" else "mlm"
             raise ValueError(

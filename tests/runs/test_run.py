@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import no_xla
 from safetensors.numpy import load_file
+from transformers import AutoTokenizer
 
 import keras_pretrain as kp
 from keras_pretrain.commands import main
@@ -198,7 +199,10 @@ def test_too_few_hours_are_refused_before_training(tmp_path, slow_steps, capsys)
 
 def test_phases_and_electra(tmp_path):
     phased = [each for each in TINY if each not in ("--block-size", "32")]
-    assert command("electra", *phased, "--phases", "16:0.5", "32:0.5", "--steps", "4", "--output", tmp_path) == 0
+    arguments = ["--phases", "16:0.5", "32:0.5", "--steps", "4", "--lowercase"]
+    assert command("electra", *phased, *arguments, "--output", tmp_path) == 0
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.tokenize("DATA") == tokenizer.tokenize("data")
     assert {path.name for path in tmp_path.glob("run-*")} == {"run-16", "run-32"}
     assert (tmp_path / "generator" / "model.safetensors").exists()
     assert read_settings(tmp_path / "run.yaml").glue_after == 0

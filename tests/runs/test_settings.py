@@ -111,8 +111,10 @@ def test_a_cluster_needs_steps_and_has_them(monkeypatch, tmp_path):
 def test_what_has_no_effect_is_refused_or_not_published(tmp_path):
     with pytest.raises(ValueError, match=r"`passes` .*`prepared`.*Leave it out"):
         BertSettings(prepared=tmp_path, passes=3)
+    with pytest.raises(ValueError, match=r"`lowercase` .*`prepared`.*Leave it out"):
+        BertSettings(prepared=tmp_path, lowercase=True)
     public = BertSettings(prepared=tmp_path).completed().public()
-    assert not {"passes", "vocab_size", "sample_by"} & public.keys()
+    assert not {"passes", "vocab_size", "lowercase", "sample_by"} & public.keys()
     assert not {"vocab_size", "lowercase", "prepared"} & {field.name for field in dataclasses.fields(AdaptSettings)}
 
 
