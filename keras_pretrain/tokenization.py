@@ -83,7 +83,7 @@ def train_tokenizer(
     """
     cleaning = _choose_recorded(cleaning, settings_of(texts).get("cleaning"))
     if base is not None and lowercase:
-        raise ValueError("lowercase cannot be set with a base, which has its own rule. Leave it out.")
+        raise ValueError("lowercase cannot be set with a base, which has its own rule for case. Leave it out.")
     tokenizer = empty_tokenizer(vocab_size, lowercase=lowercase) if base is None else _empty_copy(base)
     special_tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
     _check_room(vocab_size, len(special_tokens))

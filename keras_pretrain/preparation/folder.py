@@ -235,7 +235,7 @@ def prepare_corpus(
     if given is not None and not getattr(given, "is_fast", False):
         raise ValueError(f"The tokenizer is a slow one ({type(given).__name__}, in Python); a fast one is needed.")
     if given is not None and lowercase:
-        raise ValueError("lowercase cannot be set with a given tokenizer, which has its own rule. Leave it out.")
+        raise ValueError("lowercase is set, but a given tokenizer has its own rule for case. Leave it out.")
     recorded = cleaning_of(given) if given is not None and clean is None else None
     cleaning = choose_cleaning(language, cleaning or recorded, clean)
     check_settings(

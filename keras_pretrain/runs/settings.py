@@ -183,7 +183,8 @@ class CorpusSettings(Settings):
         given = next((name for name in ("tokenizer", "init_from") if getattr(self, name, None)), None)
         if self.lowercase and given:
             raise ValueError(
-                f"`lowercase` cannot be set with `{given}`, whose tokenizer has its own rule. Leave `lowercase` out."
+                f"`lowercase` cannot be set with `{given}`: a given tokenizer has its own rule for case. "
+                "Leave `lowercase` out."
             )
         if self.line_by_line and self.objective == "mlm+nsp" and getattr(self, "prepared", None) is None:
             possible = "mlm (BERT) or rtd (ELECTRA)" if self.kind == "prepare" else "mlm"
